@@ -1,0 +1,385 @@
+//! The routes of the well-behaved server: a request in, an answer out.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::coded::{self, Coding};
+use crate::reply::{Reply, base64, origin_form, pairs, pieces, push};
+use crate::request::Head;
+use crate::serve::Site;
+
+/// What has to happen after the bytes in `out`.
+pub(crate) enum Answer {
+    /// They are the whole answer.
+    Ready,
+    /// Those from `from` on leave after the pause.
+    After {
+        pause: Duration,
+        from: usize,
+    },
+    /// After a pause they leave, then so many bytes of body, one at a time.
+    Drip {
+        pause: Duration,
+        bytes: u64,
+        every: Duration,
+    },
+    /// They are followed by so many bytes of body.
+    Bytes(u64),
+    /// Nothing until the client goes.
+    Hang,
+    Close,
+    Reset,
+}
+
+/// What `/json` answers: 197 bytes.
+pub(crate) const SMALL_JSON: &str = "{\"id\": 1742, \"name\": \"Ada Lovelace\", \"email\": \"ada@example.com\", \"active\": true, \
+     \"score\": 98.25, \"tags\": [\"engine\", \"notes\", \"analyst\"], \"address\": \
+     {\"city\": \"London\", \"zip\": \"W1\", \"country\": \"UK\"}}";
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+/// Bodies up to this size are put together with their head.
+const IN_ONE_PIECE: u64 = 256 << 10;
+
+/// One request, as the routes see it.
+struct Call<'a> {
+    head: &'a Head<'a>,
+    path: &'a str,
+    query: &'a str,
+    body: &'a [u8],
+    close: bool,
+}
+
+pub(crate) fn answer(
+    site: &Site,
+    head: &Head<'_>,
+    body: &[u8],
+    close: bool,
+    out: &mut Vec<u8>,
+) -> Answer {
+    let target = origin_form(head.target);
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let call = Call {
+        head,
+        path,
+        query,
+        body,
+        close,
+    };
+    let mut parts = path.trim_start_matches('/').splitn(2, '/');
+    let (first, rest) = (parts.next().unwrap_or(""), parts.next());
+    let allowed = match first {
+        "get" => &["GET", "HEAD"][..],
+        "post" => &["POST"],
+        "put" => &["PUT"],
+        "patch" => &["PATCH"],
+        "delete" => &["DELETE"],
+        "options" => &["OPTIONS"],
+        _ => &[],
+    };
+    if !allowed.is_empty() && !allowed.contains(&head.method) {
+        let allow = allowed.join(", ");
+        call.reply(405)
+            .with("Allow", &allow)
+            .json(&json!({"error": "method not allowed", "allow": allow}), out);
+        return Answer::Ready;
+    }
+    match (first, rest) {
+        ("json", None) => call.reply(200).body(JSON, SMALL_JSON.as_bytes(), out),
+        ("json", Some(size)) => return call.json_of(size, out),
+        ("get" | "post" | "put" | "patch" | "delete" | "options", None) | ("anything", _) => {
+            call.reply(200).json(&call.echo(), out);
+        }
+        ("bytes", Some(size)) => return call.bytes(size, out),
+        ("stream-bytes", Some(size)) => return call.stream_bytes(size, out),
+        ("text", None) => call.reply(200).body(TEXT, b"It is well.\n", out),
+        ("html", None) => {
+            let page = b"<!DOCTYPE html>\n<title>testkit</title>\n<h1>It is well.</h1>\n";
+            call.reply(200).body(HTML, page, out);
+        }
+        ("status", Some(code)) => return call.status(code, out),
+        ("delay", Some(seconds)) => return call.delay(seconds, out),
+        ("drip", None) => return call.drip(out),
+        ("redirect" | "relative-redirect" | "absolute-redirect", Some(hops)) => {
+            return call.redirect(first, hops, out);
+        }
+        ("redirect-to", None) => return call.redirect_to(out),
+        ("gzip", None) => call.encoded(Coding::Gzip, out),
+        ("deflate", None) => call.encoded(Coding::Deflate, out),
+        ("brotli", None) => call.encoded(Coding::Brotli, out),
+        ("zstd", None) => call.encoded(Coding::Zstd, out),
+        ("headers", None) => call
+            .reply(200)
+            .json(&json!({"headers": call.headers()}), out),
+        ("response-headers", None) => call.response_headers(out),
+        ("echo", _) => {
+            let content_type = head.header("content-type");
+            let content_type = content_type.unwrap_or("application/octet-stream");
+            call.reply(200).body(content_type, body, out);
+        }
+        ("count", Some(id)) => return call.count(site, id, out),
+        ("reset", None) => return Answer::Reset,
+        ("close", None) => return Answer::Close,
+        ("hang", None) => return Answer::Hang,
+        _ => return call.refuse(404, "no such route", out),
+    }
+    Answer::Ready
+}
+
+/// The answer to something that is no proper request; it ends the connection.
+pub(crate) fn refusal(status: u16, reason: &str, out: &mut Vec<u8>) {
+    let reply = Reply {
+        status,
+        extra: Vec::new(),
+        head_only: false,
+        close: true,
+    };
+    reply.json(&json!({"error": reason}), out);
+}
+
+impl Call<'_> {
+    fn reply(&self, status: u16) -> Reply {
+        Reply {
+            status,
+            extra: Vec::new(),
+            head_only: self.head.method == "HEAD",
+            close: self.close,
+        }
+    }
+
+    fn refuse(&self, status: u16, reason: &str, out: &mut Vec<u8>) -> Answer {
+        let path = self.path;
+        self.reply(status)
+            .json(&json!({"error": reason, "path": path}), out);
+        Answer::Ready
+    }
+
+    fn echo(&self) -> Value {
+        let data = match std::str::from_utf8(self.body) {
+            Ok(text) => text.to_owned(),
+            Err(_) => format!("data:application/octet-stream;base64,{}", base64(self.body)),
+        };
+        let host = self.head.header("host").unwrap_or_default();
+        let target = origin_form(self.head.target);
+        let mut args = Map::new();
+        for (name, value) in pairs(self.query) {
+            match args.get_mut(&name) {
+                None => drop(args.insert(name, Value::String(value))),
+                Some(Value::Array(values)) => values.push(Value::String(value)),
+                Some(first) => *first = json!([first.take(), value]),
+            }
+        }
+        json!({
+            "method": self.head.method,
+            "url": format!("http://{host}{target}"),
+            "args": args,
+            "headers": self.headers(),
+            "data": data,
+            "json": serde_json::from_slice::<Value>(self.body).unwrap_or_default(),
+        })
+    }
+
+    /// Names as the client spelt them; repeated ones are joined with commas.
+    fn headers(&self) -> Value {
+        let mut headers = Map::new();
+        for header in self.head.headers {
+            let value = String::from_utf8_lossy(header.value);
+            match headers.get_mut(header.name) {
+                Some(Value::String(earlier)) => {
+                    earlier.push_str(", ");
+                    earlier.push_str(&value);
+                }
+                _ => drop(headers.insert(header.name.to_owned(), Value::String(value.into()))),
+            }
+        }
+        Value::Object(headers)
+    }
+
+    fn argument(&self, wanted: &str) -> Option<String> {
+        pairs(self.query)
+            .find(|(name, _)| name == wanted)
+            .map(|(_, value)| value)
+    }
+
+    fn seconds(&self, wanted: &str, default: f64) -> Option<Duration> {
+        let seconds = match self.argument(wanted) {
+            Some(text) => text.parse().ok()?,
+            None => default,
+        };
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+
+    fn json_of(&self, size: &str, out: &mut Vec<u8>) -> Answer {
+        const EMPTY: usize = "{\"pad\":\"\"}".len();
+        match size.parse::<usize>() {
+            Ok(size) if (EMPTY..=1 << 30).contains(&size) => {
+                let body = format!("{{\"pad\":\"{}\"}}", "x".repeat(size - EMPTY));
+                self.reply(200).body(JSON, body.as_bytes(), out);
+                Answer::Ready
+            }
+            _ => self.refuse(
+                400,
+                "/json/{n}: n is a number of bytes from 10 to 2^30",
+                out,
+            ),
+        }
+    }
+
+    fn bytes(&self, size: &str, out: &mut Vec<u8>) -> Answer {
+        let Ok(size) = size.parse::<u64>() else {
+            return self.refuse(400, "/bytes/{n}: n is a number of bytes", out);
+        };
+        let reply = self.reply(200);
+        let head_only = reply.head_only;
+        reply.head("application/octet-stream", Some(size), out);
+        if head_only {
+            return Answer::Ready;
+        }
+        if size > IN_ONE_PIECE {
+            return Answer::Bytes(size);
+        }
+        pieces(size, coded::pattern().len(), |piece| {
+            out.extend_from_slice(piece)
+        });
+        Answer::Ready
+    }
+
+    fn stream_bytes(&self, size: &str, out: &mut Vec<u8>) -> Answer {
+        const LARGEST: u64 = 64 << 20;
+        let chunk = self
+            .argument("chunk_size")
+            .map(|text| text.parse::<usize>());
+        let (Ok(size @ 0..=LARGEST), Ok(chunk @ 1..)) =
+            (size.parse::<u64>(), chunk.unwrap_or(Ok(10 << 10)))
+        else {
+            return self.refuse(400, "/stream-bytes/{n}?chunk_size=: n up to 2^26", out);
+        };
+        let reply = self.reply(200).with("Transfer-Encoding", "chunked");
+        let head_only = reply.head_only;
+        reply.head("application/octet-stream", None, out);
+        if !head_only {
+            pieces(size, chunk.min(coded::pattern().len()), |piece| {
+                push(out, format_args!("{:x}\r\n", piece.len()));
+                out.extend_from_slice(piece);
+                out.extend_from_slice(b"\r\n");
+            });
+            out.extend_from_slice(b"0\r\n\r\n");
+        }
+        Answer::Ready
+    }
+
+    fn status(&self, code: &str, out: &mut Vec<u8>) -> Answer {
+        let Ok(code @ 200..=999) = code.parse::<u16>() else {
+            return self.refuse(400, "/status/{code}: code is 200 to 999", out);
+        };
+        let mut reply = self.reply(code);
+        for (name, value) in pairs(self.query) {
+            reply = reply.with(&name, &value);
+        }
+        if matches!(code, 301 | 302 | 303 | 307 | 308) && self.query.is_empty() {
+            reply = reply.with("Location", "/redirect/1");
+        }
+        if matches!(code, 204 | 205 | 304) {
+            reply.body(TEXT, b"", out);
+        } else {
+            reply.json(&json!({"status": code}), out);
+        }
+        Answer::Ready
+    }
+
+    fn delay(&self, seconds: &str, out: &mut Vec<u8>) -> Answer {
+        let pause = seconds.parse().ok().map(Duration::try_from_secs_f64);
+        let Some(Ok(pause)) = pause else {
+            return self.refuse(400, "/delay/{seconds}: a number", out);
+        };
+        let from = out.len();
+        self.reply(200).json(&self.echo(), out);
+        Answer::After { pause, from }
+    }
+
+    fn drip(&self, out: &mut Vec<u8>) -> Answer {
+        let bytes = self.argument("numbytes").unwrap_or("10".into()).parse();
+        let code = self.argument("code").unwrap_or("200".into()).parse();
+        let (Ok(bytes @ 1..=1_000_000), Ok(code), Some(duration), Some(pause)) = (
+            bytes,
+            code,
+            self.seconds("duration", 2.0),
+            self.seconds("delay", 0.0),
+        ) else {
+            return self.refuse(400, "/drip?numbytes=&duration=&delay=&code=", out);
+        };
+        let reply = self.reply(code);
+        let head_only = reply.head_only;
+        reply.head("application/octet-stream", Some(bytes), out);
+        if head_only {
+            return Answer::Ready;
+        }
+        let every = duration / bytes as u32;
+        Answer::Drip {
+            pause,
+            bytes,
+            every,
+        }
+    }
+
+    fn redirect(&self, route: &str, hops: &str, out: &mut Vec<u8>) -> Answer {
+        let Ok(hops @ 1..) = hops.parse::<u64>() else {
+            return self.refuse(400, "/redirect/{n}: n is 1 or more", out);
+        };
+        let mut location = match hops {
+            1 => "/get".to_owned(),
+            _ => format!("/{route}/{}", hops - 1),
+        };
+        if route == "absolute-redirect" {
+            let host = self.head.header("host").unwrap_or_default();
+            location = format!("http://{host}{location}");
+        }
+        self.reply(302)
+            .with("Location", &location)
+            .json(&json!({"location": location}), out);
+        Answer::Ready
+    }
+
+    fn redirect_to(&self, out: &mut Vec<u8>) -> Answer {
+        let code = self.argument("status_code").unwrap_or("302".into()).parse();
+        let (Some(url), Ok(code @ 300..=399)) = (self.argument("url"), code) else {
+            return self.refuse(400, "/redirect-to?url=&status_code=", out);
+        };
+        self.reply(code)
+            .with("Location", &url)
+            .json(&json!({"location": url}), out);
+        Answer::Ready
+    }
+
+    fn encoded(&self, coding: Coding, out: &mut Vec<u8>) {
+        let mut echo = self.echo();
+        echo["coding"] = coding.label().into();
+        self.reply(200)
+            .with("Content-Encoding", coding.label())
+            .body(JSON, &coding.encode(echo.to_string().as_bytes()), out);
+    }
+
+    fn response_headers(&self, out: &mut Vec<u8>) {
+        let mut reply = self.reply(200);
+        for (name, value) in pairs(self.query) {
+            reply = reply.with(&name, &value);
+        }
+        reply.json(&self.echo(), out);
+    }
+
+    /// `?fail=2&status=503` refuses the first two visits.
+    fn count(&self, site: &Site, id: &str, out: &mut Vec<u8>) -> Answer {
+        let fail = self.argument("fail").unwrap_or("0".into()).parse::<u64>();
+        let status = self.argument("status").unwrap_or("503".into()).parse();
+        let (Ok(fail), Ok(status @ 200..=999)) = (fail, status) else {
+            return self.refuse(400, "/count/{id}?fail=&status=", out);
+        };
+        let seen = site.visit(id);
+        let status = if seen <= fail { status } else { 200 };
+        self.reply(status)
+            .json(&json!({"id": id, "seen": seen}), out);
+        Answer::Ready
+    }
+}

@@ -1,0 +1,364 @@
+//! The well-behaved half: keeps one connection going.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::coded;
+use crate::log::{Ending, Recorder};
+use crate::options::{Farewell, Options};
+use crate::play::lost;
+use crate::request::{Chunks, Framing, Inbox, parse_head};
+use crate::routes::{self, Answer};
+use crate::wire::Wire;
+
+/// What the connections of one server share.
+pub(crate) struct Site {
+    options: Options,
+    visits: Mutex<HashMap<String, u64>>,
+}
+
+impl Site {
+    pub(crate) fn new(options: Options) -> Site {
+        Site {
+            options,
+            visits: Mutex::default(),
+        }
+    }
+
+    /// Counts a visit by this id, and says how many there were.
+    pub(crate) fn visit(&self, id: &str) -> u64 {
+        let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = visits.entry(id.to_owned()).or_default();
+        *seen += 1;
+        *seen
+    }
+}
+
+pub(crate) async fn attend(
+    mut wire: Wire,
+    number: usize,
+    site: Arc<Site>,
+    recorder: Arc<Recorder>,
+) {
+    // See `play`: a connection closed before this one was made must be seen as closed first.
+    tokio::task::yield_now().await;
+    recorder.opened();
+    let mut attendant = Attendant {
+        wire: &mut wire,
+        inbox: Inbox::default(),
+        out: Vec::new(),
+        site: &site,
+        recorder: &recorder,
+        number,
+        served: 0,
+        in_flight: false,
+    };
+    let Err(ending) = attendant.run().await;
+    attendant.answered();
+    if ending == Ending::ServerReset {
+        // Failing here means that the client was faster.
+        let _ = wire.reset();
+    } else {
+        drop(wire);
+    }
+    recorder.ended(number, ending);
+}
+
+/// Answers one request that was read elsewhere into `out`; whether the connection goes on.
+pub(crate) fn answer(
+    site: &Site,
+    head: &[u8],
+    body: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Answer, String> {
+    parse_head(head, |head| {
+        routes::answer(site, head, body, !head.keep_alive, out)
+    })
+}
+
+/// Sends what is in `out` and whatever the answer has besides. `answered` is called just
+/// before the last bytes. The result is how the connection has to end, if it does.
+pub(crate) async fn finish(
+    wire: &mut Wire,
+    answer: Answer,
+    out: &mut Vec<u8>,
+    mut answered: impl FnMut(),
+) -> io::Result<Option<Ending>> {
+    match answer {
+        Answer::Ready => {
+            answered();
+            wire.write(out).await?;
+        }
+        Answer::After { pause, from } => {
+            wire.write(&out[..from]).await?;
+            tokio::time::sleep(pause).await;
+            answered();
+            wire.write(&out[from..]).await?;
+        }
+        Answer::Drip {
+            pause,
+            bytes,
+            every,
+        } => {
+            tokio::time::sleep(pause).await;
+            wire.write(out).await?;
+            for left in (0..bytes).rev() {
+                if left == 0 {
+                    answered();
+                }
+                wire.write(b"*").await?;
+                if left > 0 {
+                    tokio::time::sleep(every).await;
+                }
+            }
+        }
+        Answer::Bytes(length) => {
+            wire.write(out).await?;
+            let block = coded::pattern();
+            let mut left = length;
+            while left > 0 {
+                let count = left.min(block.len() as u64);
+                left -= count;
+                if left == 0 {
+                    answered();
+                }
+                wire.write(&block[..count as usize]).await?;
+            }
+        }
+        Answer::Hang => {
+            wire.write(out).await?;
+            wire.client_gone().await?;
+            return Ok(Some(Ending::ByClient));
+        }
+        Answer::Close => {
+            wire.write(out).await?;
+            return Ok(Some(Ending::ByServer));
+        }
+        Answer::Reset => {
+            wire.write(out).await?;
+            return Ok(Some(Ending::ServerReset));
+        }
+    }
+    out.clear();
+    Ok(None)
+}
+
+struct Attendant<'a> {
+    wire: &'a mut Wire,
+    inbox: Inbox,
+    /// Answers not yet written: those of pipelined requests leave together.
+    out: Vec<u8>,
+    site: &'a Site,
+    recorder: &'a Recorder,
+    number: usize,
+    served: u64,
+    in_flight: bool,
+}
+
+enum Read {
+    /// Answered without looking further: the request has no body.
+    Whole(Answer, Then),
+    Body {
+        framing: Framing,
+        entry: Option<usize>,
+        then: Then,
+        expects_continue: bool,
+    },
+}
+
+/// How the connection goes on after this answer.
+#[derive(Clone, Copy)]
+struct Then {
+    close: bool,
+    announced: bool,
+}
+
+impl Attendant<'_> {
+    async fn run(&mut self) -> Result<std::convert::Infallible, Ending> {
+        loop {
+            let length = match self.inbox.head_length() {
+                Some(length) => length,
+                None => {
+                    self.flush().await?;
+                    self.fill_or_tire().await?;
+                    continue;
+                }
+            };
+            let (answer, then) = match self.read(length) {
+                Ok(Read::Whole(answer, then)) => {
+                    self.inbox.consume(length);
+                    (answer, then)
+                }
+                Ok(Read::Body {
+                    framing,
+                    entry,
+                    then,
+                    expects_continue,
+                }) => {
+                    let answer = self
+                        .with_body(length, framing, entry, then, expects_continue)
+                        .await?;
+                    (answer, then)
+                }
+                Err(reason) => return Err(self.refuse(400, reason).await),
+            };
+            if matches!(answer, Answer::Ready) {
+                self.answered();
+            } else {
+                let (recorder, in_flight) = (self.recorder, &mut self.in_flight);
+                let finished = finish(self.wire, answer, &mut self.out, || {
+                    if std::mem::take(in_flight) {
+                        recorder.answered();
+                    }
+                });
+                if let Some(ending) = finished.await.map_err(lost)? {
+                    return Err(ending);
+                }
+                self.answered();
+            }
+            if then.close {
+                self.leave().await?;
+                return Err(Ending::ByServer);
+            }
+        }
+    }
+
+    fn read(&mut self, length: usize) -> Result<Read, String> {
+        let raw = &self.inbox.unread()[..length];
+        let served = self.served + 1;
+        let enough = self.site.options.close_after.is_some_and(|n| served >= n);
+        let silent = self.site.options.farewell == Farewell::Silent;
+        let read = parse_head(raw, |head| {
+            let entry = self.recorder.request(self.number, raw, head);
+            let then = Then {
+                close: enough || !head.keep_alive,
+                announced: (enough && !silent) || !head.keep_alive,
+            };
+            if head.framing != Framing::Length(0) {
+                return Read::Body {
+                    framing: head.framing,
+                    entry,
+                    then,
+                    expects_continue: head.expects_continue,
+                };
+            }
+            self.recorder.body(entry, &[], true);
+            let answer = routes::answer(self.site, head, &[], then.announced, &mut self.out);
+            Read::Whole(answer, then)
+        })?;
+        self.served = served;
+        self.in_flight = true;
+        Ok(read)
+    }
+
+    async fn with_body(
+        &mut self,
+        head_length: usize,
+        framing: Framing,
+        entry: Option<usize>,
+        then: Then,
+        expects_continue: bool,
+    ) -> Result<Answer, Ending> {
+        if expects_continue && self.inbox.unread().len() == head_length {
+            self.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.flush().await?;
+        }
+        let limit = self.site.options.max_body;
+        let mut chunks = Chunks::default();
+        let raw_length = loop {
+            let raw = &self.inbox.unread()[head_length..];
+            let (done, long) = match framing {
+                Framing::Length(length) => {
+                    ((raw.len() >= length).then_some(length), length > limit)
+                }
+                Framing::Chunked => match chunks.advance(raw) {
+                    Ok(done) => (done, chunks.body.len() > limit),
+                    Err(reason) => return Err(self.refuse(400, reason).await),
+                },
+            };
+            if long {
+                let reason = format!("a body longer than {limit} bytes");
+                return Err(self.refuse(413, reason).await);
+            }
+            match done {
+                Some(length) => break length,
+                None => self.fill().await?,
+            }
+        };
+        let (head, rest) = self.inbox.unread().split_at(head_length);
+        let body = match framing {
+            Framing::Length(length) => &rest[..length],
+            Framing::Chunked => &chunks.body,
+        };
+        self.recorder.body(entry, body, true);
+        let answer = parse_head(head, |head| {
+            routes::answer(self.site, head, body, then.announced, &mut self.out)
+        });
+        self.inbox.consume(head_length + raw_length);
+        answer.map_err(Ending::Malformed)
+    }
+
+    /// Says what was wrong with the request, and how the connection ends.
+    async fn refuse(&mut self, status: u16, reason: String) -> Ending {
+        routes::refusal(status, &reason, &mut self.out);
+        match self.leave().await {
+            Ok(()) => Ending::Malformed(reason),
+            Err(ending) => ending,
+        }
+    }
+
+    /// Half-closes and reads on for a while: closing on unread bytes would be a reset, which
+    /// may take the last answer with it (RFC 9112 section 9.6).
+    async fn leave(&mut self) -> Result<(), Ending> {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        self.flush().await?;
+        self.answered();
+        self.wire.half_close().await.map_err(lost)?;
+        let drained = async {
+            loop {
+                let unread = self.inbox.unread().len();
+                self.inbox.consume(unread);
+                self.fill().await?;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, drained).await {
+            Ok(Err(ending)) if ending != Ending::ByClient => Err(ending),
+            Ok(Err(_)) | Err(_) => Ok(()),
+            Ok(Ok(())) => Ok(()),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Ending> {
+        if !self.out.is_empty() {
+            self.wire.write(&self.out).await.map_err(lost)?;
+            self.out.clear();
+        }
+        Ok(())
+    }
+
+    async fn fill_or_tire(&mut self) -> Result<(), Ending> {
+        match self.site.options.idle_timeout {
+            Some(patience) => tokio::time::timeout(patience, self.fill())
+                .await
+                .unwrap_or(Err(Ending::ByServer)),
+            None => self.fill().await,
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), Ending> {
+        let read = self.inbox.fill(self.wire, self.recorder, self.number);
+        match read.await {
+            Ok(0) => Err(Ending::ByClient),
+            Ok(_) => Ok(()),
+            Err(error) => Err(lost(error)),
+        }
+    }
+
+    fn answered(&mut self) {
+        if std::mem::take(&mut self.in_flight) {
+            self.recorder.answered();
+        }
+    }
+}

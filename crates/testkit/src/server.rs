@@ -1,0 +1,290 @@
+//! The handle that a test holds: starts the server's thread, reads its log, stops it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::log::{Counts, Log, Recorder};
+use crate::options::Options;
+use crate::play::play;
+use crate::script::Script;
+use crate::serve::{Site, attend};
+use crate::wire::{self, Wire};
+
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// Any address of 127.0.0.0/8, or `::1`. Default: 127.0.0.1.
+    pub address: IpAddr,
+    /// The port; 0, the default, takes a free one.
+    pub port: u16,
+    /// How many connections may wait to be accepted. Default: 4096, Linux's own ceiling.
+    pub backlog: i32,
+    /// SO_RCVBUF of accepted connections in bytes, for uploads that must stall early.
+    /// Default: the system's, which grows.
+    pub receive_buffer: Option<usize>,
+    /// SO_SNDBUF of accepted connections in bytes. Default: the system's.
+    pub send_buffer: Option<usize>,
+}
+
+impl Default for Listen {
+    fn default() -> Listen {
+        Listen {
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
+            backlog: 4096,
+            receive_buffer: None,
+            send_buffer: None,
+        }
+    }
+}
+
+/// A running server. Dropping it stops it, joins its thread, and panics if the server's
+/// thread panicked or an expectation of the script was broken.
+pub struct Server {
+    address: SocketAddr,
+    recorder: Arc<Recorder>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a server that plays `script`. It accepts connections when this returns.
+    ///
+    /// # Panics
+    /// When the address cannot be bound or the script would spin; see [`Server::try_start`].
+    #[track_caller]
+    pub fn start(script: impl Into<Script>) -> Server {
+        match Server::try_start(script) {
+            Ok(server) => server,
+            Err(error) => panic!("the scripted server did not start: {error}"),
+        }
+    }
+
+    /// Like [`Server::start`].
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the script would spin (`InvalidInput`).
+    pub fn try_start(script: impl Into<Script>) -> io::Result<Server> {
+        let script = script.into();
+        script
+            .check()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let recorder = Arc::new(Recorder::new(true));
+        let listen = script.listen.clone();
+        let script = Arc::new(script);
+        let site = Arc::new(Site::new(Options::default()));
+        let seen = Arc::clone(&recorder);
+        Server::spawn(&listen, recorder, move |wire, number| {
+            let (script, site) = (Arc::clone(&script), Arc::clone(&site));
+            play(wire, number, script, site, Arc::clone(&seen))
+        })
+    }
+
+    /// Starts the well-behaved server with the default [`Options`].
+    ///
+    /// # Panics
+    /// When no port of 127.0.0.1 can be bound.
+    #[track_caller]
+    pub fn serve() -> Server {
+        Server::serve_with(Options::default())
+    }
+
+    /// Starts the well-behaved server.
+    ///
+    /// # Panics
+    /// When the address cannot be bound; see [`Server::try_serve_with`].
+    #[track_caller]
+    pub fn serve_with(options: Options) -> Server {
+        match Server::try_serve_with(options) {
+            Ok(server) => server,
+            Err(error) => panic!("the server did not start: {error}"),
+        }
+    }
+
+    /// Like [`Server::serve_with`].
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub fn try_serve_with(options: Options) -> io::Result<Server> {
+        let recorder = Arc::new(Recorder::new(options.keep_log));
+        let listen = options.listen.clone();
+        let site = Arc::new(Site::new(options));
+        let seen = Arc::clone(&recorder);
+        Server::spawn(&listen, recorder, move |wire, number| {
+            attend(wire, number, Arc::clone(&site), Arc::clone(&seen))
+        })
+    }
+
+    /// The address it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// `http://ADDRESS:PORT` followed by `path`, which starts with a slash.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// A copy of what the server saw so far.
+    pub fn log(&self) -> Log {
+        self.recorder.lock().clone()
+    }
+
+    /// The totals alone, without a copy of the log.
+    pub fn counts(&self) -> Counts {
+        self.recorder.lock().counts
+    }
+
+    /// Waits until `condition` holds for the log, and returns the log as it is then. The
+    /// condition is looked at on each change; it must not call the server.
+    ///
+    /// # Panics
+    /// When `timeout` passes first; the message says what the server saw.
+    #[track_caller]
+    pub fn wait_for(&self, condition: impl FnMut(&Log) -> bool, timeout: Duration) -> Log {
+        match self.recorder.wait_for(condition, timeout) {
+            Ok(log) => log,
+            Err(log) => panic!(
+                "not seen within {timeout:?}; the server saw {:#}",
+                log.to_json()
+            ),
+        }
+    }
+
+    /// Stops the server and returns the whole log.
+    ///
+    /// # Panics
+    /// Like dropping it: when the log has failures.
+    #[track_caller]
+    pub fn stop(mut self) -> Log {
+        let log = self.end();
+        assert!(log.failures.is_empty(), "{}", report(&log));
+        log
+    }
+
+    /// Stops the server and returns the whole log, for callers that look at
+    /// [`Log::failures`] themselves.
+    pub fn into_log(mut self) -> Log {
+        self.end()
+    }
+
+    fn spawn<Visit, Visited>(
+        listen: &Listen,
+        recorder: Arc<Recorder>,
+        visit: Visit,
+    ) -> io::Result<Server>
+    where
+        Visit: Fn(Wire, usize) -> Visited + Send + 'static,
+        Visited: Future<Output = ()> + Send + 'static,
+    {
+        let listener = wire::listen(listen)?;
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let (stop, stopped) = oneshot::channel();
+        let seen = Arc::clone(&recorder);
+        let thread = std::thread::Builder::new()
+            .name(format!("testkit {}", address.port()))
+            .spawn(move || runtime.block_on(accept(listener, seen, visit, stopped)))?;
+        Ok(Server {
+            address,
+            recorder,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    fn end(&mut self) -> Log {
+        // An error means that the thread has ended already; join tells why.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
+            self.recorder.failed(panic_text(panic.as_ref()));
+        }
+        self.log()
+    }
+}
+
+impl Drop for Server {
+    #[track_caller]
+    fn drop(&mut self) {
+        if self.thread.is_none() {
+            return;
+        }
+        let log = self.end();
+        if !log.failures.is_empty() && !std::thread::panicking() {
+            panic!("{}", report(&log));
+        }
+    }
+}
+
+fn report(log: &Log) -> String {
+    format!(
+        "the test server failed: {}\nit saw {:#}",
+        log.failures.join("; "),
+        log.to_json()
+    )
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = (panic.downcast_ref::<String>().map(String::as_str))
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panicked: {}", text.unwrap_or("not with a text"))
+}
+
+async fn accept<Visit, Visited>(
+    listener: std::net::TcpListener,
+    recorder: Arc<Recorder>,
+    visit: Visit,
+    mut stopped: oneshot::Receiver<()>,
+) where
+    Visit: Fn(Wire, usize) -> Visited,
+    Visited: Future<Output = ()> + Send + 'static,
+{
+    let listener = match wire::into_tokio(listener) {
+        Ok(listener) => listener,
+        Err(error) => return recorder.failed(format!("listen: {error}")),
+    };
+    let mut visits = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stopped => break,
+            // Unconstrained: the backlog is emptied before any connection is served, or a
+            // burst of thousands would overflow it and wait a second for its SYN again.
+            accepted = tokio::task::unconstrained(listener.accept()) => match accepted {
+                Ok((stream, peer)) => {
+                    let number = recorder.accepted(peer);
+                    visits.spawn(visit(Wire::plain(stream), number));
+                }
+                // Out of descriptors, or aborted while it waited. The former leaves the
+                // connection in the backlog, where the next try finds it.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+            Some(visited) = visits.join_next(), if !visits.is_empty() => {
+                if let Err(error) = visited {
+                    recorder.failed(panic_text(error.into_panic().as_ref()));
+                }
+            }
+        }
+    }
+    drop(listener);
+    // The visits that panicked just before the stop count as well.
+    while let Some(visited) = visits.try_join_next() {
+        if let Err(error) = visited {
+            recorder.failed(panic_text(error.into_panic().as_ref()));
+        }
+    }
+}
