@@ -1,0 +1,356 @@
+//! The scheduler: read this first. One value, behind one mutex, without I/O and without a clock.
+//!
+//! A worker comes with what has ended and the time, and leaves with what to send next:
+//! [`admit`](Batch::admit) rows · [`claim`](Batch::claim) one to send · [`settle`](Batch::settle) how it ended, which
+//! makes an [`Outcome`], or puts the row back: again, or as the hop that a redirect asks for. Everything that decides
+//! about a row is called from here and lives in `plan` (whose turn), `gate` (how much at once), `retry` (whether
+//! again), `redirect` (where to); the threads only drive. So all of it is tested in virtual time.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::gate::Gate;
+use crate::headers::Headers;
+use crate::ledger::{Entry, Ledger, NoLedger};
+use crate::plan::{OriginId, Placed, Plan};
+use crate::policy::Timeouts;
+use crate::redirect;
+use crate::request::Request;
+use crate::retry::{self, Failed, Sender};
+use crate::target::Origin;
+use crate::{Error, Kind, Outcome, Policy, Progress, Response, Timing};
+
+/// A row under way.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) index: usize,
+    pub(crate) request: Request,
+    pub(crate) origin: OriginId,
+    path_at: usize,
+    /// What userinfo of the URL asks for.
+    pub(crate) authorization: Option<Box<str>>,
+    attempts: u32,
+    redirects: u16,
+    /// Whether it must go out on a connection of its own making (rule 3 of `retry`).
+    pub(crate) on_new_connection: bool,
+    started: Option<Instant>,
+    /// When it must have ended, redirects included.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Job {
+    /// The request target in origin form.
+    pub(crate) fn path(&self) -> &str {
+        &self.request.url[self.path_at..]
+    }
+
+    /// How long each phase of it may take.
+    pub(crate) fn timeouts<'a>(&'a self, policy: &'a Policy) -> &'a Timeouts {
+        self.request.overrides.as_ref().and_then(|own| own.timeouts.as_ref()).unwrap_or(&policy.timeouts)
+    }
+}
+
+/// The answer to a claim.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    /// Send this; it holds a slot until it is settled.
+    Granted(Box<Job>),
+    /// Every slot is taken.
+    Full,
+    /// Nothing waits that may be sent now.
+    Nothing,
+}
+
+/// How one sending of a row ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    Answered(Response),
+    /// Nothing of the row was written: no connection.
+    NotConnected(Error),
+    /// Broken on the wire.
+    Broken(Error, Failed),
+    /// A panic while the row was worked on.
+    Panicked(Error),
+}
+
+/// The rows of one call, from admission to outcome.
+pub(crate) struct Batch {
+    policy: Arc<Policy>,
+    plan: Plan,
+    gate: Gate,
+    ledger: Box<dyn Ledger>,
+    deadline: Option<Instant>,
+    stopped: Option<Stop>,
+    /// What is wrong with the policy: then it is the outcome of every row.
+    defect: Option<Error>,
+    closed: bool,
+    admitted: usize,
+    settled: usize,
+    failed: usize,
+    /// Outcomes that nobody has taken yet, in the order they ended.
+    ready: Vec<Outcome>,
+}
+
+/// Why no further row is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Cancelled,
+    Deadline,
+}
+
+impl Batch {
+    pub(crate) fn new(policy: Arc<Policy>, now: Instant) -> Self {
+        Self::with_ledger(policy, now, Box::new(NoLedger))
+    }
+
+    pub(crate) fn with_ledger(policy: Arc<Policy>, now: Instant, ledger: Box<dyn Ledger>) -> Self {
+        Self {
+            plan: Plan::default(),
+            gate: Gate::new(policy.concurrency, policy.per_host),
+            ledger,
+            deadline: policy.deadline.map(|span| now + span),
+            stopped: None,
+            defect: policy.validate().err(),
+            closed: false,
+            admitted: 0,
+            settled: 0,
+            failed: 0,
+            ready: Vec::new(),
+            policy,
+        }
+    }
+
+    /// Takes a row in. A bad one is settled at once and stops nobody.
+    pub(crate) fn admit(&mut self, mut request: Request) {
+        let index = self.admitted;
+        self.admitted += 1;
+        let placed = match self.check_and_place(&mut request) {
+            Ok(placed) => placed,
+            Err(error) => return self.refuse(index, request, error),
+        };
+        let job = Box::new(Job {
+            index,
+            request,
+            origin: placed.origin,
+            path_at: placed.path_at,
+            authorization: placed.authorization,
+            attempts: 0,
+            redirects: 0,
+            on_new_connection: false,
+            started: None,
+            deadline: None,
+        });
+        match self.ledger.admit(job) {
+            Entry::Open(job) => match self.stopped {
+                Some(stop) => self.leave_unsent(job, stop),
+                None => self.plan.push(job, &self.gate),
+            },
+            Entry::Settled(outcome) => self.show(outcome),
+        }
+    }
+
+    /// No more rows will come.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// The next row to send. `prefer` is the origin of a connection that is ready.
+    pub(crate) fn claim(&mut self, now: Instant, prefer: Option<OriginId>) -> Claim {
+        if self.gate.is_full() {
+            return Claim::Full;
+        }
+        let Some(mut job) = self.plan.next(prefer, &mut self.gate) else {
+            return Claim::Nothing;
+        };
+        if job.started.is_none() {
+            job.started = Some(now);
+            job.attempts = 1;
+            let total = job.timeouts(&self.policy).total.map(|span| now + span);
+            job.deadline = [total, self.deadline].into_iter().flatten().min();
+        }
+        Claim::Granted(job)
+    }
+
+    /// A connection to the origin stands.
+    pub(crate) fn connected(&mut self, origin: OriginId) {
+        self.plan.proved(origin, &self.gate);
+    }
+
+    /// A sending ended: the row is done, or goes back among those that wait.
+    pub(crate) fn settle(&mut self, now: Instant, job: Box<Job>, end: End) {
+        self.plan.give_back(job.origin, &mut self.gate);
+        match end {
+            End::Answered(response) => self.answered(now, job, response),
+            End::NotConnected(error) => {
+                for other in self.plan.failed_to_connect(job.origin, &self.gate) {
+                    self.finish(now, other, Err(error.clone()));
+                }
+                self.finish(now, job, Err(error));
+            }
+            End::Broken(error, failed) => self.broken(now, job, error, failed),
+            End::Panicked(error) => self.finish(now, job, Err(error)),
+        }
+    }
+
+    /// Nothing further is sent: what waits ends now, what is in flight as it is settled.
+    pub(crate) fn cancel(&mut self) {
+        self.stop(Stop::Cancelled);
+    }
+
+    /// Ends what waits once the deadline of the batch has passed.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        if self.deadline.is_some_and(|deadline| deadline <= now) && self.stopped.is_none() {
+            self.stop(Stop::Deadline);
+        }
+    }
+
+    /// When [`expire`](Self::expire) has something to do.
+    pub(crate) fn next_event(&self) -> Option<Instant> {
+        if self.stopped.is_some() { None } else { self.deadline }
+    }
+
+    /// Whether a claim would be granted.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.gate.is_full() && self.plan.has_turn(&self.gate)
+    }
+
+    /// Whether every row has its outcome and no more will come.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.closed && self.settled == self.admitted
+    }
+
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Hands over the outcomes that are ready.
+    pub(crate) fn take_ready(&mut self) -> Vec<Outcome> {
+        std::mem::take(&mut self.ready)
+    }
+
+    pub(crate) fn origin(&self, id: OriginId) -> &Arc<Origin> {
+        self.plan.origin(id)
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        let in_flight = self.gate.in_flight();
+        Progress { waiting: self.plan.waiting(), in_flight, settled: self.settled, failed: self.failed }
+    }
+
+    fn check_and_place(&mut self, request: &mut Request) -> Result<Placed, Error> {
+        if let Some(defect) = request.defect.take().or_else(|| self.defect.clone()) {
+            return Err(defect);
+        }
+        request.check()?;
+        self.plan.place(request, &self.gate)
+    }
+
+    fn answered(&mut self, now: Instant, mut job: Box<Job>, response: Response) {
+        self.plan.proved(job.origin, &self.gate);
+        match redirect::verdict(&job.request, job.redirects, &response, &self.policy) {
+            redirect::Verdict::Answer => self.finish(now, job, Ok(response)),
+            redirect::Verdict::Refuse(error) => self.finish(now, job, Err(error.with_response(Some(response)))),
+            redirect::Verdict::Follow(target) => {
+                let from = Arc::clone(self.plan.origin(job.origin));
+                redirect::follow(&mut job.request, response.status(), &from, &target.origin, &self.policy);
+                let placed = self.plan.settle_in(&mut job.request, target, &self.gate);
+                if placed.authorization.is_some() || placed.origin != job.origin {
+                    job.authorization = placed.authorization;
+                }
+                job.origin = placed.origin;
+                job.path_at = placed.path_at;
+                job.redirects += 1;
+                match self.stopped {
+                    Some(stop) => self.leave_unsent(job, stop),
+                    None => self.plan.push_first(job, &self.gate),
+                }
+            }
+        }
+    }
+
+    fn broken(&mut self, now: Instant, mut job: Box<Job>, error: Error, failed: Failed) {
+        let sender = Sender {
+            idempotent: job.request.is_idempotent(),
+            attempts: job.attempts,
+            outlived: job.on_new_connection,
+        };
+        let again = match retry::verdict(failed, sender) {
+            retry::Verdict::End { in_doubt } => return self.finish(now, job, Err(error.doubtful(in_doubt))),
+            again => again,
+        };
+        if self.stopped.is_some() {
+            return self.finish(now, job, Err(error));
+        }
+        job.attempts += 1;
+        job.on_new_connection |= again == retry::Verdict::OnNewConnection;
+        self.plan.push_first(job, &self.gate);
+    }
+
+    fn stop(&mut self, why: Stop) {
+        self.stopped.get_or_insert(why);
+        for job in self.plan.drain() {
+            self.leave_unsent(job, why);
+        }
+    }
+
+    fn leave_unsent(&mut self, job: Box<Job>, why: Stop) {
+        let error = match (why, job.attempts) {
+            (Stop::Cancelled, 0) => Error::new(Kind::NotSent, "the batch was interrupted before this row's turn"),
+            (Stop::Cancelled, _) => Error::new(Kind::Cancelled, "the batch was interrupted"),
+            (Stop::Deadline, 0) => Error::new(Kind::NotSent, "the deadline of the batch passed before this row's turn"),
+            (Stop::Deadline, _) => Error::new(Kind::TimeoutTotal, "the deadline of the batch passed"),
+        };
+        let now = job.started;
+        self.end(now, job, Err(error));
+    }
+
+    fn refuse(&mut self, index: usize, mut request: Request, error: Error) {
+        let error = error.about(&request.method, &request.url);
+        self.show(Outcome { index, tag: request.tag.take(), attempts: 0, timing: Timing::default(), result: Err(error) });
+    }
+
+    fn finish(&mut self, now: Instant, job: Box<Job>, result: Result<Response, Error>) {
+        self.end(Some(now), job, result);
+    }
+
+    fn end(&mut self, now: Option<Instant>, job: Box<Job>, mut result: Result<Response, Error>) {
+        let Job { index, request, attempts, redirects, started, .. } = *job;
+        if let Err(error) = result {
+            result = Err(error.about(&request.method, &request.url).after(attempts));
+        }
+        let response = match &mut result {
+            Ok(response) => Some(response),
+            Err(error) => error.response_mut(),
+        };
+        if let Some(response) = response {
+            response.url = request.url.into_boxed_str();
+            response.redirects = redirects;
+        }
+        let elapsed = match (now, started) {
+            (Some(now), Some(started)) => now.saturating_duration_since(started),
+            _ => Default::default(),
+        };
+        self.show(Outcome { index, tag: request.tag, attempts, timing: Timing { elapsed }, result });
+    }
+
+    fn show(&mut self, outcome: Outcome) {
+        self.ledger.settle(&outcome);
+        self.settled += 1;
+        self.failed += usize::from(outcome.result.is_err());
+        self.ready.push(outcome);
+    }
+}
+
+/// The fields that every row is sent with unless it sets them itself.
+pub(crate) fn defaults(policy: &Policy) -> Headers {
+    let mut headers = policy.headers.clone();
+    let codings = if cfg!(feature = "decompression") { "gzip, deflate, br, zstd" } else { "identity" };
+    let user_agent = concat!("loamy/", env!("CARGO_PKG_VERSION"));
+    for (name, value) in [("Accept", "*/*"), ("Accept-Encoding", codings), ("User-Agent", user_agent)] {
+        if headers.view().get(name).is_none() {
+            // The names and values are well-formed, so nothing is refused.
+            let _ = headers.append(name, value);
+        }
+    }
+    headers
+}

@@ -1,0 +1,295 @@
+//! One hop on one connection: the request is written, the response read and decoded.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::{BufMut, Bytes};
+
+use crate::batch::{End, Job};
+use crate::headers::Headers;
+use crate::policy::{Policy, Sizes, Timeouts};
+use crate::retry::Failed;
+use crate::target::Origin;
+use crate::transport::connect::seconds;
+use crate::transport::{Wire, h1};
+use crate::{Error, Kind, Response, decode, redirect};
+
+/// A body up to this many bytes is written in one piece with its head.
+const SMALL_BODY: usize = 16 << 10;
+
+/// What one read of the operating system may bring; larger bodies are read straight to where they stay.
+const READ: usize = 32 << 10;
+
+/// Memory for reading and writing, shared by all connections of a thread: idle ones hold none.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    read: Vec<u8>,
+    write: Vec<u8>,
+}
+
+/// What all exchanges of a batch go by.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) policy: Arc<Policy>,
+    /// The fields that every row is sent with unless it sets them itself.
+    pub(crate) defaults: Headers,
+}
+
+/// A row on the wire.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    decoder: h1::Decoder,
+    sizes: Sizes,
+    follows_redirects: bool,
+    head: Vec<u8>,
+    body: Bytes,
+    write_error: Option<io::Error>,
+    written_before: u64,
+    read_before: u64,
+    reused: bool,
+    /// Whether the row itself asked for the connection to end with it.
+    closes: bool,
+    /// Whether the peer sent more than it was asked for (RFC 9112 §9.2).
+    has_surplus: bool,
+    deadline: Option<Instant>,
+    timeouts: Timeouts,
+    /// When bytes last moved.
+    advanced: Instant,
+}
+
+/// The end of an exchange.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) end: End,
+    /// Whether the connection may serve another row.
+    pub(crate) reusable: bool,
+}
+
+impl Exchange {
+    pub(crate) fn new(job: &Job, terms: &Terms, authority: &str, wire: &Wire, now: Instant, scratch: &mut Scratch) -> Self {
+        let request = &job.request;
+        let body = request.body.clone().unwrap_or_default();
+        scratch.write.clear();
+        h1::encode_head(
+            &mut scratch.write,
+            &h1::RequestHead {
+                method: &request.method,
+                target: job.path(),
+                host: authority,
+                headers: request.headers.view(),
+                defaults: terms.defaults.view(),
+                body_len: request.body.as_ref().map(|body| body.len() as u64),
+                authorization: job.authorization.as_deref(),
+            },
+        );
+        Self {
+            decoder: h1::Decoder::new(&request.method, &terms.policy.sizes),
+            sizes: terms.policy.sizes,
+            follows_redirects: redirect::limit(request, &terms.policy) > 0,
+            head: Vec::new(),
+            body,
+            write_error: None,
+            written_before: wire.written(),
+            read_before: wire.read(),
+            reused: wire.served() > 0,
+            closes: h1::wants_close(request.headers.view()),
+            has_surplus: false,
+            deadline: job.deadline,
+            timeouts: *job.timeouts(&terms.policy),
+            advanced: now,
+        }
+    }
+
+    /// Writes what `new` left in the scratch, and as much of the body as is taken at once.
+    pub(crate) fn begin(&mut self, wire: &mut Wire, context: &mut Context<'_>, scratch: &mut Scratch) {
+        if !self.body.is_empty() && self.body.len() <= SMALL_BODY {
+            scratch.write.extend_from_slice(&self.body);
+            self.body = Bytes::new();
+        }
+        let taken = match wire.poll_write(context, &scratch.write) {
+            Poll::Ready(Ok(taken)) => taken,
+            Poll::Ready(Err(error)) => return self.stop_writing(error),
+            Poll::Pending => 0,
+        };
+        self.head.extend_from_slice(&scratch.write[taken..]);
+    }
+
+    /// Goes on as far as it goes.
+    pub(crate) fn poll(&mut self, wire: &mut Wire, context: &mut Context<'_>, scratch: &mut Scratch, now: Instant) -> Poll<Done> {
+        if !self.is_written() {
+            self.write(wire, context, now);
+        }
+        loop {
+            let read = match self.read(wire, context, scratch) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(read) => read,
+            };
+            self.advanced = now;
+            let step = match read {
+                Ok(Read::Fed { done }) if done => return Poll::Ready(self.answered()),
+                Ok(Read::Fed { .. }) => continue,
+                Ok(Read::End) => self.decoder.eof().map(|()| true),
+                Ok(Read::Bad(fault)) => Err(fault),
+                Err(error) => return Poll::Ready(self.broken_by(wire, error)),
+            };
+            return Poll::Ready(match step {
+                Ok(_) => self.answered(),
+                Err(fault) => {
+                    let source = self.write_error.take();
+                    self.broken(wire, Error::new(fault.kind, fault.message), source)
+                }
+            });
+        }
+    }
+
+    /// When it must have moved on, and what it is called if it has not.
+    pub(crate) fn deadline(&self) -> Option<(Instant, Kind)> {
+        let phase = if !self.is_written() {
+            (self.timeouts.write, Kind::TimeoutWrite)
+        } else if !self.decoder.has_begun() {
+            (self.timeouts.first_byte, Kind::TimeoutFirstByte)
+        } else {
+            (self.timeouts.read, Kind::TimeoutRead)
+        };
+        let phase = phase.0.map(|span| (self.advanced + span, phase.1));
+        let total = self.deadline.map(|at| (at, Kind::TimeoutTotal));
+        [phase, total].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Gives up because the time is over.
+    pub(crate) fn time_out(&mut self, wire: &Wire, origin: &Origin, kind: Kind, elapsed: std::time::Duration) -> Done {
+        let message = match kind {
+            Kind::TimeoutWrite => format!("{origin} took nothing of the request for {}", span(self.timeouts.write)),
+            Kind::TimeoutFirstByte => format!("no response from {origin} within {}", span(self.timeouts.first_byte)),
+            Kind::TimeoutRead => format!("the response of {origin} paused for {}", span(self.timeouts.read)),
+            _ => format!("no whole response from {origin} within {}", seconds(elapsed)),
+        };
+        self.broken(wire, Error::new(kind, message), None)
+    }
+
+    /// Gives up because the batch was interrupted.
+    pub(crate) fn cancel(&mut self, wire: &Wire) -> Done {
+        self.broken(wire, Error::new(Kind::Cancelled, "the batch was interrupted"), None)
+    }
+
+    fn is_written(&self) -> bool {
+        self.write_error.is_some() || (self.head.is_empty() && self.body.is_empty())
+    }
+
+    fn write(&mut self, wire: &mut Wire, context: &mut Context<'_>, now: Instant) {
+        while !self.is_written() {
+            let rest = if self.head.is_empty() { &self.body[..] } else { &self.head[..] };
+            match wire.poll_write(context, rest) {
+                Poll::Ready(Ok(taken)) => {
+                    self.advanced = now;
+                    if self.head.is_empty() {
+                        self.body = self.body.slice(taken..);
+                    } else {
+                        self.head.drain(..taken);
+                    }
+                }
+                Poll::Ready(Err(error)) => return self.stop_writing(error),
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    /// The peer takes no more; what it has to say may be waiting to be read (RFC 9112 §9.5).
+    fn stop_writing(&mut self, error: io::Error) {
+        self.write_error = Some(error);
+    }
+
+    fn read(&mut self, wire: &mut Wire, context: &mut Context<'_>, scratch: &mut Scratch) -> Poll<io::Result<Read>> {
+        if let Some((buffer, wanted)) = self.decoder.direct() {
+            let count = std::task::ready!(wire.poll_read(context, &mut buffer.limit(wanted)))?;
+            return Poll::Ready(Ok(match count {
+                0 => Read::End,
+                _ => Read::Fed { done: self.decoder.direct_filled() },
+            }));
+        }
+        scratch.read.clear();
+        scratch.read.reserve(READ);
+        let count = std::task::ready!(wire.poll_read(context, &mut (&mut scratch.read).limit(READ)))?;
+        if count == 0 {
+            return Poll::Ready(Ok(Read::End));
+        }
+        Poll::Ready(Ok(match self.decoder.feed(&scratch.read) {
+            Ok(fed) => {
+                self.has_surplus |= fed.used < scratch.read.len();
+                Read::Fed { done: fed.done }
+            }
+            Err(fault) => Read::Bad(fault),
+        }))
+    }
+
+    fn answered(&mut self) -> Done {
+        let finished = self.take_decoder().finish();
+        let reusable = finished.reusable && !self.closes && !self.has_surplus && self.is_written() && self.write_error.is_none();
+        let is_passed_on = self.follows_redirects && redirect::is_redirect(finished.status);
+        let is_coded = finished.coded && !is_passed_on;
+        let mut response = received(finished);
+        if !is_coded {
+            return Done { end: End::Answered(response), reusable };
+        }
+        let end = match decode::decoded(response.headers().as_bytes(), response.body(), &self.sizes) {
+            Ok(decoded) => {
+                response.bytes = decoded.unwrap_or(response.bytes);
+                End::Answered(response)
+            }
+            Err(error) => {
+                let failed = Failed { kind: error.kind(), sent: 0, received: 0, answered: true, reused: self.reused };
+                End::Broken(error.with_response(Some(response)), failed)
+            }
+        };
+        Done { end, reusable }
+    }
+
+    fn broken_by(&mut self, wire: &Wire, error: io::Error) -> Done {
+        let (kind, message) = match (self.decoder.head_is_complete(), self.decoder.has_begun()) {
+            (true, _) => (Kind::Incomplete, "the connection broke in the body of the response"),
+            (false, true) => (Kind::Incomplete, "the connection broke in the head of the response"),
+            (false, false) => (Kind::Closed, "the connection broke before the response began"),
+        };
+        self.broken(wire, Error::new(kind, message), Some(error))
+    }
+
+    fn broken(&mut self, wire: &Wire, error: Error, source: Option<io::Error>) -> Done {
+        let sent = wire.written() - self.written_before;
+        let back = wire.read() - self.read_before;
+        let answered = self.decoder.head_is_complete();
+        let response = self.take_decoder().partial().map(received);
+        let failed = Failed { kind: error.kind(), sent, received: back, answered, reused: self.reused };
+        let mut error = error.moved(sent, back).with_response(response);
+        if let Some(source) = source {
+            error = error.caused_by_io(source);
+        }
+        Done { end: End::Broken(error, failed), reusable: false }
+    }
+
+    fn take_decoder(&mut self) -> h1::Decoder {
+        std::mem::replace(&mut self.decoder, h1::Decoder::new(&http::Method::GET, &self.sizes))
+    }
+}
+
+fn received(finished: h1::Finished) -> Response {
+    Response {
+        status: finished.status,
+        version: finished.version,
+        redirects: 0,
+        head: finished.head_len,
+        bytes: finished.bytes,
+        url: Box::default(),
+    }
+}
+
+enum Read {
+    Fed { done: bool },
+    End,
+    Bad(h1::Fault),
+}
+
+fn span(limit: Option<std::time::Duration>) -> String {
+    seconds(limit.unwrap_or_default())
+}

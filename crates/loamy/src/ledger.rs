@@ -1,0 +1,29 @@
+//! The port between the scheduler and a record of the batch that outlives the process.
+
+use crate::batch::Job;
+use crate::Outcome;
+
+/// What a ledger knows of a row that is admitted.
+pub(crate) enum Entry {
+    /// The row is to be sent.
+    Open(Box<Job>),
+    /// The row has its outcome already.
+    Settled(Outcome),
+}
+
+/// Told of every row twice: when it is admitted, before it can be sent, and when it is settled, before that is shown.
+pub(crate) trait Ledger: Send {
+    fn admit(&mut self, job: Box<Job>) -> Entry;
+    fn settle(&mut self, outcome: &Outcome);
+}
+
+/// Keeps no record.
+pub(crate) struct NoLedger;
+
+impl Ledger for NoLedger {
+    fn admit(&mut self, job: Box<Job>) -> Entry {
+        Entry::Open(job)
+    }
+
+    fn settle(&mut self, _: &Outcome) {}
+}

@@ -1,0 +1,42 @@
+//! What becomes of one row.
+
+use std::time::Duration;
+
+use crate::{Error, Response};
+
+/// The end of one row: exactly one for each request given.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The row's place in the list given, from 0.
+    pub index: usize,
+    /// The row's own mark, as given.
+    pub tag: Option<Box<str>>,
+    /// How often the row was sent, or a connection tried for it; 0 when it never came to that.
+    pub attempts: u32,
+    /// How long it took.
+    pub timing: Timing,
+    /// The whole response, or why there is none.
+    pub result: Result<Response, Error>,
+}
+
+impl Outcome {
+    /// The response, whole or partial: that of an error counts too.
+    pub fn response(&self) -> Option<&Response> {
+        match &self.result {
+            Ok(response) => Some(response),
+            Err(error) => error.response(),
+        }
+    }
+
+    /// Whether a whole answer arrived with a status below 400.
+    pub fn is_ok(&self) -> bool {
+        self.result.as_ref().is_ok_and(Response::is_ok)
+    }
+}
+
+/// How long a row took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// From taking its slot to its end, redirects and second sendings included; zero when it never took one.
+    pub elapsed: Duration,
+}

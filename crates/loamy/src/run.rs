@@ -1,0 +1,239 @@
+//! A batch under way, between the one who feeds and drains it and the workers that drive it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::batch::{self, Batch};
+use crate::exchange::Terms;
+use crate::mailbox::{Mailbox, Message};
+use crate::runtime::{Threads, now};
+use crate::{Outcome, Policy, Progress, Request};
+
+/// Rows that make another thread worth its while.
+const ROWS_A_THREAD: usize = 64;
+
+/// How long an interrupt waits for the workers to let go. They look within a turn; a thread that is busy decoding a
+/// large body writes nothing meanwhile.
+const LET_GO: Duration = Duration::from_millis(150);
+
+/// What the workers of a batch share with its owner.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    ready: Condvar,
+    stopped: AtomicBool,
+    pub(crate) terms: Terms,
+}
+
+struct State {
+    batch: Batch,
+    /// How many outcomes the owner waits for; none while it does not.
+    wanted: Option<usize>,
+    task: Option<Waker>,
+    workers: Vec<Arc<Mailbox>>,
+    /// Workers that would take another row if there were one.
+    hungry: Vec<usize>,
+}
+
+/// What a worker may do while it holds the batch.
+pub(crate) struct Turn<'a> {
+    pub(crate) batch: &'a mut Batch,
+    /// Rows that one worker may have in flight, so that all have their share.
+    pub(crate) quota: usize,
+    /// Set when the worker would take another row if there were one.
+    pub(crate) hungry: bool,
+}
+
+impl Shared {
+    /// Gives a worker its turn at the batch, then tells those whom the result concerns.
+    pub(crate) fn turn<R>(&self, seat: usize, work: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+        let mut state = self.lock();
+        let quota = self.terms.policy.concurrency.div_ceil(state.workers.len());
+        let mut turn = Turn { batch: &mut state.batch, quota, hungry: false };
+        let result = work(&mut turn);
+        let hungry = turn.hungry;
+        if hungry && !state.hungry.contains(&seat) {
+            state.hungry.push(seat);
+        }
+        self.tell(state, Some(seat));
+        result
+    }
+
+    /// Whether the batch was interrupted: nothing of it may be written any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    fn tell(&self, mut state: MutexGuard<'_, State>, seat: Option<usize>) {
+        let settled = state.batch.is_settled();
+        let enough = state.wanted.is_some_and(|wanted| state.batch.ready() >= wanted) || settled;
+        let task = if enough { state.task.take() } else { None };
+        let called: Vec<Arc<Mailbox>> = if settled {
+            state.workers.clone()
+        } else if !state.hungry.is_empty() && state.batch.has_work() {
+            let hungry = std::mem::take(&mut state.hungry);
+            hungry.into_iter().filter(|own| Some(*own) != seat).map(|own| Arc::clone(&state.workers[own])).collect()
+        } else {
+            Vec::new()
+        };
+        let waits = enough && state.wanted.take().is_some();
+        drop(state);
+        if waits {
+            self.ready.notify_all();
+        }
+        if let Some(task) = task {
+            task.wake();
+        }
+        for mailbox in called {
+            mailbox.send(Message::Look);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A batch under way: its owner admits rows, closes it, and takes outcomes as they become ready.
+///
+/// Dropping it cancels what is left.
+pub struct Run {
+    shared: Arc<Shared>,
+    threads: Arc<Threads>,
+}
+
+impl Run {
+    pub(crate) fn begin(threads: Arc<Threads>, policy: &Policy) -> Self {
+        let policy = Arc::new(policy.clone());
+        let terms = Terms { defaults: batch::defaults(&policy), policy: Arc::clone(&policy) };
+        let state = State {
+            batch: Batch::new(policy, now()),
+            wanted: None,
+            task: None,
+            workers: Vec::new(),
+            hungry: Vec::new(),
+        };
+        let shared =
+            Shared { state: Mutex::new(state), ready: Condvar::new(), stopped: AtomicBool::new(false), terms };
+        Self { shared: Arc::new(shared), threads }
+    }
+
+    /// Adds rows; their indexes go on from the last. From any thread.
+    pub fn admit(&self, rows: impl IntoIterator<Item = Request>) {
+        let mut state = self.shared.lock();
+        for row in rows {
+            state.batch.admit(row);
+        }
+        self.call_workers(&mut state);
+        self.shared.tell(state, None);
+    }
+
+    /// Says that no more rows will come.
+    pub fn close(&self) {
+        let mut state = self.shared.lock();
+        state.batch.close();
+        self.shared.tell(state, None);
+    }
+
+    /// Waits until `want` outcomes are ready, or the last one is, or the time has passed; hands over all that are
+    /// ready, in the order they ended.
+    pub fn wait(&self, want: usize, at_most: Duration) -> Vec<Outcome> {
+        let until = now() + at_most;
+        let mut state = self.shared.lock();
+        loop {
+            if state.batch.ready() >= want || state.batch.is_settled() {
+                break;
+            }
+            let left = until.saturating_duration_since(now());
+            if left.is_zero() {
+                break;
+            }
+            state.wanted = Some(want);
+            state = self.shared.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.wanted = None;
+        state.batch.take_ready()
+    }
+
+    /// As [`wait`](Self::wait), for a task: ready with at least one outcome, or with none when all were handed over.
+    pub fn poll_wait(&self, context: &mut Context<'_>) -> Poll<Vec<Outcome>> {
+        let mut state = self.shared.lock();
+        if state.batch.ready() > 0 || state.batch.is_settled() {
+            return Poll::Ready(state.batch.take_ready());
+        }
+        state.wanted = Some(1);
+        state.task = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Whether no more rows will come and every outcome was handed over.
+    pub fn is_finished(&self) -> bool {
+        let state = self.shared.lock();
+        state.batch.is_settled() && state.batch.ready() == 0
+    }
+
+    /// Where the batch stands.
+    pub fn progress(&self) -> Progress {
+        self.shared.lock().batch.progress()
+    }
+
+    /// Interrupts: rows that wait end as `not_sent`, rows in flight as `cancelled`. Returns once no byte of the batch
+    /// will be written any more.
+    pub fn cancel(&self) {
+        self.shared.stopped.store(true, Ordering::Release);
+        let mut state = self.shared.lock();
+        state.batch.cancel();
+        for worker in &state.workers {
+            worker.send(Message::Look);
+        }
+        let until = now() + LET_GO;
+        while state.batch.progress().in_flight > 0 {
+            let left = until.saturating_duration_since(now());
+            if left.is_zero() {
+                break;
+            }
+            state.wanted = Some(0);
+            state = self.shared.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.wanted = None;
+        self.shared.tell(state, None);
+    }
+
+    /// Has as many threads work for the batch as its rows are worth.
+    fn call_workers(&self, state: &mut State) {
+        let rows = state.batch.progress();
+        let policy = &self.shared.terms.policy;
+        let worth = (rows.waiting + rows.in_flight).div_ceil(ROWS_A_THREAD).max(1);
+        let most = policy.threads.unwrap_or(usize::MAX).min(policy.concurrency).min(self.threads.count());
+        let wanted = worth.min(most);
+        if rows.waiting > 0 && state.workers.len() < wanted {
+            let more = wanted - state.workers.len();
+            for mailbox in self.threads.idlest(more, &state.workers) {
+                let seat = state.workers.len();
+                mailbox.send(Message::Begin { shared: Arc::clone(&self.shared), seat });
+                state.workers.push(mailbox);
+            }
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let is_settled = {
+            let mut state = self.shared.lock();
+            state.batch.close();
+            state.batch.is_settled()
+        };
+        if !is_settled {
+            self.cancel();
+        }
+    }
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Run").field("progress", &self.progress()).finish_non_exhaustive()
+    }
+}
+

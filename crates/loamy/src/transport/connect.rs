@@ -1,0 +1,138 @@
+//! From an origin to a connection: look-up, then the addresses in turn (RFC 8305).
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::Wire;
+use super::dns::Resolver;
+use crate::policy::Timeouts;
+use crate::target::Origin;
+use crate::{Error, Kind, hint};
+
+/// How long an address is given before the next is tried beside it (RFC 8305 §5).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// A connection in the making.
+pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<Wire, Error>>>>;
+
+/// Makes a connection to the origin; an error says in which phase it failed.
+pub(crate) fn connect(origin: Arc<Origin>, resolver: Arc<Resolver>, timeouts: Timeouts) -> Connecting {
+    Box::pin(async move {
+        let lookup = within(timeouts.resolve, resolver.resolve(&origin.host)).await;
+        let addresses = lookup.ok_or_else(|| timed_out(Kind::TimeoutResolve, &origin, timeouts.resolve))??;
+        let race = within(timeouts.connect, Race::new(&addresses, origin.port)).await;
+        let (address, stream) = race
+            .ok_or_else(|| timed_out(Kind::TimeoutConnect, &origin, timeouts.connect))?
+            .map_err(|error| not_connected(&origin, error))?;
+        resolver.prefer(&origin.host, address);
+        stream.set_nodelay(true).map_err(|error| not_connected(&origin, error))?;
+        Ok(Wire::new(stream))
+    })
+}
+
+/// The error of a row that has no connection when its time is over.
+pub(crate) fn timed_out(kind: Kind, origin: &Origin, limit: Option<Duration>) -> Error {
+    let limit = limit.unwrap_or_default();
+    let message = match kind {
+        Kind::TimeoutResolve => format!("no address of {} within {}", origin.host, seconds(limit)),
+        _ => format!("no connection to {origin} within {}", seconds(limit)),
+    };
+    Error::new(kind, message).from_peer(&origin.host, origin.port).hinted(hint::for_connection(kind, origin))
+}
+
+/// A span as people write it: `30 s`, `0.25 s`.
+pub(crate) fn seconds(span: Duration) -> String {
+    format!("{} s", span.as_secs_f64())
+}
+
+fn not_connected(origin: &Origin, error: io::Error) -> Error {
+    let (kind, message) = match error.kind() {
+        io::ErrorKind::ConnectionRefused => (Kind::ConnectRefused, format!("{origin} refused the connection")),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            (Kind::ConnectUnreachable, format!("no route to {origin}"))
+        }
+        _ => (Kind::Connect, format!("no connection to {origin}: {error}")),
+    };
+    let hint = hint::for_connection(kind, origin);
+    Error::new(kind, message).from_peer(&origin.host, origin.port).hinted(hint).caused_by_io(error)
+}
+
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => timeout(limit, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// The addresses of a host, tried one after the other without waiting for a slow one.
+struct Race {
+    waiting: std::vec::IntoIter<SocketAddr>,
+    trying: Vec<(IpAddr, Attempt)>,
+    stagger: Pin<Box<Sleep>>,
+    first_error: Option<io::Error>,
+}
+
+type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
+
+impl Race {
+    #[expect(clippy::new_ret_no_self, reason = "what is wanted of a race is its winner")]
+    fn new(addresses: &[IpAddr], port: u16) -> impl Future<Output = io::Result<(IpAddr, TcpStream)>> {
+        let addresses: Vec<_> = addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
+        let mut race = Self {
+            waiting: addresses.into_iter(),
+            trying: Vec::with_capacity(1),
+            stagger: Box::pin(sleep(Duration::ZERO)),
+            first_error: None,
+        };
+        race.try_next();
+        poll_fn(move |context| race.poll(context))
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(IpAddr, TcpStream)>> {
+        loop {
+            let mut position = 0;
+            let mut lost = false;
+            while position < self.trying.len() {
+                let (address, attempt) = &mut self.trying[position];
+                match attempt.as_mut().poll(context) {
+                    Poll::Ready(Ok(stream)) => return Poll::Ready(Ok((*address, stream))),
+                    Poll::Ready(Err(error)) => {
+                        self.first_error.get_or_insert(error);
+                        drop(self.trying.swap_remove(position));
+                        lost = true;
+                    }
+                    Poll::Pending => position += 1,
+                }
+            }
+            if self.waiting.len() == 0 {
+                return match self.first_error.take() {
+                    Some(error) if self.trying.is_empty() => Poll::Ready(Err(error)),
+                    kept => {
+                        self.first_error = kept;
+                        Poll::Pending
+                    }
+                };
+            }
+            if !lost && self.stagger.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.try_next();
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that opens connections")]
+    fn try_next(&mut self) {
+        if let Some(address) = self.waiting.next() {
+            self.trying.push((address.ip(), Box::pin(TcpStream::connect(address))));
+            self.stagger = Box::pin(sleep(STAGGER));
+        }
+    }
+}

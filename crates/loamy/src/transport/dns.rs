@@ -1,0 +1,203 @@
+//! Names to addresses: once for each name, however many rows and threads ask.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::{Error, Kind};
+
+/// How long an answer is used. The operating system's look-up tells no lifetime; a minute is short enough for a fail-over.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// Where names are looked up.
+#[derive(Clone, Default)]
+pub enum Dns {
+    /// The operating system: `getaddrinfo`, with all that it honours.
+    #[default]
+    System,
+    /// A function from host name to addresses, in the order to be tried; for tests and for names that only you know.
+    Fixed(FixedDns),
+}
+
+/// The function of [`Dns::Fixed`].
+pub type FixedDns = Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
+
+impl fmt::Debug for Dns {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Dns::System => "System",
+            Dns::Fixed(_) => "Fixed",
+        })
+    }
+}
+
+/// Looks names up and remembers the answers, for all threads of a client.
+#[derive(Debug, Default)]
+pub(crate) struct Resolver {
+    source: Dns,
+    lookups: Mutex<HashMap<Box<str>, Arc<Lookup>>>,
+}
+
+#[derive(Debug, Default)]
+struct Lookup {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    answer: Option<Result<Arc<[IpAddr]>, Error>>,
+    until: Option<Instant>,
+    waiting: Vec<Waker>,
+}
+
+impl Resolver {
+    pub(crate) fn new(source: Dns) -> Self {
+        Self { source, lookups: Mutex::default() }
+    }
+
+    /// The addresses of a host, in the order to be tried. Numbers need no look-up.
+    pub(crate) async fn resolve(self: &Arc<Self>, host: &str) -> Result<Arc<[IpAddr]>, Error> {
+        if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            return Ok(Arc::new([address]));
+        }
+        let lookup = self.lookup(host);
+        poll_fn(|context| {
+            let mut state = locked(&lookup.state);
+            if let Some(answer) = &state.answer {
+                return Poll::Ready(answer.clone());
+            }
+            if !state.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                state.waiting.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Makes the address that worked the first to be tried by those who come later.
+    pub(crate) fn prefer(&self, host: &str, address: IpAddr) {
+        let Some(lookup) = locked(&self.lookups).get(host).cloned() else { return };
+        let mut state = locked(&lookup.state);
+        if let Some(Ok(addresses)) = &mut state.answer
+            && addresses.first() != Some(&address)
+            && let Some(position) = addresses.iter().position(|own| *own == address)
+        {
+            let mut reordered = addresses.to_vec();
+            reordered[..=position].rotate_right(1);
+            *addresses = reordered.into();
+        }
+    }
+
+    fn lookup(self: &Arc<Self>, host: &str) -> Arc<Lookup> {
+        let mut lookups = locked(&self.lookups);
+        if let Some(lookup) = lookups.get(host) {
+            if locked(&lookup.state).until.is_none_or(|until| now() < until) {
+                return Arc::clone(lookup);
+            }
+        }
+        let lookup = Arc::new(Lookup::default());
+        lookups.insert(host.into(), Arc::clone(&lookup));
+        drop(lookups);
+        self.begin(host, &lookup);
+        lookup
+    }
+
+    fn begin(self: &Arc<Self>, host: &str, lookup: &Arc<Lookup>) {
+        match &self.source {
+            Dns::Fixed(addresses) => {
+                let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| addresses(host)))
+                    .unwrap_or_else(|_| Err(io::Error::other("the given function panicked")));
+                self.answered(host, lookup, answer);
+            }
+            Dns::System => {
+                let (resolver, host, lookup) = (Arc::clone(self), host.to_owned(), Arc::clone(lookup));
+                // Detached on purpose: others may wait for the answer when this row no longer does.
+                drop(tokio::task::spawn_blocking(move || {
+                    let answer = (host.as_str(), 0).to_socket_addrs();
+                    let answer = answer.map(|found| found.map(|address| address.ip()).collect());
+                    resolver.answered(&host, &lookup, answer);
+                }));
+            }
+        }
+    }
+
+    fn answered(&self, host: &str, lookup: &Arc<Lookup>, answer: io::Result<Vec<IpAddr>>) {
+        let answer = match answer {
+            Ok(addresses) if addresses.is_empty() => {
+                Err(Error::new(Kind::Dns, format!("{host} has no address")))
+            }
+            Ok(addresses) => Ok(interleaved(addresses)),
+            Err(error) => Err(Error::new(Kind::Dns, format!("the look-up of {host} failed: {error}")).caused_by_io(error)),
+        };
+        if answer.is_err() {
+            // A failure serves those who wait for it and nobody after them.
+            let mut lookups = locked(&self.lookups);
+            if lookups.get(host).is_some_and(|own| Arc::ptr_eq(own, lookup)) {
+                lookups.remove(host);
+            }
+        }
+        let mut state = locked(&lookup.state);
+        state.answer = Some(answer);
+        state.until = Some(now() + LIFETIME);
+        for waker in state.waiting.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+/// Alternates the families, beginning with the one that the resolver put first (RFC 8305 §4).
+fn interleaved(mut addresses: Vec<IpAddr>) -> Arc<[IpAddr]> {
+    let mut seen = Vec::with_capacity(addresses.len());
+    addresses.retain(|address| !seen.contains(address) && { seen.push(*address); true });
+    let leads_with_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|own| own.is_ipv6() == leads_with_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut ordered = Vec::new();
+    loop {
+        match (first.next(), second.next()) {
+            (None, None) => return ordered.into(),
+            (one, other) => ordered.extend(one.into_iter().chain(other)),
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the age of an answer is a matter of this room alone")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn families_alternate_and_repetitions_are_dropped() {
+        let ordered = interleaved(addresses(&["::1", "::2", "::1", "127.0.0.1", "127.0.0.2", "127.0.0.3"]));
+        assert_eq!(*ordered, addresses(&["::1", "127.0.0.1", "::2", "127.0.0.2", "127.0.0.3"]));
+    }
+
+    #[test]
+    fn the_address_that_worked_is_tried_first_by_those_who_come_later() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let dns = Dns::Fixed(Arc::new(|_| Ok(vec!["127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap()])));
+        let resolver = Arc::new(Resolver::new(dns));
+        #[expect(clippy::disallowed_methods, reason = "a test has no runtime around it")]
+        let first = |resolver: &Arc<Resolver>| runtime.block_on(resolver.resolve("h")).unwrap()[0];
+        assert_eq!(first(&resolver).to_string(), "127.0.0.1");
+        resolver.prefer("h", "127.0.0.2".parse().unwrap());
+        assert_eq!(first(&resolver).to_string(), "127.0.0.2");
+    }
+}

@@ -1,0 +1,443 @@
+//! The head of a request, and what a row may say about its own framing.
+
+use http::Method;
+
+use super::{elements, excerpt};
+use crate::headers::HeaderView;
+use crate::{Error, Kind};
+
+/// What a request head is made of. All of it was checked when the row was admitted.
+pub(crate) struct RequestHead<'a> {
+    /// The method.
+    pub(crate) method: &'a Method,
+    /// Path and query, as `/path?query` (RFC 9112 §3.2.1).
+    pub(crate) target: &'a str,
+    /// The value of `Host`, unless the row sets its own.
+    pub(crate) host: &'a str,
+    /// The row's own fields: order and spelling are kept.
+    pub(crate) headers: HeaderView<'a>,
+    /// Fields for every row, each left out when the row sets one of that name.
+    pub(crate) defaults: HeaderView<'a>,
+    /// The body's length, where there is a body.
+    pub(crate) body_len: Option<u64>,
+    /// The value of `Authorization` made from the URL, unless the row sets its own.
+    pub(crate) authorization: Option<&'a str>,
+}
+
+/// Writes a request head, its empty line included, behind what `out` holds already.
+pub(crate) fn encode_head(out: &mut Vec<u8>, head: &RequestHead<'_>) {
+    let own = head.headers.as_bytes();
+    let defaults = head.defaults.as_bytes();
+    let method = head.method.as_str();
+    out.reserve(
+        method.len() + head.target.len() + head.host.len() + own.len() + defaults.len() + 96,
+    );
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(head.target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+
+    let said = if own.is_empty() {
+        Said::default()
+    } else {
+        Said::by(head.headers)
+    };
+    if !said.host {
+        line(out, b"Host: ", head.host.as_bytes());
+    }
+    out.extend_from_slice(own);
+    let authorization = head.authorization.filter(|_| !said.authorization);
+    if let Some(authorization) = authorization {
+        line(out, b"Authorization: ", authorization.as_bytes());
+    }
+    if own.is_empty() && authorization.is_none() {
+        out.extend_from_slice(defaults);
+    } else {
+        for (name, value) in head.defaults.iter() {
+            let replaced = authorization.is_some() && name.eq_ignore_ascii_case("authorization");
+            if !replaced && head.headers.get(name).is_none() {
+                out.extend_from_slice(name.as_bytes());
+                line(out, b": ", value);
+            }
+        }
+    }
+    if !said.content_length {
+        content_length(out, head.method, head.body_len);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Refuses what would break the framing of a row's own request (RFC 9112 §6), or ask for an answer that is no response
+/// to it: a length that is not the body's, a transfer coding, a second `Host`, an upgrade.
+///
+/// # Errors
+/// `bad_request`, naming the field.
+pub(crate) fn check_framing(headers: HeaderView<'_>, body_len: Option<u64>) -> Result<(), Error> {
+    if headers.is_empty() {
+        return Ok(());
+    }
+    let refuse = |message: String| Err(Error::new(Kind::BadRequest, message));
+    let (mut hosts, mut lengths) = (0, 0);
+    for (name, value) in headers.iter() {
+        if name.eq_ignore_ascii_case("host") {
+            hosts += 1;
+            if hosts > 1 {
+                return refuse("header Host is set twice".into());
+            }
+        } else if name.eq_ignore_ascii_case("content-length") {
+            lengths += 1;
+            let body = body_len.unwrap_or(0);
+            if lengths > 1 {
+                return refuse(
+                    "header Content-Length is set twice; leave it out, it is added".into(),
+                );
+            }
+            if digits(value) != Some(body) {
+                let value = excerpt(value);
+                return refuse(format!(
+                    "header Content-Length is {value}, and the body has {body} bytes; leave it out, it is added"
+                ));
+            }
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            return refuse("header Transfer-Encoding: the body is sent with its length".into());
+        } else if name.eq_ignore_ascii_case("upgrade") {
+            return refuse(
+                "header Upgrade: the protocol of a connection is not a row's to change".into(),
+            );
+        } else if name.eq_ignore_ascii_case("te") {
+            if !value.eq_ignore_ascii_case(b"trailers") {
+                return refuse(format!(
+                    "header TE is {}; only \"trailers\" can be answered",
+                    excerpt(value)
+                ));
+            }
+        } else if name.eq_ignore_ascii_case("connection") {
+            for option in elements(value).filter(|option| !option.is_empty()) {
+                if ![&b"close"[..], b"keep-alive", b"te"]
+                    .iter()
+                    .any(|known| known.eq_ignore_ascii_case(option))
+                {
+                    return refuse(format!(
+                        "header Connection holds {}; it may hold close, keep-alive and TE",
+                        excerpt(option)
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses fields that cannot be the same for every row.
+///
+/// # Errors
+/// `bad_request`, naming the field.
+pub(crate) fn check_defaults(headers: HeaderView<'_>) -> Result<(), Error> {
+    for name in [
+        "Host",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Upgrade",
+        "TE",
+    ] {
+        if headers.get(name).is_some() {
+            return Err(Error::new(
+                Kind::BadRequest,
+                format!("header {name} belongs to a single row, not to all"),
+            ));
+        }
+    }
+    check_framing(headers, None)
+}
+
+/// Whether the fields ask for the connection to end after this exchange (RFC 9112 §9.6).
+pub(crate) fn wants_close(headers: HeaderView<'_>) -> bool {
+    headers
+        .get_all("connection")
+        .flat_map(elements)
+        .any(|option| option.eq_ignore_ascii_case(b"close"))
+}
+
+/// Which fields the row sets itself, of those that would be written for it.
+#[derive(Default)]
+struct Said {
+    host: bool,
+    content_length: bool,
+    authorization: bool,
+}
+
+impl Said {
+    fn by(headers: HeaderView<'_>) -> Self {
+        let mut said = Self::default();
+        for (name, _) in headers.iter() {
+            match name.len() {
+                4 => said.host |= name.eq_ignore_ascii_case("host"),
+                13 => said.authorization |= name.eq_ignore_ascii_case("authorization"),
+                14 => said.content_length |= name.eq_ignore_ascii_case("content-length"),
+                _ => {}
+            }
+        }
+        said
+    }
+}
+
+fn line(out: &mut Vec<u8>, before: &[u8], value: &[u8]) {
+    out.extend_from_slice(before);
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// RFC 9110 §8.6: methods that define a meaning for a body say so even when there is none.
+fn content_length(out: &mut Vec<u8>, method: &Method, body_len: Option<u64>) {
+    let length = match body_len {
+        Some(length) => length,
+        None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => 0,
+        None => return,
+    };
+    let mut text = [0; 20];
+    let mut start = text.len();
+    let mut rest = length;
+    loop {
+        start -= 1;
+        text[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    line(out, b"Content-Length: ", &text[start..]);
+}
+
+fn digits(value: &[u8]) -> Option<u64> {
+    if value.is_empty() {
+        return None;
+    }
+    value.iter().try_fold(0u64, |sum, byte| match byte {
+        b'0'..=b'9' => sum.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::headers::Headers;
+
+    fn headers(lines: &[(&str, &str)]) -> Headers {
+        let mut headers = Headers::new();
+        for (name, value) in lines {
+            headers.append(name, value).unwrap();
+        }
+        headers
+    }
+
+    fn encoded(
+        method: &str,
+        own: &[(&str, &str)],
+        defaults: &[(&str, &str)],
+        body_len: Option<u64>,
+        authorization: Option<&str>,
+    ) -> String {
+        let (own, defaults) = (headers(own), headers(defaults));
+        let mut out = b"before".to_vec();
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let head = RequestHead {
+            method: &method,
+            target: "/a?b=c",
+            host: "h:8080",
+            headers: own.view(),
+            defaults: defaults.view(),
+            body_len,
+            authorization,
+        };
+        encode_head(&mut out, &head);
+        String::from_utf8(out)
+            .unwrap()
+            .strip_prefix("before")
+            .unwrap()
+            .to_owned()
+    }
+
+    #[test]
+    fn a_bare_row_gets_host_and_the_defaults() {
+        assert_eq!(
+            encoded(
+                "GET",
+                &[],
+                &[("User-Agent", "loamy/1"), ("Accept", "*/*")],
+                None,
+                None
+            ),
+            "GET /a?b=c HTTP/1.1\r\nHost: h:8080\r\nUser-Agent: loamy/1\r\nAccept: */*\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_rows_own_fields_keep_order_and_spelling_and_replace_defaults_of_their_name() {
+        assert_eq!(
+            encoded(
+                "GET",
+                &[("x-ONE", "1"), ("accept", "a/b"), ("x-one", "2")],
+                &[("User-Agent", "loamy/1"), ("Accept", "*/*")],
+                None,
+                None
+            ),
+            "GET /a?b=c HTTP/1.1\r\nHost: h:8080\r\nx-ONE: 1\r\naccept: a/b\r\nx-one: 2\r\nUser-Agent: loamy/1\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a6_a_rows_own_host_and_length_are_sent_once() {
+        assert_eq!(
+            encoded(
+                "POST",
+                &[("host", "other"), ("content-length", "3")],
+                &[],
+                Some(3),
+                None
+            ),
+            "POST /a?b=c HTTP/1.1\r\nhost: other\r\ncontent-length: 3\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn authorization_of_the_url_gives_way_to_the_rows_and_replaces_the_policys() {
+        assert_eq!(
+            encoded(
+                "GET",
+                &[("authorization", "own")],
+                &[("Authorization", "policy")],
+                None,
+                Some("url")
+            ),
+            "GET /a?b=c HTTP/1.1\r\nHost: h:8080\r\nauthorization: own\r\n\r\n"
+        );
+        assert_eq!(
+            encoded(
+                "GET",
+                &[],
+                &[("Authorization", "policy"), ("A", "b")],
+                None,
+                Some("url")
+            ),
+            "GET /a?b=c HTTP/1.1\r\nHost: h:8080\r\nAuthorization: url\r\nA: b\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn content_length_is_written_for_a_body_and_for_methods_that_mean_one() {
+        for (method, body_len, expected) in [
+            ("GET", None, None),
+            ("GET", Some(0), Some("0")),
+            ("GET", Some(12), Some("12")),
+            ("DELETE", None, None),
+            ("OPTIONS", None, None),
+            ("PURGE", None, None),
+            ("HEAD", None, None),
+            ("POST", None, Some("0")),
+            ("PUT", None, Some("0")),
+            ("PATCH", None, Some("0")),
+            ("POST", Some(u64::MAX), Some("18446744073709551615")),
+        ] {
+            let text = encoded(method, &[], &[], body_len, None);
+            let length = text
+                .lines()
+                .find_map(|line| line.strip_prefix("Content-Length: "));
+            assert_eq!(length, expected, "{method} {body_len:?}");
+        }
+    }
+
+    #[test]
+    fn a6_what_would_break_the_framing_is_refused_by_name() {
+        for (own, body_len, refused) in [
+            (&[("Host", "a")][..], None, None),
+            (&[("Host", "a"), ("host", "a")], None, Some("Host")),
+            (&[("Content-Length", "3")], Some(3), None),
+            (&[("Content-Length", "03")], Some(3), None),
+            (&[("Content-Length", "0")], None, None),
+            (&[("Content-Length", "4")], Some(3), Some("Content-Length")),
+            (&[("Content-Length", "3")], None, Some("Content-Length")),
+            (&[("Content-Length", "+3")], Some(3), Some("Content-Length")),
+            (&[("Content-Length", "")], None, Some("Content-Length")),
+            (
+                &[("Content-Length", "3, 3")],
+                Some(3),
+                Some("Content-Length"),
+            ),
+            (
+                &[("Content-Length", "18446744073709551619")],
+                Some(3),
+                Some("Content-Length"),
+            ),
+            (
+                &[("Content-Length", "3"), ("content-length", "3")],
+                Some(3),
+                Some("Content-Length"),
+            ),
+            (
+                &[("transfer-encoding", "chunked")],
+                Some(3),
+                Some("Transfer-Encoding"),
+            ),
+            (
+                &[("Transfer-Encoding", "identity")],
+                None,
+                Some("Transfer-Encoding"),
+            ),
+            (&[("Connection", "close")], None, None),
+            (&[("Connection", "Keep-Alive, TE,")], None, None),
+            (&[("Connection", "upgrade")], None, Some("Connection")),
+            (
+                &[("Connection", "close, x-secret")],
+                None,
+                Some("Connection"),
+            ),
+            (&[("TE", "trailers")], None, None),
+            (&[("TE", "gzip")], None, Some("TE")),
+            (&[("Upgrade", "h2c")], None, Some("Upgrade")),
+            (
+                &[("Expect", "100-continue"), ("Trailer", "X")],
+                Some(1),
+                None,
+            ),
+        ] {
+            let checked = check_framing(headers(own).view(), body_len);
+            match refused {
+                None => assert!(checked.is_ok(), "{own:?}: {checked:?}"),
+                Some(name) => {
+                    let error = checked.unwrap_err();
+                    assert_eq!(error.kind(), Kind::BadRequest);
+                    assert!(
+                        error.message().starts_with(&format!("header {name}")),
+                        "{own:?}: {error}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fields_for_every_row_hold_no_framing() {
+        assert!(check_defaults(headers(&[("X-Key", "1"), ("Connection", "close")]).view()).is_ok());
+        for name in [
+            "host",
+            "Content-Length",
+            "transfer-encoding",
+            "TE",
+            "upgrade",
+        ] {
+            assert!(
+                check_defaults(headers(&[(name, "0")]).view()).is_err(),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn close_is_found_among_the_options_of_a_connection() {
+        assert!(wants_close(headers(&[("connection", "te, Close")]).view()));
+        assert!(!wants_close(
+            headers(&[("connection", "keep-alive"), ("X", "close")]).view()
+        ));
+    }
+}
