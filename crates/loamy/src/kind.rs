@@ -154,23 +154,6 @@ impl Kind {
     pub const fn row(self) -> &'static KindRow {
         &KINDS[self as usize]
     }
-
-    /// Whether the failure happened before a connection stood.
-    pub(crate) const fn is_before_connection(self) -> bool {
-        matches!(
-            self,
-            Kind::Dns
-                | Kind::Connect
-                | Kind::ConnectRefused
-                | Kind::ConnectUnreachable
-                | Kind::Proxy
-                | Kind::TlsHandshake
-                | Kind::TlsCertificate
-                | Kind::TimeoutResolve
-                | Kind::TimeoutConnect
-                | Kind::TimeoutTls
-        )
-    }
 }
 
 impl fmt::Display for Kind {

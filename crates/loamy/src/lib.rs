@@ -37,6 +37,8 @@ mod response;
 mod retry;
 mod run;
 mod runtime;
+#[cfg(test)]
+mod simulation;
 mod stream;
 mod target;
 mod transport;

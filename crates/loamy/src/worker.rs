@@ -29,6 +29,9 @@ use crate::{Error, Kind};
 /// How long a connection is kept without work: less than servers keep it, so that they seldom close first.
 const IDLE: Duration = Duration::from_secs(15);
 
+/// A peer that closes a connection sooner than this after a response does so by count, not because it was idle.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
 /// How far apart looks at the deadlines are at the least.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -76,7 +79,7 @@ struct Route {
     origin: Arc<Origin>,
     authority: String,
     idle: Vec<usize>,
-    /// After how many rows the peer was seen to close without a word; rows that must not be sent twice then take
+    /// After how many rows the peer was seen to close at once and without a word; rows that must not be sent twice then take
     /// another connection before that.
     closes_after: u32,
 }
@@ -119,7 +122,7 @@ impl Worker {
             while self.mailbox.collect(&mut messages, &mut woken, context.waker()) {
                 let now = now();
                 for message in messages.drain(..) {
-                    self.hear(message, now);
+                    self.hear(message);
                 }
                 for connection in woken.drain(..) {
                     self.connections[connection].bell.reset();
@@ -136,7 +139,7 @@ impl Worker {
         .await;
     }
 
-    fn hear(&mut self, message: Message, now: Instant) {
+    fn hear(&mut self, message: Message) {
         match message {
             Message::Begin { shared, seat: number } => {
                 let seat = Seat {
@@ -158,7 +161,7 @@ impl Worker {
                     let Some(own) = &mut self.seats[seat] else { continue };
                     own.needs_turn = true;
                     if own.shared.is_stopped() {
-                        self.let_go(seat, now);
+                        self.let_go(seat);
                     }
                 }
             }
@@ -199,10 +202,12 @@ impl Worker {
                     turn.hungry = true;
                     break;
                 };
-                let route = *own
-                    .routes
-                    .entry(job.origin)
-                    .or_insert_with(|| route_to(turn.batch.origin(job.origin), by_origin, routes));
+                let route = *own.routes.entry(job.origin).or_insert_with(|| {
+                    let route = route_to(turn.batch.origin(job.origin), by_origin, routes);
+                    // Connections that stand from an earlier batch are as good a proof as new ones.
+                    routes[route].idle.iter().for_each(|_| turn.batch.connected(job.origin));
+                    route
+                });
                 own.in_flight += 1;
                 granted.push((route, job));
             }
@@ -334,7 +339,7 @@ impl Worker {
                     Err(panic) => self.end(slot, End::Panicked(panicked(&*panic))),
                 }
             }
-            Stage::Idle { .. } => self.look_at_idle(slot),
+            Stage::Idle { .. } => self.look_at_idle(slot, now),
         }
     }
 
@@ -354,25 +359,30 @@ impl Worker {
         wire.count_served();
         self.settle(task, done.end);
         let route = self.connections[slot].route;
+        if wire.served() > self.routes[route].closes_after {
+            self.routes[route].closes_after = u32::MAX;
+        }
         self.connections[slot].stage = Stage::Idle { wire, since: now };
         self.routes[route].idle.push(slot);
         self.look_at(Some(now + IDLE));
-        self.look_at_idle(slot);
+        self.look_at_idle(slot, now);
     }
 
     /// A connection without work must be quiet: what the peer says now answers nothing (RFC 9112 §9.2), and when it
     /// closes, nothing is to be sent on it.
-    fn look_at_idle(&mut self, slot: usize) {
+    fn look_at_idle(&mut self, slot: usize, now: Instant) {
         let own = &mut self.connections[slot];
-        let Stage::Idle { wire, .. } = &mut own.stage else { return };
+        let Stage::Idle { wire, since } = &mut own.stage else { return };
         let mut byte = Vec::with_capacity(1);
         let read = wire.poll_read(&mut Context::from_waker(&own.waker), &mut bytes::BufMut::limit(&mut byte, 1));
         if read.is_pending() {
             return;
         }
-        let served = wire.served();
-        self.closed_unasked(slot, served);
-        let route = own_route(&self.connections, slot);
+        let (served, idle) = (wire.served(), now.saturating_duration_since(*since));
+        if idle < AT_ONCE {
+            self.closed_unasked(slot, served);
+        }
+        let route = self.connections[slot].route;
         self.routes[route].idle.retain(|other| *other != slot);
         self.vacate(slot);
     }
@@ -411,7 +421,7 @@ impl Worker {
     }
 
     /// The batch was interrupted: its connections are closed where they stand.
-    fn let_go(&mut self, seat: usize, _now: Instant) {
+    fn let_go(&mut self, seat: usize) {
         for slot in 0..self.connections.len() {
             let end = match &mut self.connections[slot].stage {
                 Stage::Connecting { task, .. } if task.seat == seat => End::Panicked(cancelled()),
@@ -454,7 +464,7 @@ impl Worker {
     }
 
     fn time_out(&mut self, slot: usize, kind: Kind, now: Instant) {
-        let route = own_route(&self.connections, slot);
+        let route = self.connections[slot].route;
         let origin = Arc::clone(&self.routes[route].origin);
         let end = match &mut self.connections[slot].stage {
             Stage::Vacant => return,
@@ -501,10 +511,6 @@ fn route_to(origin: &Arc<Origin>, by_origin: &mut HashMap<Arc<Origin>, usize>, r
         routes.push(Route { origin: Arc::clone(origin), authority, idle: Vec::new(), closes_after: u32::MAX });
         routes.len() - 1
     })
-}
-
-fn own_route(connections: &[Slot], slot: usize) -> usize {
-    connections[slot].route
 }
 
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {

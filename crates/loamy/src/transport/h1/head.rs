@@ -223,6 +223,11 @@ impl<'b> Judge<'b> {
         let name = field.name.as_bytes();
         match name.len() {
             10 if name.eq_ignore_ascii_case(b"connection") => {
+                // Most servers say just this, and say it in every response.
+                if field.value == b"keep-alive" {
+                    self.keep_alive = true;
+                    return;
+                }
                 for option in elements(field.value) {
                     self.close |= option.eq_ignore_ascii_case(b"close");
                     self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
@@ -248,6 +253,10 @@ impl<'b> Judge<'b> {
 
     /// RFC 9110 §8.6: a list of the same number may be taken for that number; anything else may not.
     fn hear_length(&mut self, value: &'b [u8]) {
+        if self.length.is_none() && !value.is_empty() && value.iter().all(u8::is_ascii_digit) {
+            self.length = Some(value);
+            return;
+        }
         for element in elements(value) {
             let fine = !element.is_empty() && element.iter().all(u8::is_ascii_digit);
             if !fine || self.length.is_some_and(|before| before != element) {

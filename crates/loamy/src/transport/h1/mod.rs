@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use crate::{Error, Kind};
 
 mod chunked;
+#[cfg(feature = "_fuzz")]
+pub mod door;
 mod head;
 mod request;
 mod response;

@@ -40,7 +40,7 @@ pub(crate) fn encode_head(out: &mut Vec<u8>, head: &RequestHead<'_>) {
     let said = if own.is_empty() {
         Said::default()
     } else {
-        Said::by(head.headers)
+        Said::by(own, defaults)
     };
     if !said.host {
         line(out, b"Host: ", head.host.as_bytes());
@@ -50,14 +50,18 @@ pub(crate) fn encode_head(out: &mut Vec<u8>, head: &RequestHead<'_>) {
     if let Some(authorization) = authorization {
         line(out, b"Authorization: ", authorization.as_bytes());
     }
-    if own.is_empty() && authorization.is_none() {
+    if said.defaults == 0 && authorization.is_none() {
         out.extend_from_slice(defaults);
     } else {
-        for (name, value) in head.defaults.iter() {
-            let replaced = authorization.is_some() && name.eq_ignore_ascii_case("authorization");
-            if !replaced && head.headers.get(name).is_none() {
-                out.extend_from_slice(name.as_bytes());
-                line(out, b": ", value);
+        for (position, (name, whole)) in lines(defaults).enumerate() {
+            let by_url = authorization.is_some() && name.eq_ignore_ascii_case(b"authorization");
+            let by_row = if position < Said::DEFAULTS {
+                said.defaults >> position & 1 == 1
+            } else {
+                has(own, name)
+            };
+            if !by_url && !by_row {
+                out.extend_from_slice(whole);
             }
         }
     }
@@ -164,21 +168,58 @@ struct Said {
     host: bool,
     content_length: bool,
     authorization: bool,
+    /// One bit for each default, the first in the lowest; with more defaults than bits, the highest says that there are.
+    defaults: u32,
 }
 
 impl Said {
-    fn by(headers: HeaderView<'_>) -> Self {
+    /// Defaults found in one pass over the row's fields; for more, which nobody has, each is looked for on its own.
+    const DEFAULTS: usize = 16;
+
+    fn by(own: &[u8], defaults: &[u8]) -> Self {
         let mut said = Self::default();
-        for (name, _) in headers.iter() {
+        let mut names = [&[][..]; Self::DEFAULTS];
+        let mut count = 0;
+        for (name, _) in lines(defaults) {
+            if count == Self::DEFAULTS {
+                said.defaults |= 1 << Self::DEFAULTS;
+                break;
+            }
+            names[count] = name;
+            count += 1;
+        }
+        for (name, _) in lines(own) {
             match name.len() {
-                4 => said.host |= name.eq_ignore_ascii_case("host"),
-                13 => said.authorization |= name.eq_ignore_ascii_case("authorization"),
-                14 => said.content_length |= name.eq_ignore_ascii_case("content-length"),
+                4 => said.host |= name.eq_ignore_ascii_case(b"host"),
+                13 => said.authorization |= name.eq_ignore_ascii_case(b"authorization"),
+                14 => said.content_length |= name.eq_ignore_ascii_case(b"content-length"),
                 _ => {}
+            }
+            for (position, default) in names[..count].iter().enumerate() {
+                if default.len() == name.len() && default.eq_ignore_ascii_case(name) {
+                    said.defaults |= 1 << position;
+                }
             }
         }
         said
     }
+}
+
+/// Each field as its name and its whole line.
+fn lines(mut fields: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    std::iter::from_fn(move || {
+        let (whole, rest) = fields.split_at(memchr::memchr(b'\n', fields)? + 1);
+        fields = rest;
+        let name = whole
+            .iter()
+            .position(|byte| *byte == b':')
+            .unwrap_or(whole.len());
+        Some((&whole[..name], whole))
+    })
+}
+
+fn has(fields: &[u8], name: &[u8]) -> bool {
+    lines(fields).any(|(own, _)| own.eq_ignore_ascii_case(name))
 }
 
 fn line(out: &mut Vec<u8>, before: &[u8], value: &[u8]) {
@@ -284,6 +325,21 @@ mod tests {
             ),
             "GET /a?b=c HTTP/1.1\r\nHost: h:8080\r\nx-ONE: 1\r\naccept: a/b\r\nx-one: 2\r\nUser-Agent: loamy/1\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn defaults_are_replaced_however_many_there_are() {
+        let names: Vec<_> = (0..40).map(|n| format!("X-Default-{n}")).collect();
+        let defaults: Vec<_> = names.iter().map(|name| (name.as_str(), "policy")).collect();
+        for name in &names {
+            let lower = name.to_lowercase();
+            let text = encoded("GET", &[(&lower, "row")], &defaults, None, None);
+            assert_eq!(text.matches("policy").count(), 39, "{text}");
+            assert!(
+                text.contains(&format!("{lower}: row\r\n")) && !text.contains(&format!("{name}: ")),
+                "{text}"
+            );
+        }
     }
 
     #[test]

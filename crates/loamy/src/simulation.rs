@@ -1,0 +1,909 @@
+//! The scheduler in virtual time: simulated workers drive a `Batch` through a simulated world, on seeds, beside a model of
+//! what it must do. Each step is compared with the model, so the first rule that breaks names itself and its seed.
+//!
+//! The model knows the rules of the design, not the code: queues per origin, first in first out, with rows that go out
+//! again before the rest; one row goes first and each success allows two more; the k-th failure to connect takes 2^k
+//! waiting rows with it; slots are shared max-min.
+//!
+//! `LOAMY_SEED=17 cargo test -p loamy simulation` runs one seed alone.
+
+use std::collections::{BinaryHeap, VecDeque};
+use std::cmp::Reverse;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::batch::{Batch, Claim, End, Job};
+use crate::ledger::{Entry, Ledger};
+use crate::plan::OriginId;
+use crate::retry::Failed;
+use crate::runtime;
+use crate::{Error, Kind, Outcome, Policy, Request, Response, Timing};
+
+const SEEDS: u64 = 10_000;
+
+/// A row is sent at most so often on proof that nothing happened, and once more on a new connection.
+const SENDINGS_BY_PROOF: u32 = 3;
+
+#[test]
+fn no_rule_of_the_scheduler_breaks_whatever_the_world_does() {
+    #[expect(clippy::disallowed_methods, reason = "a seed that failed is run alone")]
+    if let Ok(seed) = std::env::var("LOAMY_SEED") {
+        World::new(seed.parse().unwrap()).run();
+        return;
+    }
+    let mut seen = Seen::default();
+    for seed in 0..SEEDS {
+        match catch_unwind(AssertUnwindSafe(|| World::new(seed).run())) {
+            Ok(of_seed) => seen.add(&of_seed),
+            Err(_) => panic!("seed {seed} broke a rule; run it alone with LOAMY_SEED={seed}"),
+        }
+    }
+    // A simulation in which something never happens proves nothing about it.
+    for (what, count) in seen.counts() {
+        assert!(count >= 1_000, "{what} happened {count} times in {SEEDS} seeds");
+    }
+}
+
+#[test]
+fn a_seed_runs_the_same_way_each_time() {
+    for seed in [1, 77, 4_242] {
+        assert_eq!(World::new(seed).run().counts(), World::new(seed).run().counts());
+    }
+}
+
+/// How often what happened.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    granted: u64,
+    refused_at_admission: u64,
+    known_to_ledger: u64,
+    hops: u64,
+    hops_to_another_origin: u64,
+    too_many_redirects: u64,
+    by_proof: u64,
+    on_new_connection: u64,
+    in_doubt: u64,
+    shared_fates: u64,
+    unsent: u64,
+    stopped_on_the_way: u64,
+    admitted_after_the_end: u64,
+    preferred: u64,
+    passed_over: u64,
+    calls: u64,
+}
+
+impl Seen {
+    fn counts(&self) -> [(&'static str, u64); 16] {
+        [
+            ("a grant", self.granted),
+            ("a refusal at admission", self.refused_at_admission),
+            ("a row known to the ledger", self.known_to_ledger),
+            ("a hop", self.hops),
+            ("a hop to another origin", self.hops_to_another_origin),
+            ("too many redirects", self.too_many_redirects),
+            ("a second sending by proof", self.by_proof),
+            ("a second sending on a new connection", self.on_new_connection),
+            ("doubt", self.in_doubt),
+            ("a shared failure to connect", self.shared_fates),
+            ("a row left unsent", self.unsent),
+            ("a row stopped between two sendings", self.stopped_on_the_way),
+            ("a row admitted after the end", self.admitted_after_the_end),
+            ("a preferred grant among several origins", self.preferred),
+            ("an origin passed over by an equal", self.passed_over),
+            ("a call to a hungry worker", self.calls),
+        ]
+    }
+
+    fn add(&mut self, other: &Seen) {
+        self.granted += other.granted;
+        self.refused_at_admission += other.refused_at_admission;
+        self.known_to_ledger += other.known_to_ledger;
+        self.hops += other.hops;
+        self.hops_to_another_origin += other.hops_to_another_origin;
+        self.too_many_redirects += other.too_many_redirects;
+        self.by_proof += other.by_proof;
+        self.on_new_connection += other.on_new_connection;
+        self.in_doubt += other.in_doubt;
+        self.shared_fates += other.shared_fates;
+        self.unsent += other.unsent;
+        self.stopped_on_the_way += other.stopped_on_the_way;
+        self.admitted_after_the_end += other.admitted_after_the_end;
+        self.preferred += other.preferred;
+        self.passed_over += other.passed_over;
+        self.calls += other.calls;
+    }
+}
+
+/// SplitMix64: small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+
+    fn up_to_millis(&mut self, most: u64) -> Duration {
+        Duration::from_micros(self.below(most * 1000))
+    }
+}
+
+/// What the ledger was told, by index.
+#[derive(Default)]
+struct Book {
+    admitted: Vec<usize>,
+    settled: Vec<usize>,
+}
+
+/// A ledger that knows some rows' outcomes from before.
+struct Known {
+    book: Arc<Mutex<Book>>,
+    every: Option<usize>,
+}
+
+impl Known {
+    fn knows(every: Option<usize>, index: usize) -> bool {
+        every.is_some_and(|every| index.is_multiple_of(every))
+    }
+}
+
+impl Ledger for Known {
+    fn admit(&mut self, job: Box<Job>) -> Entry {
+        self.book.lock().unwrap().admitted.push(job.index);
+        if !Self::knows(self.every, job.index) {
+            return Entry::Open(job);
+        }
+        let Job { index, mut request, .. } = *job;
+        let timing = Timing::default();
+        let result = Ok(response(299, None, index, &request.url));
+        Entry::Settled(Outcome { index, tag: request.tag.take(), attempts: 1, timing, result })
+    }
+
+    fn settle(&mut self, outcome: &Outcome) {
+        self.book.lock().unwrap().settled.push(outcome.index);
+    }
+}
+
+/// Where the model sees a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Waiting,
+    InFlight,
+    Ended,
+}
+
+#[derive(Debug)]
+struct Row {
+    place: Place,
+    lane: usize,
+    idempotent: bool,
+    post: bool,
+    sendings: u32,
+    renewed: bool,
+    hops: u16,
+    started: Option<Instant>,
+    own_total: Option<Duration>,
+    own_limit: Option<u16>,
+    expected: Option<Expected>,
+    shown: bool,
+}
+
+/// The outcome that the model expects.
+#[derive(Debug)]
+struct Expected {
+    result: Result<u16, Kind>,
+    in_doubt: bool,
+    at: Instant,
+}
+
+/// An origin in the model.
+#[derive(Debug, Default)]
+struct Lane {
+    queue: VecDeque<usize>,
+    in_flight: usize,
+    proven: usize,
+    failures: u32,
+    /// Nothing listens there.
+    dead: bool,
+    id: Option<OriginId>,
+    /// Since its turn last changed: how often an origin with as few rows in flight went before it, unasked.
+    passed_over: usize,
+    turn: Option<usize>,
+}
+
+struct Worker {
+    quota: usize,
+    held: Vec<Held>,
+    hungry: bool,
+}
+
+/// A row that a worker works on.
+struct Held {
+    job: Box<Job>,
+    lane: usize,
+    /// When it ends.
+    due: Instant,
+    fate: Fate,
+    reused: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    NotConnected,
+    TimedOut,
+    OnTheWire,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Admit(usize),
+    Close,
+    Cancel,
+    Expire,
+    Look { worker: usize },
+    Connected { worker: usize, row: usize, sending: u32 },
+    End { worker: usize, row: usize },
+    Take,
+}
+
+struct World {
+    random: Random,
+    now: Instant,
+    begin: Instant,
+    policy: Arc<Policy>,
+    is_sound: bool,
+    deadline: Option<Instant>,
+    stopped: Option<Kind>,
+    closed: bool,
+    batch: Batch,
+    book: Arc<Mutex<Book>>,
+    known_every: Option<usize>,
+    rows: Vec<Row>,
+    lanes: Vec<Lane>,
+    workers: Vec<Worker>,
+    events: BinaryHeap<Reverse<(Instant, u64, Event)>>,
+    numbered: u64,
+    outcomes: Vec<Outcome>,
+    ended: usize,
+    failed: usize,
+    in_flight: usize,
+    seen: Seen,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let begin = runtime::now();
+        let mut policy = Policy::default().concurrency(random.between(1, 64) as usize);
+        if random.chance(30) {
+            policy.concurrency = random.between(1, 4) as usize;
+        }
+        if random.chance(40) {
+            policy = policy.per_host(random.between(1, 8) as usize);
+        }
+        if random.chance(20) {
+            policy = policy.deadline(Duration::from_millis(random.between(1, 3_000)));
+        }
+        policy.timeouts.total = random.chance(50).then(|| Duration::from_millis(random.between(1, 2_000)));
+        policy.max_redirects = random.pick(&[0, 1, 2, 3, 10]);
+        let is_sound = !random.chance(1);
+        if !is_sound {
+            policy.per_host = Some(0);
+        }
+        let known_every = random.chance(10).then(|| random.between(2, 9) as usize);
+        let book = Arc::new(Mutex::new(Book::default()));
+        let policy = Arc::new(policy);
+        let ledger = Known { book: Arc::clone(&book), every: known_every };
+        let lanes = if random.chance(30) { 1 } else { random.between(1, 20) };
+        let dead = random.pick(&[0, 0, 10, 50]);
+        Self {
+            now: begin,
+            begin,
+            is_sound,
+            deadline: policy.deadline.map(|span| begin + span),
+            stopped: None,
+            closed: false,
+            batch: Batch::with_ledger(Arc::clone(&policy), begin, Box::new(ledger)),
+            policy,
+            book,
+            known_every,
+            rows: Vec::new(),
+            lanes: (0..lanes).map(|_| Lane { dead: random.chance(dead), ..Lane::default() }).collect(),
+            workers: Vec::new(),
+            events: BinaryHeap::new(),
+            numbered: 0,
+            outcomes: Vec::new(),
+            ended: 0,
+            failed: 0,
+            in_flight: 0,
+            seen: Seen::default(),
+            random,
+        }
+    }
+
+    fn run(mut self) -> Seen {
+        let rows = if self.random.chance(12) { self.random.between(40, 200) } else { self.random.between(0, 40) };
+        self.begin_workers();
+        self.announce_rows(rows as usize);
+        if self.random.chance(15) {
+            let at = self.random.up_to_millis(2_000);
+            self.schedule(at, Event::Cancel);
+        }
+        if let Some(deadline) = self.deadline {
+            self.schedule(deadline - self.begin, Event::Expire);
+        }
+        while let Some(Reverse((at, _, event))) = self.events.pop() {
+            assert!(at >= self.now, "time goes forward");
+            self.now = at;
+            self.happen(event);
+            self.compare();
+        }
+        self.at_the_end(rows as usize)
+    }
+
+    /// As `Run::call_workers`: as many as the concurrency allows, each with its share of it.
+    fn begin_workers(&mut self) {
+        let count = self.random.between(1, 4).min(self.policy.concurrency as u64) as usize;
+        let quota = self.policy.concurrency.div_ceil(count);
+        for worker in 0..count {
+            self.workers.push(Worker { quota, held: Vec::new(), hungry: false });
+            let at = self.random.up_to_millis(20);
+            self.schedule(at, Event::Look { worker });
+        }
+    }
+
+    fn announce_rows(&mut self, mut rows: usize) {
+        let mut at = Duration::ZERO;
+        while rows > 0 {
+            let some = if self.random.chance(60) { rows } else { self.random.between(1, rows as u64) as usize };
+            self.schedule(at, Event::Admit(some));
+            rows -= some;
+            at += self.random.up_to_millis(500);
+        }
+        self.schedule(at, Event::Close);
+    }
+
+    fn schedule(&mut self, after: Duration, event: Event) {
+        self.numbered += 1;
+        self.events.push(Reverse((self.now + after, self.numbered, event)));
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Admit(rows) => {
+                (0..rows).for_each(|_| self.admit());
+                self.tell(None);
+            }
+            Event::Close => {
+                self.batch.close();
+                self.closed = true;
+                self.tell(None);
+            }
+            Event::Cancel => self.cancel(),
+            Event::Expire => self.expire(),
+            Event::Look { worker } => {
+                if self.stopped == Some(Kind::Cancelled) {
+                    self.workers[worker].held.iter_mut().for_each(|held| held.due = self.now);
+                }
+                self.turn(worker, None);
+            }
+            Event::Connected { worker, row, sending } => {
+                let held = self.workers[worker].held.iter().any(|held| held.job.index == row);
+                if held && self.rows[row].sendings == sending {
+                    self.turn(worker, Some(row));
+                }
+            }
+            Event::End { worker, row } => {
+                if self.workers[worker].held.iter().any(|held| held.job.index == row && held.due <= self.now) {
+                    self.turn(worker, None);
+                }
+            }
+            Event::Take => self.take(),
+        }
+    }
+
+    fn admit(&mut self) {
+        let index = self.rows.len();
+        let lane = self.random.below(self.lanes.len() as u64) as usize;
+        let (request, wrong) = self.request(index, lane);
+        let idempotent = request.is_idempotent();
+        let post = request.method() == http::Method::POST;
+        let own = request.overrides.as_deref();
+        let own_total = own.and_then(|own| own.timeouts).map(|own| own.total);
+        let own_limit = own.and_then(|own| own.max_redirects);
+        self.batch.admit(request);
+        self.rows.push(Row {
+            place: Place::Waiting,
+            lane,
+            idempotent,
+            post,
+            sendings: 0,
+            renewed: false,
+            hops: 0,
+            started: None,
+            own_total: own_total.unwrap_or(self.policy.timeouts.total),
+            own_limit,
+            expected: None,
+            shown: false,
+        });
+        if let Some(kind) = wrong.or((!self.is_sound).then_some(Kind::BadRequest)) {
+            self.seen.refused_at_admission += 1;
+            return self.expect(index, Err(kind), false);
+        }
+        assert!(self.book.lock().unwrap().admitted.contains(&index), "the ledger was told of row {index}");
+        if Known::knows(self.known_every, index) {
+            self.seen.known_to_ledger += 1;
+            self.rows[index].sendings = 1;
+            return self.expect(index, Ok(299), false);
+        }
+        if self.stopped.is_some() {
+            self.seen.admitted_after_the_end += 1;
+            return self.expect_unsent(index);
+        }
+        self.lanes[lane].queue.push_back(index);
+    }
+
+    /// A row, and what is wrong with it.
+    fn request(&mut self, index: usize, lane: usize) -> (Request, Option<Kind>) {
+        let method = self.random.pick(&["GET", "GET", "GET", "POST", "POST", "PUT", "PATCH", "DELETE", "HEAD"]);
+        let url = match self.random.below(12) {
+            0 => format!("http://LANE{lane}.test:80/{index}"),
+            1 => format!("http://user:word@lane{lane}.test/{index}"),
+            2 => format!("http://lane{lane}.test/a/../{index}#part"),
+            _ => format!("http://lane{lane}.test/{index}"),
+        };
+        let mut request = Request::new(method, url).tag(format!("tag {index}"));
+        if method == "POST" && self.random.chance(20) {
+            request = request.header("Idempotency-Key", index.to_string());
+        }
+        if self.random.chance(10) {
+            let mut timeouts = self.policy.timeouts;
+            timeouts.total = self.random.chance(70).then(|| Duration::from_millis(1 + index as u64 % 900));
+            let overrides = crate::Overrides::default().timeouts(timeouts).max_redirects(index as u16 % 4);
+            request = request.overrides(overrides);
+        }
+        if !self.random.chance(6) {
+            return (request, None);
+        }
+        match self.random.below(5) {
+            0 => (Request::new("get", "http://lane0.test/"), Some(Kind::BadRequest)),
+            1 => (Request::get("lane0.test/"), Some(Kind::BadRequest)),
+            2 => (Request::get("ftp://lane0.test/"), Some(Kind::Blocked)),
+            3 => (request.header("X", "a\r\nb"), Some(Kind::BadRequest)),
+            _ => (Request::new("TRACE", "http://lane0.test/").body("x"), Some(Kind::BadRequest)),
+        }
+    }
+
+    fn cancel(&mut self) {
+        self.batch.cancel();
+        self.stop(Kind::Cancelled);
+        for worker in 0..self.workers.len() {
+            self.schedule(Duration::ZERO, Event::Look { worker });
+        }
+    }
+
+    fn expire(&mut self) {
+        self.batch.expire(self.now);
+        if self.deadline.is_some_and(|deadline| deadline <= self.now) {
+            self.stop(Kind::TimeoutTotal);
+        }
+    }
+
+    fn stop(&mut self, as_kind: Kind) {
+        self.stopped.get_or_insert(as_kind);
+        let waiting: Vec<usize> = self.lanes.iter_mut().flat_map(|lane| lane.queue.drain(..)).collect();
+        for index in waiting {
+            self.expect_unsent(index);
+        }
+    }
+
+    /// As `Worker::take_turn`: what was connected and what ended is told, then rows are claimed up to the quota.
+    fn turn(&mut self, worker: usize, connected: Option<usize>) {
+        self.expire();
+        if let Some(row) = connected {
+            let held = self.workers[worker].held.iter().find(|held| held.job.index == row).unwrap();
+            let lane = held.lane;
+            self.batch.connected(held.job.origin);
+            self.proved(lane);
+            self.compare();
+        }
+        let now = self.now;
+        let ended: Vec<Held> = self.workers[worker].held.extract_if(.., |held| held.due <= now).collect();
+        let mut ready: VecDeque<usize> = ended.iter().map(|held| held.lane).collect();
+        for held in ended {
+            self.end(held);
+            self.compare();
+        }
+        let mut hungry = false;
+        while self.workers[worker].held.len() < self.workers[worker].quota {
+            if !self.claim(worker, ready.pop_front()) {
+                hungry = true;
+                break;
+            }
+            self.compare();
+        }
+        self.workers[worker].hungry |= hungry;
+        self.tell(Some(worker));
+    }
+
+    /// As `Shared::tell`: whoever would take a row is called when there is one, and nobody else ever is.
+    fn tell(&mut self, own: Option<usize>) {
+        if self.random.chance(30) {
+            let at = self.random.up_to_millis(50);
+            self.schedule(at, Event::Take);
+        }
+        if !self.batch.has_work() {
+            return;
+        }
+        for worker in 0..self.workers.len() {
+            if std::mem::take(&mut self.workers[worker].hungry) && Some(worker) != own {
+                self.seen.calls += 1;
+                let at = self.random.up_to_millis(5);
+                self.schedule(at, Event::Look { worker });
+            }
+        }
+    }
+
+    fn claim(&mut self, worker: usize, prefer: Option<usize>) -> bool {
+        let is_full = self.in_flight >= self.policy.concurrency;
+        let may: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.may_send(*lane)).collect();
+        let fewest = may.iter().map(|lane| self.lanes[*lane].in_flight).min();
+        let preferred = prefer.filter(|lane| may.contains(lane) && Some(self.lanes[*lane].in_flight) == fewest);
+        assert_eq!(self.batch.has_work(), !is_full && !may.is_empty(), "has_work tells whether a claim is granted");
+        let job = match self.batch.claim(self.now, prefer.and_then(|lane| self.lanes[lane].id)) {
+            Claim::Full => {
+                assert!(is_full, "a claim is full only when every slot is taken");
+                return false;
+            }
+            Claim::Nothing => {
+                assert!(!is_full && may.is_empty(), "a row that may be sent is granted");
+                return false;
+            }
+            Claim::Granted(job) => job,
+        };
+        let (index, lane) = (job.index, self.rows[job.index].lane);
+        assert!(!is_full, "never more in flight than concurrency");
+        assert_eq!(self.stopped, None, "nothing is granted after a cancel or the deadline");
+        assert_eq!(self.rows[index].place, Place::Waiting, "row {index} is granted once, and not after its end");
+        assert!(may.contains(&lane), "origin {lane} may have no more in flight: {:?}", self.lanes[lane]);
+        assert_eq!(Some(self.lanes[lane].in_flight), fewest, "origin {lane} goes before one with fewer in flight");
+        self.count_turns(lane, preferred, &may);
+        assert_eq!(self.lanes[lane].queue.pop_front(), Some(index), "within an origin the first in is the first out");
+        assert!(self.book.lock().unwrap().admitted.contains(&index));
+        let origin = self.batch.origin(job.origin);
+        assert_eq!((&*origin.host, origin.port), (&*format!("lane{lane}.test"), 80), "row {index} goes to its origin");
+        assert_eq!(job.on_new_connection, self.rows[index].renewed);
+        assert!(job.path().starts_with(&format!("/{index}")), "{}", job.path());
+        let row = &mut self.rows[index];
+        row.place = Place::InFlight;
+        row.sendings = row.sendings.max(1);
+        let started = *row.started.get_or_insert(self.now);
+        let must_end = [row.own_total.map(|total| started + total), self.deadline].into_iter().flatten().min();
+        assert_eq!(job.deadline, must_end, "the clock of row {index} starts with its first slot");
+        self.in_flight += 1;
+        self.lanes[lane].in_flight += 1;
+        self.lanes[lane].id = Some(job.origin);
+        self.seen.granted += 1;
+        self.work_on(worker, job, lane);
+        true
+    }
+
+    /// Slots are shared max-min: the origin with the fewest in flight is next. Among equals the one whose connection is
+    /// ready goes on; else nobody is passed over more often than there are other origins.
+    fn count_turns(&mut self, granted: usize, preferred: Option<usize>, may: &[usize]) {
+        if let Some(preferred) = preferred {
+            assert_eq!(granted, preferred, "the origin of a ready connection goes on while none has fewer in flight");
+            self.seen.preferred += u64::from(may.len() > 1);
+            return;
+        }
+        let (in_flight, others) = (self.lanes[granted].in_flight, self.lanes.len() - 1);
+        for lane in may.iter().filter(|lane| **lane != granted) {
+            let lane = &mut self.lanes[*lane];
+            if lane.in_flight == in_flight {
+                lane.passed_over += 1;
+                self.seen.passed_over += 1;
+                assert!(lane.passed_over <= others, "an origin is passed over for ever: {lane:?}");
+            }
+        }
+    }
+
+    fn work_on(&mut self, worker: usize, job: Box<Job>, lane: usize) {
+        let row = job.index;
+        let must_connect = job.on_new_connection || self.lanes[lane].proven == 0 || self.random.chance(30);
+        let mut due = self.now + self.random.up_to_millis(300);
+        let mut fate = Fate::OnTheWire;
+        if must_connect && (self.lanes[lane].dead || self.random.chance(6)) {
+            fate = Fate::NotConnected;
+        } else if must_connect {
+            let connected = self.random.up_to_millis(100);
+            due += connected;
+            let sending = self.rows[row].sendings;
+            self.schedule(connected, Event::Connected { worker, row, sending });
+        }
+        if job.deadline.is_some_and(|deadline| deadline < due) {
+            due = job.deadline.unwrap_or(due).max(self.now);
+            fate = Fate::TimedOut;
+        }
+        let held = Held { job, lane, due, fate, reused: !must_connect };
+        self.workers[worker].held.push(held);
+        self.schedule(due - self.now, Event::End { worker, row });
+    }
+
+    fn end(&mut self, held: Held) {
+        let Held { job, lane, fate, reused, .. } = held;
+        let index = job.index;
+        self.in_flight -= 1;
+        self.lanes[lane].in_flight -= 1;
+        if self.stopped == Some(Kind::Cancelled) && self.random.chance(80) {
+            return self.interrupted(job, reused);
+        }
+        match fate {
+            Fate::NotConnected => {
+                let kind = self.random.pick(&[Kind::ConnectRefused, Kind::TimeoutConnect, Kind::Dns]);
+                self.not_connected(job, lane, kind);
+            }
+            Fate::TimedOut => self.broken(job, Kind::TimeoutTotal, reused),
+            Fate::OnTheWire => match self.random.below(100) {
+                0..50 => {
+                    let status = self.random.pick(&[200, 201, 204, 304, 400, 404, 418, 429, 500, 503, 599]);
+                    let response = response(status, None, index, &job.request.url);
+                    self.batch.settle(self.now, job, End::Answered(response));
+                    self.proved(lane);
+                    self.expect(index, Ok(status), false);
+                }
+                50..72 => self.redirected(job, lane),
+                72..97 => {
+                    let kind = self.random.pick(&[
+                        Kind::Closed,
+                        Kind::Closed,
+                        Kind::Closed,
+                        Kind::Refused,
+                        Kind::Incomplete,
+                        Kind::Protocol,
+                        Kind::TimeoutRead,
+                        Kind::TooLarge,
+                        Kind::Decode,
+                    ]);
+                    self.broken(job, kind, reused);
+                }
+                _ => {
+                    let error = Error::new(Kind::Internal, "a bug");
+                    self.batch.settle(self.now, job, End::Panicked(error));
+                    self.expect(index, Err(Kind::Internal), false);
+                }
+            },
+        }
+    }
+
+    fn interrupted(&mut self, job: Box<Job>, reused: bool) {
+        if self.random.chance(50) {
+            return self.broken(job, Kind::Cancelled, reused);
+        }
+        let index = job.index;
+        self.batch.settle(self.now, job, End::Panicked(Error::new(Kind::Cancelled, "interrupted")));
+        self.expect(index, Err(Kind::Cancelled), false);
+    }
+
+    fn not_connected(&mut self, job: Box<Job>, lane: usize, kind: Kind) {
+        let index = job.index;
+        self.batch.settle(self.now, job, End::NotConnected(Error::new(kind, "no connection")));
+        self.expect(index, Err(kind), false);
+        let lane = &mut self.lanes[lane];
+        if lane.proven > 0 {
+            lane.proven /= 2;
+            return;
+        }
+        lane.failures += 1;
+        let share = lane.queue.len().min(1 << lane.failures.min(20));
+        for other in lane.queue.drain(..share).collect::<Vec<_>>() {
+            self.seen.shared_fates += 1;
+            self.expect(other, Err(kind), false);
+        }
+    }
+
+    fn redirected(&mut self, job: Box<Job>, lane: usize) {
+        let index = job.index;
+        let status = self.random.pick(&[301, 302, 303, 307, 308]);
+        let target = if self.random.chance(50) { lane } else { self.random.below(self.lanes.len() as u64) as usize };
+        let (location, wrong) = match self.random.below(20) {
+            0 => (None, None),
+            1 => (Some("gopher://lane0.test/".to_owned()), Some(Kind::Blocked)),
+            2 => (Some("http://".to_owned()), Some(Kind::Redirect)),
+            3..8 if target == lane => (Some(format!("{index}?again")), None),
+            _ => (Some(format!("http://lane{target}.test/{index}?hop")), None),
+        };
+        let answer = response(status, location.as_deref(), index, &job.request.url);
+        let post = self.rows[index].post;
+        self.batch.settle(self.now, job, End::Answered(answer));
+        self.proved(lane);
+        let row = &mut self.rows[index];
+        let limit = row.own_limit.unwrap_or(self.policy.max_redirects);
+        if limit == 0 || location.is_none() {
+            return self.expect(index, Ok(status), false);
+        }
+        if row.hops == limit {
+            self.seen.too_many_redirects += 1;
+            return self.expect(index, Err(Kind::Redirect), false);
+        }
+        if let Some(kind) = wrong {
+            return self.expect(index, Err(kind), false);
+        }
+        row.hops += 1;
+        row.lane = target;
+        // RFC 9110 §15.4: a POST becomes a GET by 301, 302 and 303; anything but HEAD does by 303.
+        if status == 303 || (status < 303 && post) {
+            (row.idempotent, row.post) = (true, false);
+        }
+        self.seen.hops += 1;
+        self.seen.hops_to_another_origin += u64::from(target != lane);
+        self.go_again(index);
+    }
+
+    fn broken(&mut self, job: Box<Job>, kind: Kind, reused: bool) {
+        let index = job.index;
+        let sent = if self.random.chance(40) { 0 } else { 120 };
+        let answered = matches!(kind, Kind::TooLarge | Kind::Decode) || (kind == Kind::Incomplete && self.random.chance(50));
+        let received = if answered || (sent > 0 && self.random.chance(30)) { 60 } else { 0 };
+        let failed = Failed { kind, sent, received, answered, reused };
+        let again_by_proof = matches!((kind, sent), (Kind::Refused, _) | (Kind::Closed, 0));
+        let error = Error::new(kind, "broken").moved(sent, received);
+        self.batch.settle(self.now, job, End::Broken(error, failed));
+        let row = &mut self.rows[index];
+        let by_proof = again_by_proof && row.sendings < SENDINGS_BY_PROOF;
+        let outlives = kind == Kind::Closed && reused && received == 0 && row.idempotent && !row.renewed;
+        if (!by_proof && !outlives) || self.stopped.is_some() {
+            let unknown = sent > 0 && !answered && kind != Kind::Refused && !row.idempotent;
+            assert!(!(unknown && by_proof), "what is in doubt has no proof");
+            self.seen.in_doubt += u64::from(unknown);
+            return self.expect(index, Err(kind), unknown);
+        }
+        row.sendings += 1;
+        assert!(row.sendings <= SENDINGS_BY_PROOF + u32::from(row.idempotent), "{row:?}");
+        if by_proof {
+            self.seen.by_proof += 1;
+        } else {
+            row.renewed = true;
+            self.seen.on_new_connection += 1;
+        }
+        self.go_again(index);
+    }
+
+    fn go_again(&mut self, index: usize) {
+        if self.stopped.is_some() {
+            self.seen.stopped_on_the_way += 1;
+            return self.expect_unsent(index);
+        }
+        self.rows[index].place = Place::Waiting;
+        let lane = self.rows[index].lane;
+        self.lanes[lane].queue.push_front(index);
+    }
+
+    fn proved(&mut self, lane: usize) {
+        self.lanes[lane].proven += 1;
+        self.lanes[lane].failures = 0;
+    }
+
+    fn expect_unsent(&mut self, index: usize) {
+        self.seen.unsent += 1;
+        let kind = if self.rows[index].sendings == 0 { Kind::NotSent } else { self.stopped.unwrap() };
+        self.expect(index, Err(kind), false);
+    }
+
+    fn expect(&mut self, index: usize, result: Result<u16, Kind>, in_doubt: bool) {
+        let row = &mut self.rows[index];
+        assert_ne!(row.place, Place::Ended, "row {index} ends once");
+        row.place = Place::Ended;
+        self.ended += 1;
+        self.failed += usize::from(result.is_err());
+        row.expected = Some(Expected { result, in_doubt, at: self.now });
+    }
+
+    /// Whether the origin has a row that may take a slot, were there one.
+    fn may_send(&self, lane: usize) -> bool {
+        let lane = &self.lanes[lane];
+        let most = self.policy.per_host.unwrap_or(usize::MAX).min(2 * lane.proven + 1);
+        !lane.queue.is_empty() && lane.in_flight < most
+    }
+
+    /// What must hold at every step.
+    fn compare(&mut self) {
+        let waiting: usize = self.lanes.iter().map(|lane| lane.queue.len()).sum();
+        let may_send: Vec<bool> = (0..self.lanes.len()).map(|lane| self.may_send(lane)).collect();
+        let progress = self.batch.progress();
+        assert_eq!(
+            (progress.waiting, progress.in_flight, progress.settled, progress.failed),
+            (waiting, self.in_flight, self.ended, self.failed)
+        );
+        assert_eq!(waiting + self.in_flight + self.ended, self.rows.len(), "no row is lost");
+        assert_eq!(self.batch.ready() + self.outcomes.len(), self.ended);
+        assert!(self.in_flight <= self.policy.concurrency);
+        let is_full = self.in_flight >= self.policy.concurrency;
+        assert_eq!(self.batch.has_work(), !is_full && may_send.contains(&true), "no wake-up is lost");
+        assert_eq!(self.batch.is_settled(), self.closed && self.ended == self.rows.len());
+        assert_eq!(self.batch.next_event(), self.deadline.filter(|_| self.stopped.is_none()));
+        let held = self.workers.iter().map(|worker| worker.held.len()).sum::<usize>();
+        assert!(held <= self.in_flight && self.workers.iter().all(|worker| worker.held.len() <= worker.quota));
+        for (lane, may_send) in self.lanes.iter_mut().zip(may_send) {
+            assert!(self.policy.per_host.is_none_or(|most| lane.in_flight <= most));
+            let turn = may_send.then_some(lane.in_flight);
+            if lane.turn != turn {
+                lane.turn = turn;
+                lane.passed_over = 0;
+            }
+        }
+    }
+
+    fn take(&mut self) {
+        for outcome in self.batch.take_ready() {
+            let index = outcome.index;
+            let row = &mut self.rows[index];
+            assert!(!std::mem::replace(&mut row.shown, true), "row {index} has one outcome");
+            let expected = row.expected.as_ref().unwrap_or_else(|| panic!("row {index} ended early: {outcome:?}"));
+            let result = outcome.result.as_ref().map(Response::status).map_err(Error::kind);
+            assert_eq!(result, expected.result, "row {index}");
+            assert_eq!(outcome.attempts, row.sendings, "row {index}");
+            let full = row.started.map_or(Duration::ZERO, |started| expected.at - started);
+            assert!(outcome.timing.elapsed <= full, "row {index}");
+            match &outcome.result {
+                Ok(response) => {
+                    assert_eq!(outcome.timing.elapsed, full, "row {index}");
+                    assert_eq!(response.body(), index.to_string().as_bytes(), "the response is the row's own");
+                    assert_eq!(response.redirects(), row.hops);
+                    assert!(response.url().starts_with(&format!("http://lane{}.test/{index}", row.lane)));
+                }
+                Err(error) => {
+                    assert_eq!(error.in_doubt(), expected.in_doubt, "row {index}");
+                    assert_eq!(error.attempts(), row.sendings, "row {index}");
+                }
+            }
+            self.outcomes.push(outcome);
+        }
+    }
+
+    fn at_the_end(mut self, rows: usize) -> Seen {
+        self.take();
+        assert!(self.batch.is_settled(), "nothing happens any more, and rows are left: a wake-up was lost");
+        assert_eq!(self.batch.ready(), 0);
+        self.outcomes.sort_unstable_by_key(|outcome| outcome.index);
+        assert!(self.outcomes.iter().map(|outcome| outcome.index).eq(0..rows), "n in, n out, each once, in order");
+        for outcome in &self.outcomes {
+            let refused_without_tag = matches!(&outcome.result, Err(error) if error.kind() == Kind::BadRequest || error.kind() == Kind::Blocked);
+            let own = format!("tag {}", outcome.index);
+            assert!(outcome.tag.as_deref() == Some(&own) || refused_without_tag, "{outcome:?}");
+        }
+        let mut book = std::mem::take(&mut *self.book.lock().unwrap());
+        book.settled.sort_unstable();
+        assert!(book.settled.iter().copied().eq(0..rows), "the ledger is told of each end once");
+        book.admitted.dedup();
+        assert!(book.admitted.is_sorted() && book.admitted.len() + self.seen.refused_at_admission as usize == rows);
+        self.seen
+    }
+}
+
+/// A response whose body is the row's number.
+fn response(status: u16, location: Option<&str>, index: usize, url: &str) -> Response {
+    let mut bytes = location.map(|to| format!("Location: {to}\r\n")).unwrap_or_default().into_bytes();
+    let head = bytes.len() as u32;
+    bytes.extend_from_slice(index.to_string().as_bytes());
+    Response { status, version: http::Version::HTTP_11, redirects: 0, head, bytes: bytes.into(), url: url.into() }
+}

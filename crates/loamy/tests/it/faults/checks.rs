@@ -1,0 +1,223 @@
+//! The cells that rows and a server's script do not tell whole.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use loamy::{Client, Kind, Order, Policy, Request};
+use testkit::Server;
+
+use super::cell::{Cell, Column};
+
+type Check = fn(&Cell) -> Vec<String>;
+
+const CHECKS: [(&str, Check); 7] = [
+    ("an empty list gives nothing at once", an_empty_list_gives_nothing_at_once),
+    ("the same row twice gives two outcomes", the_same_row_twice_gives_two_outcomes),
+    ("a stream whose rows panic has yielded what was done", a_stream_whose_rows_panic_has_yielded_what_was_done),
+    ("the engine reads no wall clock", the_engine_reads_no_wall_clock),
+    ("few descriptors fail no row", few_descriptors_fail_no_row),
+    ("descriptors that others hold fail no row", descriptors_that_others_hold_fail_no_row),
+    ("a panic ends one row", a_panic_ends_one_row),
+];
+
+pub(crate) fn by_name(name: &str) -> Check {
+    let known = CHECKS.iter().find(|(own, _)| *own == name);
+    known.unwrap_or_else(|| panic!("{name:?} is no check")).1
+}
+
+/// How long a call may take that has nothing to wait for.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+fn an_empty_list_gives_nothing_at_once(_: &Cell) -> Vec<String> {
+    let client = Client::builder().threads(1).build().unwrap();
+    let began = Instant::now();
+    let outcomes = client.run(Vec::<Request>::new(), &Policy::default());
+    let streamed = client.stream(Vec::<Request>::new(), &Policy::default(), Order::AsGiven).count();
+    let mut wrong = Vec::new();
+    if !outcomes.is_empty() || streamed != 0 {
+        wrong.push(format!("{} outcomes, {streamed} streamed", outcomes.len()));
+    }
+    if began.elapsed() > AT_ONCE {
+        wrong.push(format!("it took {:?}", began.elapsed()));
+    }
+    wrong
+}
+
+fn row(cell: &Cell, url: String) -> Request {
+    match cell.column {
+        Column::Get => Request::get(url),
+        Column::Post => Request::post(url, "x=1"),
+        Column::Keyed => Request::post(url, "x=1").header("Idempotency-Key", "k-1"),
+    }
+}
+
+fn the_same_row_twice_gives_two_outcomes(cell: &Cell) -> Vec<String> {
+    let server = Server::serve();
+    let client = Client::builder().threads(1).build().unwrap();
+    let row = row(cell, server.url("/anything")).tag("both");
+    let outcomes = client.run([row.clone(), row], &Policy::default());
+    let mut wrong = Vec::new();
+    for (index, outcome) in outcomes.iter().enumerate() {
+        if outcome.index != index || outcome.tag.as_deref() != Some("both") || !outcome.is_ok() {
+            wrong.push(format!("{outcome:?}"));
+        }
+    }
+    if outcomes.len() != 2 || server.counts().requests != 2 {
+        wrong.push(format!("{} outcomes, {} requests seen", outcomes.len(), server.counts().requests));
+    }
+    wrong
+}
+
+fn a_stream_whose_rows_panic_has_yielded_what_was_done(cell: &Cell) -> Vec<String> {
+    const GOOD: usize = 9;
+    let server = Server::serve();
+    let client = Client::builder().threads(1).build().unwrap();
+    let rows = (0..).map(|n| match n {
+        GOOD => panic!("the rows end in a panic, as the cell wants"),
+        n => row(cell, server.url(&format!("/anything/{n}"))),
+    });
+    let mut outcomes = Vec::new();
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        for outcome in client.stream(rows, &Policy::default().concurrency(1), Order::AsGiven) {
+            outcomes.push(outcome);
+        }
+    }));
+    let mut wrong = Vec::new();
+    if ended.is_ok() {
+        wrong.push("the panic did not reach the caller".to_owned());
+    }
+    if outcomes.is_empty() || outcomes.iter().enumerate().any(|(n, outcome)| outcome.index != n || !outcome.is_ok()) {
+        wrong.push(format!("yielded before: {outcomes:?}"));
+    }
+    let seen = server.counts().requests as usize;
+    if seen < outcomes.len() || seen > GOOD {
+        wrong.push(format!("{seen} requests seen, {} outcomes, {GOOD} good rows", outcomes.len()));
+    }
+    // The client goes on: nothing of the broken call holds it.
+    if !client.run([row(cell, server.url("/anything"))], &Policy::default())[0].is_ok() {
+        wrong.push("the client does not work after it".to_owned());
+    }
+    wrong
+}
+
+fn the_engine_reads_no_wall_clock(_: &Cell) -> Vec<String> {
+    const CLOCKS: [&str; 4] = ["SystemTime", "UNIX_EPOCH", "chrono", "time::OffsetDateTime"];
+    const FILES_AT_LEAST: usize = 20;
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut wrong, mut looked_at) = (Vec::new(), 0);
+    let mut folders = vec![source];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            looked_at += 1;
+            let text = std::fs::read_to_string(&path).unwrap();
+            for (number, line) in text.lines().enumerate() {
+                let code = line.split("//").next().unwrap_or_default();
+                wrong.extend(CLOCKS.iter().filter(|clock| code.contains(*clock)).map(|clock| {
+                    format!("{}:{}: {clock}", path.display(), number + 1)
+                }));
+            }
+        }
+    }
+    if looked_at < FILES_AT_LEAST {
+        wrong.push(format!("only {looked_at} files were looked at"));
+    }
+    wrong
+}
+
+/// Where the child finds its server, its rows' column, and how many descriptors to hold while it sends.
+const CHILD: [&str; 3] = ["LOAMY_FAULTS_URL", "LOAMY_FAULTS_COLUMN", "LOAMY_FAULTS_HELD"];
+
+const ROWS: usize = 200;
+
+fn few_descriptors_fail_no_row(cell: &Cell) -> Vec<String> {
+    in_a_child_with_64_descriptors(cell, 0)
+}
+
+fn descriptors_that_others_hold_fail_no_row(cell: &Cell) -> Vec<String> {
+    in_a_child_with_64_descriptors(cell, 40)
+}
+
+fn in_a_child_with_64_descriptors(cell: &Cell, held: usize) -> Vec<String> {
+    let server = Server::serve();
+    let column = match cell.column {
+        Column::Get => "get",
+        Column::Post => "post",
+        Column::Keyed => "keyed",
+    };
+    let child = Command::new("sh")
+        .args(["-c", r#"ulimit -n 64; exec "$0" "$@""#])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "faults::checks::more_rows_at_once_than_descriptors_all_end_well"])
+        .envs(CHILD.into_iter().zip([server.url("/delay/0.005"), column.to_owned(), held.to_string()]))
+        .output()
+        .unwrap();
+    let mut wrong = Vec::new();
+    let said = String::from_utf8_lossy(&child.stdout);
+    if !child.status.success() || !said.contains("1 passed") {
+        wrong.push(format!("the child: {}\n{said}{}", child.status, String::from_utf8_lossy(&child.stderr)));
+    }
+    if server.counts().requests != ROWS as u64 {
+        wrong.push(format!("{} requests seen, not {ROWS}", server.counts().requests));
+    }
+    wrong
+}
+
+#[test]
+fn more_rows_at_once_than_descriptors_all_end_well() {
+    let [url, column, held] = CHILD.map(|name| std::env::var(name).ok());
+    let server = url.is_none().then(Server::serve);
+    let url = url.unwrap_or_else(|| server.as_ref().unwrap().url("/delay/0.005"));
+    let held = held.map_or(0, |held| held.parse().unwrap());
+    let client = Client::builder().threads(1).build().unwrap();
+    let others: Vec<_> = (0..held).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+    let rows = (0..ROWS).map(|_| match column.as_deref() {
+        Some("post") => Request::post(url.clone(), "x=1"),
+        Some("keyed") => Request::post(url.clone(), "x=1").header("Idempotency-Key", "k-1"),
+        _ => Request::get(url.clone()),
+    });
+    let policy = Policy::default().concurrency(ROWS).timeout(Duration::from_secs(20));
+    let outcomes = client.run(rows, &policy);
+    assert_eq!(outcomes.len(), ROWS);
+    let failed: Vec<_> = outcomes.iter().filter(|outcome| !outcome.is_ok()).collect();
+    assert!(failed.is_empty(), "{} of {ROWS} failed, the first: {:?}", failed.len(), failed[0]);
+    drop(others);
+}
+
+fn a_panic_ends_one_row(cell: &Cell) -> Vec<String> {
+    const AMONG: usize = 5;
+    let server = Server::serve();
+    let dns = loamy::Dns::Fixed(std::sync::Arc::new(|name: &str| match name {
+        "panics.test" => panic!("the look-up panics, as the cell wants"),
+        _ => Ok(vec!["127.0.0.1".parse().unwrap()]),
+    }));
+    let client = Client::builder().threads(1).dns(dns).build().unwrap();
+    let port = server.port();
+    let rows = (0..2 * AMONG).map(|n| {
+        let host = if n == AMONG { "panics.test" } else { "fine.test" };
+        row(cell, format!("http://{host}:{port}/anything/{n}"))
+    });
+    let mut wrong = Vec::new();
+    let outcomes = client.run(rows, &Policy::default());
+    if outcomes.len() != 2 * AMONG {
+        wrong.push(format!("{} outcomes", outcomes.len()));
+    }
+    for outcome in outcomes {
+        let kind = outcome.result.as_ref().err().map(loamy::Error::kind);
+        let should = (outcome.index == AMONG).then_some(Kind::Internal);
+        let in_doubt = outcome.result.as_ref().is_err_and(loamy::Error::in_doubt);
+        if kind != should || in_doubt {
+            wrong.push(format!("row {}: {outcome:?}, not {should:?}", outcome.index));
+        }
+    }
+    if server.counts().requests != 2 * AMONG as u64 - 1 {
+        wrong.push(format!("{} requests seen", server.counts().requests));
+    }
+    wrong
+}
