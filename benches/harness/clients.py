@@ -1,0 +1,147 @@
+"""The clients: how each is started, what it is called, and how much work it gets."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.environments import HERE, WORK, Environments
+from harness.processes import Usage
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a client shall do."""
+
+    path: str
+    """The resource, below the address of the server."""
+    count: int
+    """Requests; seconds for a client that is timed."""
+    connections: int
+    body: Path | None
+    """The body that every answer has; None when only the status is checked."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """One client of the table."""
+
+    name: str
+    needs: str
+    """The program that it is started with, as `Environments.program` knows it."""
+    command: Callable[[str, str, Task], list[str]]
+    answered: Callable[[Usage, Task], int]
+    """How many right answers its output proves; raises ValueError for a wrong one."""
+    share: float = 1.0
+    """The part of the requests it gets: slow clients need fewer for the same time."""
+    timed: bool = False
+    """Whether its count is one of seconds."""
+
+
+def python(file: str, *more: str) -> Callable[[str, str, Task], list[str]]:
+    """A client of ours in `clients/`."""
+
+    def command(program: str, url: str, task: Task) -> list[str]:
+        body = str(task.body) if task.body else "-"
+        return [program, str(HERE / "clients" / file), url, str(task.count), str(task.connections), body, *more]
+
+    return command
+
+
+def engine(mode: str) -> Callable[[str, str, Task], list[str]]:
+    """The Rust engine; `mode` is ``run`` (a list is held) or ``stream`` (each response is dropped once checked)."""
+
+    def command(program: str, url: str, task: Task) -> list[str]:
+        body = str(task.body) if task.body else "-"
+        return [program, mode, url, str(task.count), str(task.connections), body]
+
+    return command
+
+
+def reported(usage: Usage, task: Task) -> int:
+    """The clients that check each answer themselves print one line of JSON at the end."""
+    said = json.loads(usage.output.strip().splitlines()[-1])
+    if said.get("wrong"):
+        raise ValueError(f"{said['wrong']} wrong answers")
+    return int(said["right"])
+
+
+def h2load(program: str, url: str, task: Task) -> list[str]:
+    """One thread, one request at a time on each connection, as HTTP/1.1 without pipelining."""
+    return [program, "--h1", "-t", "1", "-n", str(task.count), "-c", str(min(task.connections, task.count)), url]
+
+
+def h2load_answered(usage: Usage, task: Task) -> int:
+    """h2load counts statuses and bytes of bodies itself."""
+    status = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", usage.output)
+    traffic = re.search(r"\((\d+)\) data", usage.output)
+    if status is None or traffic is None:
+        raise ValueError(f"h2load printed {usage.output[-200:]!r}")
+    if any(int(status[i]) for i in (2, 3, 4)):
+        raise ValueError(status[0])
+    right = int(status[1])
+    if task.body is not None and int(traffic[1]) != right * task.body.stat().st_size:
+        raise ValueError(f"{traffic[1]} bytes of bodies in {right} answers")
+    return right
+
+
+def wrk(program: str, url: str, task: Task) -> list[str]:
+    """wrk knows no count, only whole seconds."""
+    script = str(HERE / "clients" / "wrk.lua")
+    return [program, "-t", "1", "-c", str(task.connections), "-d", f"{task.count}s", "-s", script, url]
+
+
+def curl(program: str, url: str, task: Task) -> list[str]:
+    """One process with a file of transfers, 64 of them under way; a status above 399 ends it with an error."""
+    listing = WORK / f"curl-{task.count}.conf"
+    listing.write_text(f'url = "{url}"\noutput = "/dev/null"\n' * task.count)
+    command = [program, "--disable", "--silent", "--show-error", "--fail", "--fail-early", "--parallel"]
+    return [*command, "--parallel-immediate", "--parallel-max", str(task.connections), "--config", str(listing)]
+
+
+def curl_answered(usage: Usage, task: Task) -> int:
+    """curl ends with 0 only when every transfer came whole and below 400; the server's count is checked besides."""
+    if usage.output.strip():
+        raise ValueError(f"curl printed {usage.output[-200:]!r}")
+    return task.count
+
+
+def known(name: str, needs: str, file: str, share: float = 1.0) -> Client:
+    """A Python client."""
+    return Client(name, needs, python(file), reported, share)
+
+
+CLIENTS = {
+    client.name: client
+    for client in (
+        Client("h2load", "h2load", h2load, h2load_answered),
+        Client("wrk", "wrk", wrk, reported, timed=True),
+        Client("curl", "curl", curl, curl_answered),
+        Client("engine", "engine", engine("run"), reported),
+        Client("engine-stream", "engine", engine("stream"), reported),
+        known("clump", "ours", "clump.py"),
+        known("zsession", "ours", "zsession.py"),
+        known("send", "ours", "send.py"),
+        known("stream", "ours", "stream.py"),
+        known("pycurl", "rivals", "pycurl_multi.py", 0.5),
+        Client("pycurl-bare", "rivals", python("pycurl_multi.py", "bare"), reported, 0.5),
+        known("floodr", "rivals", "floodr_list.py", 0.25),
+        known("pyreqwest", "rivals", "pyreqwest_async.py", 0.15),
+        known("aiohttp", "rivals", "aiohttp_uvloop.py", 0.1),
+        known("loamy-0.0.10", "published", "clump.py", 0.1),
+        known("httpx", "rivals", "httpx_async.py", 0.005),
+        known("requests", "rivals", "requests_threads.py", 0.05),
+    )
+}
+
+
+def prepare(client: Client, environments: Environments, task: Task, server: str) -> list[str]:
+    """The command line of `client` for `task` at the address `server`.
+
+    Raises:
+        Missing: What it needs is not there.
+    """
+    return client.command(environments.program(client.needs), server + task.path, task)

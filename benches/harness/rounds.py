@@ -1,0 +1,150 @@
+"""The measuring itself: rounds over the rows of a figure, so that what is compared was measured side by side."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.clients import CLIENTS, Client, Task, prepare
+from harness.environments import Environments, Missing
+from harness.figures import MIB, Figure, Method, Quantity, Row
+from harness.processes import ProcessFailed, Usage, run
+from harness.servers import Nginx, Testkit
+
+# The long run of a marginal measurement is so many times the short one.
+LONGER = 10
+SECONDS = (1, 3)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row in one round."""
+
+    cpu: float
+    """Microseconds a request."""
+    rate: float
+    """Requests a second."""
+    wall: float
+    """Seconds, start and end of the process included."""
+    peak: float
+    """MiB."""
+    count: int
+    connections: int
+    """Connections that the server saw in the (long) run."""
+
+    def of(self, quantity: Quantity) -> float:
+        """The number that a bar compares."""
+        return {Quantity.CPU: self.cpu, Quantity.WALL: self.wall, Quantity.PEAK: self.peak}[quantity]
+
+
+@dataclass
+class Result:
+    """What came of one figure."""
+
+    figure: Figure
+    rounds: list[dict[str, Sample]]
+    absent: dict[str, str]
+    """Rows that could not be measured because something is missing, and what installs it."""
+    failed: dict[str, str]
+    """Rows that gave a wrong answer or ended with an error: they count for nothing."""
+
+    def samples(self, row: str) -> list[Sample]:
+        """What was measured of `row`, one for each round."""
+        return [one[row] for one in self.rounds if row in one]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The place of a measurement: a server, the core of the clients, their programs."""
+
+    server: Nginx | Testkit
+    core: int
+    environments: Environments
+
+    def measure(self, figure: Figure, rounds: int) -> Result:
+        """All rows of `figure`, `rounds` times, each round beginning with another row."""
+        result = Result(figure, [], {}, {})
+        for index in range(rounds):
+            shift = index % len(figure.rows)
+            samples: dict[str, Sample] = {}
+            for row in figure.rows[shift:] + figure.rows[:shift]:
+                if row.name in result.absent or row.name in result.failed:
+                    continue
+                show(f"{figure.name}: round {index + 1} of {rounds}, {row.name}")
+                try:
+                    samples[row.name] = self.sample(figure, row)
+                except Missing as error:
+                    result.absent[row.name] = str(error)
+                except (ProcessFailed, ValueError) as error:
+                    result.failed[row.name] = str(error)
+            result.rounds.append(samples)
+        show("")
+        return result
+
+    def sample(self, figure: Figure, row: Row) -> Sample:
+        """One row, once."""
+        client = CLIENTS[row.client]
+        body = self.body(figure.path)
+        path = figure.path
+        if figure.method is Method.MARGINAL:
+            short, long = lengths(client, row)
+            few, few_right, _ = self.exchange(client, Task(path, short, row.connections, body))
+            many, right, connections = self.exchange(client, Task(path, long, row.connections, body))
+            more = right - few_right
+            return Sample(
+                (many.cpu - few.cpu) / more * 1e6,
+                more / (long - short if client.timed else many.wall - few.wall),
+                many.wall,
+                many.peak / MIB,
+                right,
+                connections,
+            )
+        repeats = figure.repeats if figure.method is Method.COLD else 1
+        runs = [self.exchange(client, Task(path, row.count, row.connections, body)) for _ in range(repeats)]
+        wall = statistics.median(usage.wall for usage, _, _ in runs)
+        cpu = statistics.median(usage.cpu for usage, _, _ in runs)
+        peak = max(usage.peak for usage, _, _ in runs)
+        _, right, connections = runs[-1]
+        return Sample(cpu / right * 1e6, right / wall, wall, peak / MIB, right, connections)
+
+    def exchange(self, client: Client, task: Task) -> tuple[Usage, int, int]:
+        """Run one client once; the right answers and the connections that the server saw come with what it cost.
+
+        Raises:
+            Missing: What the client needs is not there.
+            ProcessFailed: It ended with an error or too late.
+            ValueError: An answer was wrong or missing, or the server was asked more often than answers came.
+        """
+        self.server.begin()
+        usage = run(prepare(client, self.environments, task, self.server.url), self.core)
+        right = client.answered(usage, task)
+        if not client.timed and right != task.count:
+            raise ValueError(f"{right} right answers to {task.count} requests")
+        seen = self.server.seen()
+        # A client that stops by the clock leaves what is under way.
+        spare = task.connections if client.timed else 0
+        if not right <= seen.requests <= right + spare:
+            raise ValueError(f"{right} answers, but the server saw {seen.requests} requests")
+        return usage, right, seen.connections
+
+    def body(self, path: str) -> Path | None:
+        """The file with the body that the server sends for `path`."""
+        if isinstance(self.server, Testkit):
+            return None
+        return self.server.large if path == "/large.bin" else self.server.small
+
+
+def lengths(client: Client, row: Row) -> tuple[int, int]:
+    """The counts of the short and the long run; the short one uses every connection at least once."""
+    if client.timed:
+        return SECONDS
+    short = max(row.connections, round(row.count * client.share) // LONGER)
+    return short, short * LONGER
+
+
+def show(line: str) -> None:
+    """One changing line on a terminal, none elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
