@@ -3,14 +3,14 @@
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use streams::Io;
 use loamy::unstable_codec::{Read, read};
 use loamy::{Kind, Sizes};
+use streams::Io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// How a comparison ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Both read the same response.
     Same,
     /// Neither read a response.
@@ -40,12 +40,16 @@ struct Response {
 const DIFFERENCES: &[Difference] = &[
     Difference {
         reason: "101 was not asked for: hyper hands it out as an upgrade (RFC 9110 §15.2.2)",
-        holds: |ours, theirs| refused(ours, Kind::Protocol, "the peer switched protocols") && status(theirs) == Some(101),
+        holds: |ours, theirs| {
+            refused(ours, Kind::Protocol, "the peer switched protocols")
+                && status(theirs) == Some(101)
+        },
     },
     Difference {
         reason: "a transfer coding other than chunked alone: hyper reads to the end, or undoes the last (RFC 9112 §6.1)",
         holds: |ours, theirs| {
-            refused(ours, Kind::Protocol, "Transfer-Encoding ") && (has(theirs, "transfer-encoding") || theirs.is_err())
+            refused(ours, Kind::Protocol, "Transfer-Encoding ")
+                && (has(theirs, "transfer-encoding") || theirs.is_err())
         },
     },
     Difference {
@@ -53,18 +57,26 @@ const DIFFERENCES: &[Difference] = &[
         holds: |ours, theirs| {
             let fields = ours.as_ref().map_or(&[][..], |read| &read.fields).iter();
             let fields = fields.chain(theirs.as_ref().map_or(&[][..], |response| &response.fields));
-            let mut values = fields.filter(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
-            values.any(|(_, value)| value.split(|byte| *byte == b',').any(|element| element.trim_ascii().is_empty()))
+            let mut values =
+                fields.filter(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
+            values.any(|(_, value)| {
+                value
+                    .split(|byte| *byte == b',')
+                    .any(|element| element.trim_ascii().is_empty())
+            })
         },
     },
     Difference {
         reason: "lengths that are equal as numbers but not as text: hyper takes them (RFC 9112 §6.3 permits either)",
-        holds: |ours, theirs| refused(ours, Kind::Protocol, "Content-Length ") && has(theirs, "content-length"),
+        holds: |ours, theirs| {
+            refused(ours, Kind::Protocol, "Content-Length ") && has(theirs, "content-length")
+        },
     },
     Difference {
         reason: "a chunk size of more than 16 digits, or with blanks behind it: hyper takes them (RFC 9112 §7.1 has neither)",
         holds: |ours, _| {
-            refused(ours, Kind::Protocol, "chunk size has more") || refused(ours, Kind::Protocol, "chunk size is followed by a blank")
+            refused(ours, Kind::Protocol, "chunk size has more")
+                || refused(ours, Kind::Protocol, "chunk size is followed by a blank")
         },
     },
     Difference {
@@ -89,12 +101,23 @@ const DIFFERENCES: &[Difference] = &[
 ///
 /// # Panics
 /// When they differ in a way that is not written down above, or when it matters to ours how the bytes are cut.
-pub async fn compare(head_only: bool, input: &[u8], mut cut: impl FnMut(usize) -> usize) -> Verdict {
-    let method = if head_only { http::Method::HEAD } else { http::Method::GET };
+pub(crate) async fn compare(
+    head_only: bool,
+    input: &[u8],
+    mut cut: impl FnMut(usize) -> usize,
+) -> Verdict {
+    let method = if head_only {
+        http::Method::HEAD
+    } else {
+        http::Method::GET
+    };
     let sizes = Sizes::default();
     let ours = read(&method, &sizes, input, |rest| rest);
     let shown = input.escape_ascii();
-    for (how, cut) in [("byte by byte", read(&method, &sizes, input, |_| 1)), ("cut", read(&method, &sizes, input, &mut cut))] {
+    for (how, cut) in [
+        ("byte by byte", read(&method, &sizes, input, |_| 1)),
+        ("cut", read(&method, &sizes, input, &mut cut)),
+    ] {
         match (&ours, &cut) {
             (Ok(whole), Ok(cut)) => assert_eq!(whole, cut, "{how}: {shown}"),
             (Err((whole, _)), Err((cut, _))) => assert_eq!(whole, cut, "{how}: {shown}"),
@@ -107,7 +130,10 @@ pub async fn compare(head_only: bool, input: &[u8], mut cut: impl FnMut(usize) -
         (Err(_), Err(_)) => return Verdict::BothRefused,
         _ => {}
     }
-    match DIFFERENCES.iter().find(|difference| (difference.holds)(&ours, &theirs)) {
+    match DIFFERENCES
+        .iter()
+        .find(|difference| (difference.holds)(&ours, &theirs))
+    {
         Some(difference) => Verdict::Permitted(difference.reason),
         None => panic!("loamy: {ours:?}\nhyper: {theirs:?}\nbytes (HEAD: {head_only}): {shown}"),
     }
@@ -122,7 +148,9 @@ fn status(theirs: &Theirs) -> Option<u16> {
 }
 
 fn has(theirs: &Theirs, name: &str) -> bool {
-    theirs.as_ref().is_ok_and(|response| response.fields.iter().any(|(own, _)| own == name))
+    theirs
+        .as_ref()
+        .is_ok_and(|response| response.fields.iter().any(|(own, _)| own == name))
 }
 
 fn same(ours: &Read, theirs: &Response) -> bool {
@@ -134,8 +162,17 @@ fn same(ours: &Read, theirs: &Response) -> bool {
 
 /// hyper lowers names, groups fields by them, and keeps the blanks around a fold.
 fn comparable(fields: &[(String, Vec<u8>)]) -> Vec<(String, Vec<Vec<u8>>)> {
-    let words = |value: &[u8]| value.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map(<[u8]>::to_vec).collect();
-    let mut fields: Vec<_> = fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), words(value))).collect();
+    let words = |value: &[u8]| {
+        value
+            .split(u8::is_ascii_whitespace)
+            .filter(|word| !word.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect()
+    };
+    let mut fields: Vec<_> = fields
+        .iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), words(value)))
+        .collect();
     fields.sort_by(|(one, _), (other, _)| one.cmp(other));
     fields
 }
@@ -143,9 +180,18 @@ fn comparable(fields: &[(String, Vec<u8>)]) -> Vec<(String, Vec<Vec<u8>>)> {
 async fn hyper_reads(method: http::Method, input: &[u8]) -> Theirs {
     let (client, mut server) = tokio::io::duplex(input.len() + 4096);
     let mut builder = http1::Builder::new();
-    builder.allow_obsolete_multiline_headers_in_responses(true).max_headers(Sizes::default().fields);
-    let (mut sender, connection) = builder.handshake(Io(client)).await.map_err(|error| error.to_string())?;
-    let request = http::Request::builder().method(method).uri("/").header("Host", "h").body(Empty::<Bytes>::new());
+    builder
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .max_headers(Sizes::default().fields);
+    let (mut sender, connection) = builder
+        .handshake(Io(client))
+        .await
+        .map_err(|error| error.to_string())?;
+    let request = http::Request::builder()
+        .method(method)
+        .uri("/")
+        .header("Host", "h")
+        .body(Empty::<Bytes>::new());
     let request = request.map_err(|error| error.to_string())?;
     let answer = async {
         // An answer that came before the question would be refused for that alone.
@@ -161,13 +207,24 @@ async fn hyper_reads(method: http::Method, input: &[u8]) -> Theirs {
         server
     };
     let exchange = async {
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| error.to_string())?;
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+        let body = body
+            .collect()
+            .await
+            .map_err(|error| error.to_string())?
+            .to_bytes();
         Ok(Response {
             status: parts.status.as_u16(),
             version: parts.version,
-            fields: parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect(),
+            fields: parts
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+                .collect(),
             body: body.to_vec(),
         })
     };
@@ -191,7 +248,11 @@ mod streams {
     pub(super) struct Io(pub(super) DuplexStream);
 
     impl hyper::rt::Read for Io {
-        fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, mut cursor: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            mut cursor: ReadBufCursor<'_>,
+        ) -> Poll<io::Result<()>> {
             let mut buffer = [0; 4096];
             let room = cursor.remaining().min(buffer.len());
             let mut read = ReadBuf::new(&mut buffer[..room]);
@@ -202,7 +263,11 @@ mod streams {
     }
 
     impl hyper::rt::Write for Io {
-        fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
             Pin::new(&mut self.0).poll_write(context, bytes)
         }
 
@@ -210,7 +275,10 @@ mod streams {
             Pin::new(&mut self.0).poll_flush(context)
         }
 
-        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        fn poll_shutdown(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<io::Result<()>> {
             Pin::new(&mut self.0).poll_shutdown(context)
         }
     }

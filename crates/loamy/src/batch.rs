@@ -6,6 +6,7 @@
 //! about a row is called from here and lives in `plan` (whose turn), `gate` (how much at once), `retry` (whether
 //! again), `redirect` (where to); the threads only drive. So all of it is tested in virtual time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,6 +45,11 @@ impl Job {
         &self.request.url[self.path_at..]
     }
 
+    /// Whether its time is measured by the policy alone, as that of every other row is.
+    fn goes_by(&self, policy: &Policy) -> bool {
+        std::ptr::eq(self.timeouts(policy), &policy.timeouts) && self.redirects == 0
+    }
+
     /// How long each phase of it may take.
     pub(crate) fn timeouts<'a>(&'a self, policy: &'a Policy) -> &'a Timeouts {
         self.request.overrides.as_ref().and_then(|own| own.timeouts.as_ref()).unwrap_or(&policy.timeouts)
@@ -80,6 +86,8 @@ pub(crate) struct Batch {
     gate: Gate,
     ledger: Box<dyn Ledger>,
     deadline: Option<Instant>,
+    /// When the time of rows that wait although they were sent before (hops, second sendings) is over.
+    late: BTreeSet<(Instant, OriginId, usize)>,
     stopped: Option<Stop>,
     /// What is wrong with the policy: then it is the outcome of every row.
     defect: Option<Error>,
@@ -89,6 +97,8 @@ pub(crate) struct Batch {
     failed: usize,
     /// Outcomes that nobody has taken yet, in the order they ended.
     ready: Vec<Outcome>,
+    /// A bit for each row that has its outcome.
+    shown: Vec<u64>,
 }
 
 /// Why no further row is sent.
@@ -108,7 +118,8 @@ impl Batch {
             plan: Plan::default(),
             gate: Gate::new(policy.concurrency, policy.per_host),
             ledger,
-            deadline: policy.deadline.map(|span| now + span),
+            deadline: policy.deadline.and_then(|span| now.checked_add(span)),
+            late: BTreeSet::new(),
             stopped: None,
             defect: policy.validate().err(),
             closed: false,
@@ -116,6 +127,7 @@ impl Batch {
             settled: 0,
             failed: 0,
             ready: Vec::new(),
+            shown: Vec::new(),
             policy,
         }
     }
@@ -142,7 +154,7 @@ impl Batch {
         });
         match self.ledger.admit(job) {
             Entry::Open(job) => match self.stopped {
-                Some(stop) => self.leave_unsent(job, stop),
+                Some(stop) => self.end(None, job, Err(unsent(stop))),
                 None => self.plan.push(job, &self.gate),
             },
             Entry::Settled(outcome) => self.show(outcome),
@@ -165,8 +177,10 @@ impl Batch {
         if job.started.is_none() {
             job.started = Some(now);
             job.attempts = 1;
-            let total = job.timeouts(&self.policy).total.map(|span| now + span);
+            let total = job.timeouts(&self.policy).total.and_then(|span| now.checked_add(span));
             job.deadline = [total, self.deadline].into_iter().flatten().min();
+        } else if let Some(deadline) = job.deadline {
+            self.late.remove(&(deadline, job.origin, job.index));
         }
         Claim::Granted(job)
     }
@@ -182,8 +196,11 @@ impl Batch {
         match end {
             End::Answered(response) => self.answered(now, job, response),
             End::NotConnected(error) => {
-                for other in self.plan.failed_to_connect(job.origin, &self.gate) {
-                    self.finish(now, other, Err(error.clone()));
+                // A limit of the row's own, or one that earlier hops used up, says nothing of other rows.
+                if job.goes_by(&self.policy) {
+                    for other in self.plan.failed_to_connect(job.origin, &self.gate) {
+                        self.finish(now, other, Err(error.clone()));
+                    }
                 }
                 self.finish(now, job, Err(error));
             }
@@ -193,20 +210,42 @@ impl Batch {
     }
 
     /// Nothing further is sent: what waits ends now, what is in flight as it is settled.
-    pub(crate) fn cancel(&mut self) {
-        self.stop(Stop::Cancelled);
+    pub(crate) fn cancel(&mut self, now: Instant) {
+        self.stop(Stop::Cancelled, now);
     }
 
-    /// Ends what waits once the deadline of the batch has passed.
+    /// Ends what waits once the deadline of the batch, or of a row that waits for its next hop, has passed.
     pub(crate) fn expire(&mut self, now: Instant) {
         if self.deadline.is_some_and(|deadline| deadline <= now) && self.stopped.is_none() {
-            self.stop(Stop::Deadline);
+            self.stop(Stop::Deadline, now);
+        }
+        while let Some((at, origin, index)) = self.late.first().copied()
+            && at <= now
+        {
+            self.late.remove(&(at, origin, index));
+            if let Some(job) = self.plan.take(origin, index, &self.gate) {
+                let error = Error::new(Kind::TimeoutTotal, "the time of the row was over before it could go on");
+                self.finish(now, job, Err(error));
+            }
         }
     }
 
     /// When [`expire`](Self::expire) has something to do.
     pub(crate) fn next_event(&self) -> Option<Instant> {
-        if self.stopped.is_some() { None } else { self.deadline }
+        let deadline = if self.stopped.is_some() { None } else { self.deadline };
+        let late = self.late.first().map(|(at, ..)| *at);
+        [deadline, late].into_iter().flatten().min()
+    }
+
+    /// Gives every row that has no outcome yet this one: whoever worked on it broke down.
+    pub(crate) fn abandon(&mut self, error: &Error) {
+        self.stopped.get_or_insert(Stop::Cancelled);
+        drop(self.plan.drain());
+        self.late.clear();
+        for index in 0..self.admitted {
+            let result = Err(error.clone());
+            self.show(Outcome { index, tag: None, attempts: 0, timing: Timing::default(), result });
+        }
     }
 
     /// Whether a claim would be granted.
@@ -261,8 +300,8 @@ impl Batch {
                 job.path_at = placed.path_at;
                 job.redirects += 1;
                 match self.stopped {
-                    Some(stop) => self.leave_unsent(job, stop),
-                    None => self.plan.push_first(job, &self.gate),
+                    Some(stop) => self.leave_unsent(job, stop, now),
+                    None => self.put_back(job),
                 }
             }
         }
@@ -283,25 +322,31 @@ impl Batch {
         }
         job.attempts += 1;
         job.on_new_connection |= again == retry::Verdict::OnNewConnection;
+        self.put_back(job);
+    }
+
+    fn put_back(&mut self, job: Box<Job>) {
+        if let Some(deadline) = job.deadline {
+            self.late.insert((deadline, job.origin, job.index));
+        }
         self.plan.push_first(job, &self.gate);
     }
 
-    fn stop(&mut self, why: Stop) {
+    fn stop(&mut self, why: Stop, now: Instant) {
         self.stopped.get_or_insert(why);
+        self.late.clear();
         for job in self.plan.drain() {
-            self.leave_unsent(job, why);
+            self.leave_unsent(job, why, now);
         }
     }
 
-    fn leave_unsent(&mut self, job: Box<Job>, why: Stop) {
-        let error = match (why, job.attempts) {
-            (Stop::Cancelled, 0) => Error::new(Kind::NotSent, "the batch was interrupted before this row's turn"),
-            (Stop::Cancelled, _) => Error::new(Kind::Cancelled, "the batch was interrupted"),
-            (Stop::Deadline, 0) => Error::new(Kind::NotSent, "the deadline of the batch passed before this row's turn"),
-            (Stop::Deadline, _) => Error::new(Kind::TimeoutTotal, "the deadline of the batch passed"),
+    fn leave_unsent(&mut self, job: Box<Job>, why: Stop, now: Instant) {
+        let error = match why {
+            why if job.attempts == 0 => unsent(why),
+            Stop::Cancelled => Error::new(Kind::Cancelled, "the batch was interrupted"),
+            Stop::Deadline => Error::new(Kind::TimeoutTotal, "the deadline of the batch passed"),
         };
-        let now = job.started;
-        self.end(now, job, Err(error));
+        self.finish(now, job, Err(error));
     }
 
     fn refuse(&mut self, index: usize, mut request: Request, error: Error) {
@@ -333,12 +378,29 @@ impl Batch {
         self.show(Outcome { index, tag: request.tag, attempts, timing: Timing { elapsed }, result });
     }
 
+    /// The one place where a row gets its outcome; a second one for the same row is dropped.
     fn show(&mut self, outcome: Outcome) {
+        let (word, bit) = (outcome.index / 64, 1 << (outcome.index % 64));
+        if self.shown.len() <= word {
+            self.shown.resize(word + 1, 0);
+        }
+        if self.shown[word] & bit != 0 {
+            return;
+        }
+        self.shown[word] |= bit;
         self.ledger.settle(&outcome);
         self.settled += 1;
         self.failed += usize::from(outcome.result.is_err());
         self.ready.push(outcome);
     }
+}
+
+fn unsent(why: Stop) -> Error {
+    let message = match why {
+        Stop::Cancelled => "the batch was interrupted before this row's turn",
+        Stop::Deadline => "the deadline of the batch passed before this row's turn",
+    };
+    Error::new(Kind::NotSent, message)
 }
 
 /// The fields that every row is sent with unless it sets them itself.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::run::Run;
+use crate::run::{LONG, Run};
 use crate::runtime::{self, Threads};
 use crate::stream::{Order, Rows, Stream};
 use crate::transport::dns::{Dns, Resolver};
@@ -11,9 +11,6 @@ use crate::{Error, Kind, Outcome, Policy, Request};
 
 /// Rows handed to the workers at a time, so that they begin while the rest is still being made.
 const SLICE: usize = 4096;
-
-/// How long a wait lasts before it is begun again; nothing depends on it.
-const LONG: Duration = Duration::from_secs(3600);
 
 /// The expensive thing: threads, connections kept alive, addresses looked up. Clones are the same client.
 ///

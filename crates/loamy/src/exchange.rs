@@ -153,7 +153,7 @@ impl Exchange {
         } else {
             (self.timeouts.read, Kind::TimeoutRead)
         };
-        let phase = phase.0.map(|span| (self.advanced + span, phase.1));
+        let phase = phase.0.and_then(|span| Some((self.advanced.checked_add(span)?, phase.1)));
         let total = self.deadline.map(|at| (at, Kind::TimeoutTotal));
         [phase, total].into_iter().flatten().min_by_key(|(at, _)| *at)
     }

@@ -129,6 +129,16 @@ impl Plan {
         taken
     }
 
+    /// Takes one row out.
+    pub(crate) fn take(&mut self, id: OriginId, index: usize, gate: &Gate) -> Option<Box<Job>> {
+        let queue = &mut self.lanes[id.0 as usize].queue;
+        let position = queue.iter().position(|job| job.index == index)?;
+        let job = queue.remove(position);
+        self.waiting -= 1;
+        self.update(id, gate);
+        job
+    }
+
     /// Takes out every row that waits.
     pub(crate) fn drain(&mut self) -> Vec<Box<Job>> {
         self.turns.clear();

@@ -19,7 +19,8 @@ pub struct Policy {
     pub threads: Option<usize>,
     /// How long each phase of a row may take.
     pub timeouts: Timeouts,
-    /// How long the batch may take in all. None. Rows not sent by then end as `not_sent`, rows in flight as `timeout.total`.
+    /// How long the batch may take in all. None. Rows not sent by then end as `not_sent`, rows
+    /// in flight as `timeout.total`, rows without a connection as `timeout.connect`.
     pub deadline: Option<Duration>,
     /// Redirects followed for a row: 10. With 0 the redirect itself is the response.
     pub max_redirects: u16,

@@ -9,7 +9,7 @@ use crate::batch::{self, Batch};
 use crate::exchange::Terms;
 use crate::mailbox::{Mailbox, Message};
 use crate::runtime::{Threads, now};
-use crate::{Outcome, Policy, Progress, Request};
+use crate::{Error, Outcome, Policy, Progress, Request};
 
 /// Rows that make another thread worth its while.
 const ROWS_A_THREAD: usize = 64;
@@ -17,6 +17,9 @@ const ROWS_A_THREAD: usize = 64;
 /// How long an interrupt waits for the workers to let go. They look within a turn; a thread that is busy decoding a
 /// large body writes nothing meanwhile.
 const LET_GO: Duration = Duration::from_millis(150);
+
+/// The longest single wait; longer ones are the caller's to begin again.
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
 /// What the workers of a batch share with its owner.
 pub(crate) struct Shared {
@@ -58,6 +61,15 @@ impl Shared {
         }
         self.tell(state, Some(seat));
         result
+    }
+
+    /// A worker broke down: every row that has no outcome yet gets one that says so.
+    pub(crate) fn abandon(&self, error: &Error) {
+        self.stopped.store(true, Ordering::Release);
+        let mut state = self.lock();
+        state.batch.abandon(error);
+        self.tell(state, None);
+        self.ready.notify_all();
     }
 
     /// Whether the batch was interrupted: nothing of it may be written any more.
@@ -121,6 +133,8 @@ impl Run {
 
     /// Adds rows; their indexes go on from the last. From any thread.
     pub fn admit(&self, rows: impl IntoIterator<Item = Request>) {
+        // Collected first: the iterator is the caller's code, and the workers need the lock meanwhile.
+        let rows: Vec<Request> = rows.into_iter().collect();
         let mut state = self.shared.lock();
         for row in rows {
             state.batch.admit(row);
@@ -139,7 +153,7 @@ impl Run {
     /// Waits until `want` outcomes are ready, or the last one is, or the time has passed; hands over all that are
     /// ready, in the order they ended.
     pub fn wait(&self, want: usize, at_most: Duration) -> Vec<Outcome> {
-        let until = now() + at_most;
+        let until = now() + at_most.min(LONG);
         let mut state = self.shared.lock();
         loop {
             if state.batch.ready() >= want || state.batch.is_settled() {
@@ -183,7 +197,7 @@ impl Run {
     pub fn cancel(&self) {
         self.shared.stopped.store(true, Ordering::Release);
         let mut state = self.shared.lock();
-        state.batch.cancel();
+        state.batch.cancel(now());
         for worker in &state.workers {
             worker.send(Message::Look);
         }
@@ -196,8 +210,9 @@ impl Run {
             state.wanted = Some(0);
             state = self.shared.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.wanted = None;
         self.shared.tell(state, None);
+        // Whoever waited for outcomes shared the same wish with this call.
+        self.shared.ready.notify_all();
     }
 
     /// Has as many threads work for the batch as its rows are worth.
@@ -220,12 +235,8 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let is_settled = {
-            let mut state = self.shared.lock();
-            state.batch.close();
-            state.batch.is_settled()
-        };
-        if !is_settled {
+        self.close();
+        if !self.shared.lock().batch.is_settled() {
             self.cancel();
         }
     }

@@ -4,16 +4,12 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use crate::run::Run;
+use crate::run::{LONG, Run};
 use crate::{Outcome, Policy, Request};
 
 /// Rows under way for each slot: enough that no slot waits for the consumer.
 const ROWS_A_SLOT: usize = 4;
-
-/// How long a wait lasts before it is begun again; nothing depends on it.
-const LONG: Duration = Duration::from_secs(3600);
 
 /// In which order outcomes are yielded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,6 +46,8 @@ pub(crate) struct Worker {
     routes: Vec<Route>,
     by_origin: HashMap<Arc<Origin>, usize>,
     seats: Vec<Option<Seat>>,
+    /// Whether a batch was kept from a row because too many connections are open.
+    short_of_room: bool,
     scratch: Scratch,
     /// When a deadline has to be looked at next.
     next_look: Option<Instant>,
@@ -106,6 +108,7 @@ impl Worker {
             routes: Vec::new(),
             by_origin: HashMap::new(),
             seats: Vec::new(),
+            short_of_room: false,
             scratch: Scratch::default(),
             next_look: None,
             leaving: false,
@@ -120,23 +123,43 @@ impl Worker {
         // The budget of cooperative scheduling is for tasks beside others; here is only this one.
         tokio::task::coop::unconstrained(poll_fn(move |context| {
             while self.mailbox.collect(&mut messages, &mut woken, context.waker()) {
-                let now = now();
-                for message in messages.drain(..) {
-                    self.hear(message);
-                }
-                for connection in woken.drain(..) {
-                    self.connections[connection].bell.reset();
-                    self.step(connection, now);
-                }
-                self.take_turns(now);
+                self.guarded(|own| own.turn_round(&mut messages, &mut woken));
             }
             if self.leaving && self.seats.iter().all(Option::is_none) {
                 return Poll::Ready(());
             }
-            self.watch_the_time(&mut alarm, context);
+            self.guarded(|own| own.watch_the_time(&mut alarm, context));
             Poll::Pending
         }))
         .await;
+    }
+
+    fn turn_round(&mut self, messages: &mut Vec<Message>, woken: &mut Vec<usize>) {
+        let now = now();
+        for message in messages.drain(..) {
+            self.hear(message);
+        }
+        for connection in woken.drain(..) {
+            if let Some(slot) = self.connections.get(connection) {
+                slot.bell.reset();
+                self.step(connection, now);
+            }
+        }
+        self.take_turns(now);
+    }
+
+    /// A panic that no row can be blamed for ends the batches of this worker, each row with its outcome; the thread
+    /// goes on with nothing in its hands.
+    fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) else { return };
+        let error = panicked(&*panic);
+        self.connections.clear();
+        self.vacant.clear();
+        self.routes.iter_mut().for_each(|route| route.idle.clear());
+        for seat in self.seats.drain(..).flatten() {
+            self.mailbox.batches.fetch_sub(1, Ordering::Relaxed);
+            seat.shared.abandon(&error);
+        }
     }
 
     fn hear(&mut self, message: Message) {
@@ -181,11 +204,14 @@ impl Worker {
     }
 
     fn take_turn(&mut self, seat: usize, now: Instant) {
+        let busy: usize = self.seats.iter().flatten().map(|seat| seat.in_flight).sum();
         let Some(own) = &mut self.seats[seat] else { return };
-        own.needs_turn = false;
-        let (room, by_origin, routes) = (self.room, &mut self.by_origin, &mut self.routes);
+        let room = self.room.saturating_sub(busy - own.in_flight);
+        let (by_origin, routes) = (&mut self.by_origin, &mut self.routes);
         let mut granted = Vec::new();
         let mut event = None;
+        let mut short_of_room = false;
+        own.needs_turn = false;
         let shared = Arc::clone(&own.shared);
         let is_settled = shared.turn(own.number, |turn| {
             turn.batch.expire(now);
@@ -197,6 +223,9 @@ impl Worker {
                 turn.batch.settle(now, job, end);
             }
             let mut ready = ready.into_iter();
+            if room <= own.in_flight {
+                short_of_room = true;
+            }
             while own.in_flight < turn.quota.min(room) {
                 let Claim::Granted(job) = turn.batch.claim(now, ready.next()) else {
                     turn.hungry = true;
@@ -218,6 +247,7 @@ impl Worker {
             self.seats[seat] = None;
             self.mailbox.batches.fetch_sub(1, Ordering::Relaxed);
         }
+        self.short_of_room |= short_of_room;
         self.look_at(event);
         for (route, job) in granted {
             self.dispatch(route, Task { seat, job, since: now }, now);
@@ -237,7 +267,8 @@ impl Worker {
         let Some(seat) = &self.seats[task.seat] else { return };
         let timeouts = *task.job.timeouts(&seat.shared.terms.policy);
         let origin = Arc::clone(&self.routes[route].origin);
-        let deadline = [task.job.deadline, timeouts.acquire.map(|span| now + span)].into_iter().flatten().min();
+        let acquire = timeouts.acquire.and_then(|span| now.checked_add(span));
+        let deadline = [task.job.deadline, acquire].into_iter().flatten().min();
         self.look_at(deadline);
         let connecting = connect::connect(origin, Arc::clone(&self.resolver), timeouts);
         self.connections[slot].route = route;
@@ -295,13 +326,24 @@ impl Worker {
         let route = &self.routes[own.route];
         let mut context = Context::from_waker(&own.waker);
         let scratch = &mut self.scratch;
-        let terms = &seat.shared.terms;
-        let mut exchange = Box::new(Exchange::new(&task.job, terms, &route.authority, &wire, now, scratch));
-        if !seat.shared.is_stopped() {
-            exchange.begin(&mut wire, &mut context, scratch);
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            let terms = &seat.shared.terms;
+            let mut exchange = Box::new(Exchange::new(&task.job, terms, &route.authority, &wire, now, scratch));
+            if !seat.shared.is_stopped() {
+                exchange.begin(&mut wire, &mut context, scratch);
+            }
+            exchange
+        }));
+        match begun {
+            Ok(exchange) => {
+                own.stage = Stage::Busy { wire, exchange, task };
+                self.step(slot, now);
+            }
+            Err(panic) => {
+                self.settle(task, End::Panicked(panicked(&*panic)));
+                self.vacate(slot);
+            }
         }
-        own.stage = Stage::Busy { wire, exchange, task };
-        self.step(slot, now);
     }
 
     /// Goes on with a connection as far as it goes.
@@ -405,6 +447,10 @@ impl Worker {
             seat.ended.push((task.job, end));
             seat.needs_turn = true;
         }
+        if std::mem::take(&mut self.short_of_room) {
+            // What one batch lets go of, another may have waited for.
+            self.seats.iter_mut().flatten().for_each(|seat| seat.needs_turn = true);
+        }
     }
 
     /// Drops what a slot holds, its row apart.
@@ -456,7 +502,8 @@ impl Worker {
             Stage::Busy { exchange, .. } => exchange.deadline(),
             Stage::Connecting { task, .. } => {
                 let policy = &self.seats[task.seat].as_ref()?.shared.terms.policy;
-                let acquire = task.job.timeouts(policy).acquire.map(|span| (task.since + span, Kind::TimeoutAcquire));
+                let acquire = task.job.timeouts(policy).acquire.and_then(|span| task.since.checked_add(span));
+                let acquire = acquire.map(|at| (at, Kind::TimeoutAcquire));
                 let total = task.job.deadline.map(|at| (at, Kind::TimeoutConnect));
                 [acquire, total].into_iter().flatten().min_by_key(|(at, _)| *at)
             }

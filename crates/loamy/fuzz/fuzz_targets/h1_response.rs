@@ -14,8 +14,17 @@ thread_local! {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let [method, stride, input @ ..] = data else { return };
+    let [method, stride, input @ ..] = data else {
+        return;
+    };
     let stride = usize::from(*stride) + 1;
-    #[expect(clippy::disallowed_methods, reason = "the fuzzer's thread has no other runtime")]
-    RUNTIME.with(|runtime| runtime.block_on(compare::compare(method & 1 == 1, input, |rest| stride.min(rest))));
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the fuzzer's thread has no other runtime"
+    )]
+    RUNTIME.with(|runtime| {
+        runtime.block_on(compare::compare(method & 1 == 1, input, |rest| {
+            stride.min(rest)
+        }))
+    });
 });

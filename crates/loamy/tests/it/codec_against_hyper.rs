@@ -71,31 +71,108 @@ const FIELDS: &[&str] = &[
     "Content-Encoding: gzip",
     "ETag: \"a,b\"",
 ];
-const BAD_FIELDS: &[&str] =
-    &["X : v", ": v", "no colon", "X: a\0b", "X: a\rb", " leading: v", "X\u{fc}: v", "Transfer-Encoding: gzip", "Content-Length: 1, 2"];
-const LENGTHS: &[&str] = &["+5", "-1", "5, 5", "05, 5", "0x5", "", "5,", "18446744073709551616", "99", "5 5"];
-const CODINGS: &[&str] = &["chunked, chunked", "gzip, chunked", "chunked, gzip", "identity", "Chunked", "chunked,", "xchunked", ""];
-const SIZES: &[&str] = &["xyz", "+3", "0x3", "3 ", " 3", "3;a", "3;a=\"b\"", "0003", "3 ;a", "10000000000000000", "", "3\n", "00000000000000003"];
+const BAD_FIELDS: &[&str] = &[
+    "X : v",
+    ": v",
+    "no colon",
+    "X: a\0b",
+    "X: a\rb",
+    " leading: v",
+    "X\u{fc}: v",
+    "Transfer-Encoding: gzip",
+    "Content-Length: 1, 2",
+];
+const LENGTHS: &[&str] = &[
+    "+5",
+    "-1",
+    "5, 5",
+    "05, 5",
+    "0x5",
+    "",
+    "5,",
+    "18446744073709551616",
+    "99",
+    "5 5",
+];
+const CODINGS: &[&str] = &[
+    "chunked, chunked",
+    "gzip, chunked",
+    "chunked, gzip",
+    "identity",
+    "Chunked",
+    "chunked,",
+    "xchunked",
+    "",
+];
+const SIZES: &[&str] = &[
+    "xyz",
+    "+3",
+    "0x3",
+    "3 ",
+    " 3",
+    "3;a",
+    "3;a=\"b\"",
+    "0003",
+    "3 ;a",
+    "10000000000000000",
+    "",
+    "3\n",
+    "00000000000000003",
+];
 const TRAILERS: &[&str] = &["X-Checksum: 1\r\n", "bad\r\n", "A: b\n", " folded\r\n"];
-const SPLICES: &[&str] = &["\r", "\n", "\r\n", "\0", " ", "\t", ":", ",", ";", "0", "\r\n\r\n", "\u{ff}", "HTTP/1.1 ", "chunked", "Content-Length: 1\r\n"];
+const SPLICES: &[&str] = &[
+    "\r",
+    "\n",
+    "\r\n",
+    "\0",
+    " ",
+    "\t",
+    ":",
+    ",",
+    ";",
+    "0",
+    "\r\n\r\n",
+    "\u{ff}",
+    "HTTP/1.1 ",
+    "chunked",
+    "Content-Length: 1\r\n",
+];
 
 fn response(random: &mut Random) -> Vec<u8> {
     let mut out = Vec::new();
     while random.once_in(8) {
-        out.extend_from_slice(random.one_of(&["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Hints\r\nLink: </a>\r\n\r\n", "\r\n"]).as_bytes());
+        out.extend_from_slice(
+            random
+                .one_of(&[
+                    "HTTP/1.1 100 Continue\r\n\r\n",
+                    "HTTP/1.1 103 Hints\r\nLink: </a>\r\n\r\n",
+                    "\r\n",
+                ])
+                .as_bytes(),
+        );
     }
     let eol = if random.once_in(12) { "\n" } else { "\r\n" };
     let mut line = |text: &str| {
         out.extend_from_slice(text.as_bytes());
         out.extend_from_slice(eol.as_bytes());
     };
-    let status = if random.once_in(3) { random.one_of(STATUS_LINES) } else { STATUS_LINES[0] };
+    let status = if random.once_in(3) {
+        random.one_of(STATUS_LINES)
+    } else {
+        STATUS_LINES[0]
+    };
     line(status);
     for _ in 0..random.below(8) {
-        let from = if random.once_in(60) { BAD_FIELDS } else { FIELDS };
+        let from = if random.once_in(60) {
+            BAD_FIELDS
+        } else {
+            FIELDS
+        };
         line(random.one_of(from));
     }
-    let body: Vec<u8> = (0..random.below(300)).map(|_| random.next() as u8).collect();
+    let body: Vec<u8> = (0..random.below(300))
+        .map(|_| random.next() as u8)
+        .collect();
     let chunked = match random.below(10) {
         0..=3 => {
             line(&format!("Content-Length: {}", body.len()));
@@ -125,7 +202,11 @@ fn response(random: &mut Random) -> Vec<u8> {
         out.extend_from_slice(&body);
     }
     if random.once_in(10) {
-        out.extend_from_slice(random.one_of(&["extra", "\r\n", "HTTP/1.1 200 OK\r\n\r\n"]).as_bytes());
+        out.extend_from_slice(
+            random
+                .one_of(&["extra", "\r\n", "HTTP/1.1 200 OK\r\n\r\n"])
+                .as_bytes(),
+        );
     }
     out
 }
@@ -134,14 +215,22 @@ fn chunk(random: &mut Random, body: &[u8], out: &mut Vec<u8>) {
     let mut rest = body;
     while !rest.is_empty() {
         let (data, after) = rest.split_at(1 + random.below(rest.len()));
-        let size = if random.once_in(40) { random.one_of(SIZES).to_owned() } else { format!("{:x}", data.len()) };
+        let size = if random.once_in(40) {
+            random.one_of(SIZES).to_owned()
+        } else {
+            format!("{:x}", data.len())
+        };
         out.extend_from_slice(size.as_bytes());
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(data);
         out.extend_from_slice(b"\r\n");
         rest = after;
     }
-    out.extend_from_slice(random.one_of(&["0\r\n", "0\r\n", "000;last\r\n"]).as_bytes());
+    out.extend_from_slice(
+        random
+            .one_of(&["0\r\n", "0\r\n", "000;last\r\n"])
+            .as_bytes(),
+    );
     if random.once_in(10) {
         out.extend_from_slice(random.one_of(TRAILERS).as_bytes());
     }
@@ -169,8 +258,11 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
-#[tokio::test]
-async fn loamy_and_hyper_read_the_same_or_differ_for_a_reason_that_is_written_down() {
+#[test]
+fn loamy_and_hyper_read_the_same_or_differ_for_a_reason_that_is_written_down() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime without drivers needs nothing");
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for seed in 0..CASES {
         let mut random = Random(seed);
@@ -179,20 +271,30 @@ async fn loamy_and_hyper_read_the_same_or_differ_for_a_reason_that_is_written_do
             mutate(&mut random, &mut input);
         }
         let head_only = random.once_in(12);
-        let verdict = {
-            let failed = Announce(seed);
-            let most = 1 + random.below(input.len().max(1));
-            let verdict = compare(head_only, &input, |rest| 1 + random.below(most.min(rest))).await;
-            std::mem::forget(failed);
-            verdict
-        };
+        let most = 1 + random.below(input.len().max(1));
+        let comparison = compare(head_only, &input, |rest| 1 + random.below(most.min(rest)));
+        let announce = Announce(seed);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the test's own thread has no other runtime"
+        )]
+        let verdict = runtime.block_on(comparison);
+        drop(announce);
         *counts.entry(format!("{verdict:?}")).or_default() += 1;
     }
     // A comparison that mostly compares refusals, or mostly excuses, would prove little.
-    let of = |verdict: Verdict| counts.get(&format!("{verdict:?}")).copied().unwrap_or_default();
+    let of = |verdict: Verdict| {
+        counts
+            .get(&format!("{verdict:?}"))
+            .copied()
+            .unwrap_or_default()
+    };
     assert!(of(Verdict::Same) > CASES / 2, "{counts:#?}");
     assert!(of(Verdict::BothRefused) > CASES / 20, "{counts:#?}");
-    assert!(of(Verdict::Same) + of(Verdict::BothRefused) > CASES * 9 / 10, "{counts:#?}");
+    assert!(
+        of(Verdict::Same) + of(Verdict::BothRefused) > CASES * 9 / 10,
+        "{counts:#?}"
+    );
 }
 
 /// Says which case failed, when the comparison panics.

@@ -16,7 +16,7 @@ mod request;
 mod response;
 
 pub(crate) use request::{RequestHead, check_defaults, check_framing, encode_head, wants_close};
-pub(crate) use response::{Decoder, Fed, Finished};
+pub(crate) use response::{Decoder, Finished};
 
 /// Why a response is not whole, or cannot become so.
 #[derive(Clone, Debug, PartialEq, Eq)]

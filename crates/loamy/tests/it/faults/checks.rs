@@ -12,10 +12,11 @@ use super::cell::{Cell, Column};
 
 type Check = fn(&Cell) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 7] = [
+const CHECKS: [(&str, Check); 8] = [
     ("an empty list gives nothing at once", an_empty_list_gives_nothing_at_once),
     ("the same row twice gives two outcomes", the_same_row_twice_gives_two_outcomes),
     ("a stream whose rows panic has yielded what was done", a_stream_whose_rows_panic_has_yielded_what_was_done),
+    ("a URL of many at-signs is read in linear time", a_url_of_many_at_signs_is_read_in_linear_time),
     ("the engine reads no wall clock", the_engine_reads_no_wall_clock),
     ("few descriptors fail no row", few_descriptors_fail_no_row),
     ("descriptors that others hold fail no row", descriptors_that_others_hold_fail_no_row),
@@ -98,6 +99,26 @@ fn a_stream_whose_rows_panic_has_yielded_what_was_done(cell: &Cell) -> Vec<Strin
     // The client goes on: nothing of the broken call holds it.
     if !client.run([row(cell, server.url("/anything"))], &Policy::default())[0].is_ok() {
         wrong.push("the client does not work after it".to_owned());
+    }
+    wrong
+}
+
+fn a_url_of_many_at_signs_is_read_in_linear_time(cell: &Cell) -> Vec<String> {
+    const MANY: usize = 100_000;
+    const PROMPT: Duration = Duration::from_secs(2);
+    let server = Server::serve();
+    let client = Client::builder().threads(1).build().unwrap();
+    // Each at-sign but the last becomes three bytes, which Basic carries: the head is refused or sent, never stuck.
+    let url = format!("http://{}:{}/anything", "@".repeat(MANY) + "127.0.0.1", server.port());
+    let began = Instant::now();
+    let outcomes = client.run([row(cell, url.clone())], &Policy::default());
+    let elapsed = began.elapsed();
+    let mut wrong = Vec::new();
+    if elapsed > PROMPT {
+        wrong.push(format!("it took {elapsed:?}"));
+    }
+    if outcomes.len() != 1 || !outcomes[0].is_ok() || server.counts().requests != 1 {
+        wrong.push(format!("{:?}, {} requests seen", outcomes[0].result.as_ref().err(), server.counts().requests));
     }
     wrong
 }

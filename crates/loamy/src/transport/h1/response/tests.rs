@@ -224,10 +224,7 @@ fn a_large_body_read_in_place_ends_at_its_own_size() {
     input.extend((0..length).map(|at| at as u8));
     let mut decoder = Decoder::new(&Method::GET, &Sizes::default());
     let mut at = decoder.feed(&input[..1000]).unwrap().used;
-    loop {
-        let Some((buffer, room)) = decoder.direct() else {
-            break;
-        };
+    while let Some((buffer, room)) = decoder.direct() {
         buffer.limit(room).put_slice(&input[at..at + room]);
         at += room;
         if decoder.direct_filled() {
