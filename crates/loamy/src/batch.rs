@@ -52,7 +52,11 @@ impl Job {
 
     /// How long each phase of it may take.
     pub(crate) fn timeouts<'a>(&'a self, policy: &'a Policy) -> &'a Timeouts {
-        self.request.overrides.as_ref().and_then(|own| own.timeouts.as_ref()).unwrap_or(&policy.timeouts)
+        self.request
+            .overrides
+            .as_ref()
+            .and_then(|own| own.timeouts.as_ref())
+            .unwrap_or(&policy.timeouts)
     }
 }
 
@@ -73,6 +77,8 @@ pub(crate) enum End {
     Answered(Response),
     /// Nothing of the row was written: no connection.
     NotConnected(Error),
+    /// It was not even tried, for want of a descriptor.
+    NotTried,
     /// Broken on the wire.
     Broken(Error, Failed),
     /// A panic while the row was worked on.
@@ -177,7 +183,10 @@ impl Batch {
         if job.started.is_none() {
             job.started = Some(now);
             job.attempts = 1;
-            let total = job.timeouts(&self.policy).total.and_then(|span| now.checked_add(span));
+            let total = job
+                .timeouts(&self.policy)
+                .total
+                .and_then(|span| now.checked_add(span));
             job.deadline = [total, self.deadline].into_iter().flatten().min();
         } else if let Some(deadline) = job.deadline {
             self.late.remove(&(deadline, job.origin, job.index));
@@ -204,6 +213,10 @@ impl Batch {
                 }
                 self.finish(now, job, Err(error));
             }
+            End::NotTried => match self.stopped {
+                Some(stop) => self.leave_unsent(job, stop, now),
+                None => self.put_back(job),
+            },
             End::Broken(error, failed) => self.broken(now, job, error, failed),
             End::Panicked(error) => self.finish(now, job, Err(error)),
         }
@@ -224,7 +237,10 @@ impl Batch {
         {
             self.late.remove(&(at, origin, index));
             if let Some(job) = self.plan.take(origin, index, &self.gate) {
-                let error = Error::new(Kind::TimeoutTotal, "the time of the row was over before it could go on");
+                let error = Error::new(
+                    Kind::TimeoutTotal,
+                    "the time of the row was over before it could go on",
+                );
                 self.finish(now, job, Err(error));
             }
         }
@@ -232,7 +248,11 @@ impl Batch {
 
     /// When [`expire`](Self::expire) has something to do.
     pub(crate) fn next_event(&self) -> Option<Instant> {
-        let deadline = if self.stopped.is_some() { None } else { self.deadline };
+        let deadline = if self.stopped.is_some() {
+            None
+        } else {
+            self.deadline
+        };
         let late = self.late.first().map(|(at, ..)| *at);
         [deadline, late].into_iter().flatten().min()
     }
@@ -244,7 +264,13 @@ impl Batch {
         self.late.clear();
         for index in 0..self.admitted {
             let result = Err(error.clone());
-            self.show(Outcome { index, tag: None, attempts: 0, timing: Timing::default(), result });
+            self.show(Outcome {
+                index,
+                tag: None,
+                attempts: 0,
+                timing: Timing::default(),
+                result,
+            });
         }
     }
 
@@ -273,7 +299,12 @@ impl Batch {
 
     pub(crate) fn progress(&self) -> Progress {
         let in_flight = self.gate.in_flight();
-        Progress { waiting: self.plan.waiting(), in_flight, settled: self.settled, failed: self.failed }
+        Progress {
+            waiting: self.plan.waiting(),
+            in_flight,
+            settled: self.settled,
+            failed: self.failed,
+        }
     }
 
     fn check_and_place(&mut self, request: &mut Request) -> Result<Placed, Error> {
@@ -288,10 +319,18 @@ impl Batch {
         self.plan.proved(job.origin, &self.gate);
         match redirect::verdict(&job.request, job.redirects, &response, &self.policy) {
             redirect::Verdict::Answer => self.finish(now, job, Ok(response)),
-            redirect::Verdict::Refuse(error) => self.finish(now, job, Err(error.with_response(Some(response)))),
+            redirect::Verdict::Refuse(error) => {
+                self.finish(now, job, Err(error.with_response(Some(response))))
+            }
             redirect::Verdict::Follow(target) => {
                 let from = Arc::clone(self.plan.origin(job.origin));
-                redirect::follow(&mut job.request, response.status(), &from, &target.origin, &self.policy);
+                redirect::follow(
+                    &mut job.request,
+                    response.status(),
+                    &from,
+                    &target.origin,
+                    &self.policy,
+                );
                 let placed = self.plan.settle_in(&mut job.request, target, &self.gate);
                 if placed.authorization.is_some() || placed.origin != job.origin {
                     job.authorization = placed.authorization;
@@ -314,7 +353,9 @@ impl Batch {
             outlived: job.on_new_connection,
         };
         let again = match retry::verdict(failed, sender) {
-            retry::Verdict::End { in_doubt } => return self.finish(now, job, Err(error.doubtful(in_doubt))),
+            retry::Verdict::End { in_doubt } => {
+                return self.finish(now, job, Err(error.doubtful(in_doubt)));
+            }
             again => again,
         };
         if self.stopped.is_some() {
@@ -351,7 +392,13 @@ impl Batch {
 
     fn refuse(&mut self, index: usize, mut request: Request, error: Error) {
         let error = error.about(&request.method, &request.url);
-        self.show(Outcome { index, tag: request.tag.take(), attempts: 0, timing: Timing::default(), result: Err(error) });
+        self.show(Outcome {
+            index,
+            tag: request.tag.take(),
+            attempts: 0,
+            timing: Timing::default(),
+            result: Err(error),
+        });
     }
 
     fn finish(&mut self, now: Instant, job: Box<Job>, result: Result<Response, Error>) {
@@ -359,7 +406,14 @@ impl Batch {
     }
 
     fn end(&mut self, now: Option<Instant>, job: Box<Job>, mut result: Result<Response, Error>) {
-        let Job { index, request, attempts, redirects, started, .. } = *job;
+        let Job {
+            index,
+            request,
+            attempts,
+            redirects,
+            started,
+            ..
+        } = *job;
         if let Err(error) = result {
             result = Err(error.about(&request.method, &request.url).after(attempts));
         }
@@ -375,7 +429,13 @@ impl Batch {
             (Some(now), Some(started)) => now.saturating_duration_since(started),
             _ => Default::default(),
         };
-        self.show(Outcome { index, tag: request.tag, attempts, timing: Timing { elapsed }, result });
+        self.show(Outcome {
+            index,
+            tag: request.tag,
+            attempts,
+            timing: Timing { elapsed },
+            result,
+        });
     }
 
     /// The one place where a row gets its outcome; a second one for the same row is dropped.
@@ -406,9 +466,17 @@ fn unsent(why: Stop) -> Error {
 /// The fields that every row is sent with unless it sets them itself.
 pub(crate) fn defaults(policy: &Policy) -> Headers {
     let mut headers = policy.headers.clone();
-    let codings = if cfg!(feature = "decompression") { "gzip, deflate, br, zstd" } else { "identity" };
+    let codings = if cfg!(feature = "decompression") {
+        "gzip, deflate, br, zstd"
+    } else {
+        "identity"
+    };
     let user_agent = concat!("loamy/", env!("CARGO_PKG_VERSION"));
-    for (name, value) in [("Accept", "*/*"), ("Accept-Encoding", codings), ("User-Agent", user_agent)] {
+    for (name, value) in [
+        ("Accept", "*/*"),
+        ("Accept-Encoding", codings),
+        ("User-Agent", user_agent),
+    ] {
         if headers.view().get(name).is_none() {
             // The names and values are well-formed, so nothing is refused.
             let _ = headers.append(name, value);

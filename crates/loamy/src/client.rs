@@ -9,8 +9,9 @@ use crate::stream::{Order, Rows, Stream};
 use crate::transport::dns::{Dns, Resolver};
 use crate::{Error, Kind, Outcome, Policy, Request};
 
-/// Rows handed to the workers at a time, so that they begin while the rest is still being made.
-const SLICE: usize = 4096;
+/// Rows handed to the workers and outcomes taken from them at a time: the workers begin while the rest is still being
+/// made, and memory that passes through is used again.
+const SLICE: usize = 1024;
 
 /// The expensive thing: threads, connections kept alive, addresses looked up. Clones are the same client.
 ///
@@ -47,11 +48,17 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, Error> {
         let count = self.threads.unwrap_or_else(runtime::cores);
         if count == 0 {
-            return Err(Error::new(Kind::BadRequest, "threads is 0; it must be 1 or more"));
+            return Err(Error::new(
+                Kind::BadRequest,
+                "threads is 0; it must be 1 or more",
+            ));
         }
-        let threads = Threads::start(count, Resolver::new(self.dns))
-            .map_err(|error| Error::new(Kind::Internal, "the system started no thread").caused_by_io(error))?;
-        Ok(Client { threads: Arc::new(threads) })
+        let threads = Threads::start(count, Resolver::new(self.dns)).map_err(|error| {
+            Error::new(Kind::Internal, "the system started no thread").caused_by_io(error)
+        })?;
+        Ok(Client {
+            threads: Arc::new(threads),
+        })
     }
 }
 
@@ -80,17 +87,21 @@ impl Client {
     /// Sends the list and waits: n requests in, n outcomes out, in the same order, whatever happens on the way.
     ///
     /// With a policy that cannot be followed, every outcome is `bad_request` and says why.
-    pub fn run<R: Into<Request>>(&self, rows: impl IntoIterator<Item = R>, policy: &Policy) -> Vec<Outcome> {
+    pub fn run<R: Into<Request>>(
+        &self,
+        rows: impl IntoIterator<Item = R>,
+        policy: &Policy,
+    ) -> Vec<Outcome> {
         let run = self.begin(policy);
         let mut rows = rows.into_iter().map(Into::into).peekable();
         let mut outcomes = Vec::with_capacity(rows.size_hint().0);
         while rows.peek().is_some() {
             run.admit(rows.by_ref().take(SLICE));
-            outcomes.append(&mut run.wait(usize::MAX, Duration::ZERO));
+            outcomes.append(&mut run.wait(SLICE, Duration::ZERO));
         }
         run.close();
         while !run.is_finished() {
-            outcomes.append(&mut run.wait(usize::MAX, LONG));
+            outcomes.append(&mut run.wait(SLICE, LONG));
         }
         outcomes.sort_unstable_by_key(|outcome| outcome.index);
         outcomes
@@ -109,7 +120,11 @@ impl Client {
     }
 
     /// As [`run`](Self::run), on any executor. Dropping the future cancels the batch.
-    pub async fn run_async<R: Into<Request>>(&self, rows: impl IntoIterator<Item = R>, policy: &Policy) -> Vec<Outcome> {
+    pub async fn run_async<R: Into<Request>>(
+        &self,
+        rows: impl IntoIterator<Item = R>,
+        policy: &Policy,
+    ) -> Vec<Outcome> {
         let run = self.begin(policy);
         run.admit(rows.into_iter().map(Into::into));
         run.close();
@@ -138,6 +153,9 @@ impl Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Client").field("threads", &self.threads.count()).finish()
+        formatter
+            .debug_struct("Client")
+            .field("threads", &self.threads.count())
+            .finish()
     }
 }

@@ -7,12 +7,12 @@ use crate::policy::Sizes;
 mod codings;
 
 /// The response's fields and its body without its content codings, in one piece of its own size; None when there is
-/// nothing to undo: no body, no coding, or `identity` alone.
+/// nothing that can be undone: no body, no coding, `identity` alone, or a coding that is not known.
 ///
 /// The fields are the `Name: value\r\n` lines received, and stay as they are.
 ///
 /// # Errors
-/// `decode` when a coding is unknown or its data is broken, cut or followed by something else; `too_large` when there are
+/// `decode` when the data of a coding is broken, cut or followed by something else; `too_large` when there are
 /// more codings, or more bytes after any of them, than `sizes` allows.
 #[cfg(feature = "decompression")]
 pub(crate) fn decoded(
@@ -32,7 +32,7 @@ pub(crate) fn decoded(
         for name in value
             .split(|byte| *byte == b',')
             .map(<[u8]>::trim_ascii)
-            .filter(|name| !name.is_empty())
+            .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"))
         {
             if codings.len() == sizes.codings {
                 return Err(too_large(format!(
@@ -43,11 +43,15 @@ pub(crate) fn decoded(
             codings.push(name);
         }
     }
-    // All are known before the first is undone: a body is never handed over half decoded.
-    let mut known = Vec::with_capacity(codings.len());
-    for name in codings {
-        known.extend(codings::Coding::named(name)?);
-    }
+    // All are known before the first is undone: a body is never handed over half decoded. One that nobody asked for is
+    // the sender's own affair (`aws-chunked`, or a charset in the wrong field), and the answer stands as it came.
+    let Some(known) = codings
+        .into_iter()
+        .map(codings::Coding::named)
+        .collect::<Option<Vec<_>>>()
+    else {
+        return Ok(None);
+    };
     // They stand in the order applied, so the last is undone first.
     let Some((first, outer)) = known.split_first() else {
         return Ok(None);

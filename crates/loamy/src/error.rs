@@ -129,7 +129,10 @@ impl Error {
 
     /// Method and URL of the row, credentials masked.
     pub fn subject(&self) -> Option<(&http::Method, &str)> {
-        self.0.subject.as_ref().map(|subject| (&subject.method, &*subject.url))
+        self.0
+            .subject
+            .as_ref()
+            .map(|subject| (&subject.method, &*subject.url))
     }
 
     pub(crate) fn hinted(mut self, hint: Option<Cow<'static, str>>) -> Self {
@@ -139,7 +142,10 @@ impl Error {
 
     pub(crate) fn about(mut self, method: &http::Method, url: &str) -> Self {
         let url = MaskedUrl(url).to_string().into_boxed_str();
-        self.0.subject = Some(Subject { method: method.clone(), url });
+        self.0.subject = Some(Subject {
+            method: method.clone(),
+            url,
+        });
         self
     }
 
@@ -159,7 +165,7 @@ impl Error {
         self
     }
 
-    pub(crate) fn from_peer(mut self, host: &str, port: u16) -> Self {
+    pub(crate) fn at_peer(mut self, host: &str, port: u16) -> Self {
         self.0.peer = Some((host.into(), port));
         self
     }
@@ -214,7 +220,10 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+        self.0
+            .source
+            .as_ref()
+            .map(|source| &**source as &(dyn StdError + 'static))
     }
 }
 
@@ -230,9 +239,15 @@ mod tests {
 
     #[test]
     fn the_text_names_kind_subject_and_attempt_and_masks_credentials() {
-        let error = Error::new(Kind::TimeoutConnect, "no connection to api.x.com:443 within 30 s")
-            .about(&http::Method::GET, "https://user:pw@api.x.com/v1/17?token=abc")
-            .after(1);
+        let error = Error::new(
+            Kind::TimeoutConnect,
+            "no connection to api.x.com:443 within 30 s",
+        )
+        .about(
+            &http::Method::GET,
+            "https://user:pw@api.x.com/v1/17?token=abc",
+        )
+        .after(1);
         assert_eq!(
             error.to_string(),
             "timeout.connect: no connection to api.x.com:443 within 30 s (GET https://***@api.x.com/v1/17?token=***, attempt 1)"

@@ -68,7 +68,14 @@ pub(crate) struct Done {
 }
 
 impl Exchange {
-    pub(crate) fn new(job: &Job, terms: &Terms, authority: &str, wire: &Wire, now: Instant, scratch: &mut Scratch) -> Self {
+    pub(crate) fn new(
+        job: &Job,
+        terms: &Terms,
+        authority: &str,
+        wire: &Wire,
+        now: Instant,
+        scratch: &mut Scratch,
+    ) -> Self {
         let request = &job.request;
         let body = request.body.clone().unwrap_or_default();
         scratch.write.clear();
@@ -103,7 +110,12 @@ impl Exchange {
     }
 
     /// Writes what `new` left in the scratch, and as much of the body as is taken at once.
-    pub(crate) fn begin(&mut self, wire: &mut Wire, context: &mut Context<'_>, scratch: &mut Scratch) {
+    pub(crate) fn begin(
+        &mut self,
+        wire: &mut Wire,
+        context: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) {
         if !self.body.is_empty() && self.body.len() <= SMALL_BODY {
             scratch.write.extend_from_slice(&self.body);
             self.body = Bytes::new();
@@ -117,7 +129,13 @@ impl Exchange {
     }
 
     /// Goes on as far as it goes.
-    pub(crate) fn poll(&mut self, wire: &mut Wire, context: &mut Context<'_>, scratch: &mut Scratch, now: Instant) -> Poll<Done> {
+    pub(crate) fn poll(
+        &mut self,
+        wire: &mut Wire,
+        context: &mut Context<'_>,
+        scratch: &mut Scratch,
+        now: Instant,
+    ) -> Poll<Done> {
         if !self.is_written() {
             self.write(wire, context, now);
         }
@@ -153,25 +171,52 @@ impl Exchange {
         } else {
             (self.timeouts.read, Kind::TimeoutRead)
         };
-        let phase = phase.0.and_then(|span| Some((self.advanced.checked_add(span)?, phase.1)));
+        let phase = phase
+            .0
+            .and_then(|span| Some((self.advanced.checked_add(span)?, phase.1)));
         let total = self.deadline.map(|at| (at, Kind::TimeoutTotal));
-        [phase, total].into_iter().flatten().min_by_key(|(at, _)| *at)
+        [phase, total]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
     }
 
     /// Gives up because the time is over.
-    pub(crate) fn time_out(&mut self, wire: &Wire, origin: &Origin, kind: Kind, elapsed: std::time::Duration) -> Done {
+    pub(crate) fn time_out(
+        &mut self,
+        wire: &Wire,
+        origin: &Origin,
+        kind: Kind,
+        elapsed: std::time::Duration,
+    ) -> Done {
         let message = match kind {
-            Kind::TimeoutWrite => format!("{origin} took nothing of the request for {}", span(self.timeouts.write)),
-            Kind::TimeoutFirstByte => format!("no response from {origin} within {}", span(self.timeouts.first_byte)),
-            Kind::TimeoutRead => format!("the response of {origin} paused for {}", span(self.timeouts.read)),
-            _ => format!("no whole response from {origin} within {}", seconds(elapsed)),
+            Kind::TimeoutWrite => format!(
+                "{origin} took nothing of the request for {}",
+                span(self.timeouts.write)
+            ),
+            Kind::TimeoutFirstByte => format!(
+                "no response from {origin} within {}",
+                span(self.timeouts.first_byte)
+            ),
+            Kind::TimeoutRead => format!(
+                "the response of {origin} paused for {}",
+                span(self.timeouts.read)
+            ),
+            _ => format!(
+                "no whole response from {origin} within {}",
+                seconds(elapsed)
+            ),
         };
         self.broken(wire, Error::new(kind, message), None)
     }
 
     /// Gives up because the batch was interrupted.
     pub(crate) fn cancel(&mut self, wire: &Wire) -> Done {
-        self.broken(wire, Error::new(Kind::Cancelled, "the batch was interrupted"), None)
+        self.broken(
+            wire,
+            Error::new(Kind::Cancelled, "the batch was interrupted"),
+            None,
+        )
     }
 
     fn is_written(&self) -> bool {
@@ -180,7 +225,11 @@ impl Exchange {
 
     fn write(&mut self, wire: &mut Wire, context: &mut Context<'_>, now: Instant) {
         while !self.is_written() {
-            let rest = if self.head.is_empty() { &self.body[..] } else { &self.head[..] };
+            let rest = if self.head.is_empty() {
+                &self.body[..]
+            } else {
+                &self.head[..]
+            };
             match wire.poll_write(context, rest) {
                 Poll::Ready(Ok(taken)) => {
                     self.advanced = now;
@@ -201,17 +250,25 @@ impl Exchange {
         self.write_error = Some(error);
     }
 
-    fn read(&mut self, wire: &mut Wire, context: &mut Context<'_>, scratch: &mut Scratch) -> Poll<io::Result<Read>> {
+    fn read(
+        &mut self,
+        wire: &mut Wire,
+        context: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<io::Result<Read>> {
         if let Some((buffer, wanted)) = self.decoder.direct() {
             let count = std::task::ready!(wire.poll_read(context, &mut buffer.limit(wanted)))?;
             return Poll::Ready(Ok(match count {
                 0 => Read::End,
-                _ => Read::Fed { done: self.decoder.direct_filled() },
+                _ => Read::Fed {
+                    done: self.decoder.direct_filled(),
+                },
             }));
         }
         scratch.read.clear();
         scratch.read.reserve(READ);
-        let count = std::task::ready!(wire.poll_read(context, &mut (&mut scratch.read).limit(READ)))?;
+        let count =
+            std::task::ready!(wire.poll_read(context, &mut (&mut scratch.read).limit(READ)))?;
         if count == 0 {
             return Poll::Ready(Ok(Read::End));
         }
@@ -226,20 +283,34 @@ impl Exchange {
 
     fn answered(&mut self) -> Done {
         let finished = self.take_decoder().finish();
-        let reusable = finished.reusable && !self.closes && !self.has_surplus && self.is_written() && self.write_error.is_none();
+        let reusable = finished.reusable
+            && !self.closes
+            && !self.has_surplus
+            && self.is_written()
+            && self.write_error.is_none();
         let is_passed_on = self.follows_redirects && redirect::is_redirect(finished.status);
         let is_coded = finished.coded && !is_passed_on;
         let mut response = received(finished);
         if !is_coded {
-            return Done { end: End::Answered(response), reusable };
+            return Done {
+                end: End::Answered(response),
+                reusable,
+            };
         }
-        let end = match decode::decoded(response.headers().as_bytes(), response.body(), &self.sizes) {
+        let end = match decode::decoded(response.headers().as_bytes(), response.body(), &self.sizes)
+        {
             Ok(decoded) => {
                 response.bytes = decoded.unwrap_or(response.bytes);
                 End::Answered(response)
             }
             Err(error) => {
-                let failed = Failed { kind: error.kind(), sent: 0, received: 0, answered: true, reused: self.reused };
+                let failed = Failed {
+                    kind: error.kind(),
+                    sent: 0,
+                    received: 0,
+                    answered: true,
+                    reused: self.reused,
+                };
                 End::Broken(error.with_response(Some(response)), failed)
             }
         };
@@ -248,9 +319,18 @@ impl Exchange {
 
     fn broken_by(&mut self, wire: &Wire, error: io::Error) -> Done {
         let (kind, message) = match (self.decoder.head_is_complete(), self.decoder.has_begun()) {
-            (true, _) => (Kind::Incomplete, "the connection broke in the body of the response"),
-            (false, true) => (Kind::Incomplete, "the connection broke in the head of the response"),
-            (false, false) => (Kind::Closed, "the connection broke before the response began"),
+            (true, _) => (
+                Kind::Incomplete,
+                "the connection broke in the body of the response",
+            ),
+            (false, true) => (
+                Kind::Incomplete,
+                "the connection broke in the head of the response",
+            ),
+            (false, false) => (
+                Kind::Closed,
+                "the connection broke before the response began",
+            ),
         };
         self.broken(wire, Error::new(kind, message), Some(error))
     }
@@ -260,16 +340,28 @@ impl Exchange {
         let back = wire.read() - self.read_before;
         let answered = self.decoder.head_is_complete();
         let response = self.take_decoder().partial().map(received);
-        let failed = Failed { kind: error.kind(), sent, received: back, answered, reused: self.reused };
+        let failed = Failed {
+            kind: error.kind(),
+            sent,
+            received: back,
+            answered,
+            reused: self.reused,
+        };
         let mut error = error.moved(sent, back).with_response(response);
         if let Some(source) = source {
             error = error.caused_by_io(source);
         }
-        Done { end: End::Broken(error, failed), reusable: false }
+        Done {
+            end: End::Broken(error, failed),
+            reusable: false,
+        }
     }
 
     fn take_decoder(&mut self) -> h1::Decoder {
-        std::mem::replace(&mut self.decoder, h1::Decoder::new(&http::Method::GET, &self.sizes))
+        std::mem::replace(
+            &mut self.decoder,
+            h1::Decoder::new(&http::Method::GET, &self.sizes),
+        )
     }
 }
 

@@ -1,5 +1,6 @@
 //! Header fields as they stand on the wire, in one piece of memory: cheap to clone, to send and to keep.
 
+use crate::mask::MaskedUrl;
 use crate::{Error, Kind};
 
 /// Header fields in the order and spelling given; a name may occur more than once.
@@ -86,12 +87,15 @@ impl<'a> HeaderView<'a> {
 
     /// The first value of that name, where it is UTF-8.
     pub fn get_str(self, name: &str) -> Option<&'a str> {
-        self.get(name).and_then(|value| std::str::from_utf8(value).ok())
+        self.get(name)
+            .and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// Every value of that name, in the order received.
     pub fn get_all(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.iter()
+            .filter(move |(own, _)| own.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
     }
 
     /// Every field as name and value, in order.
@@ -124,10 +128,13 @@ impl std::fmt::Debug for HeaderView<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut map = formatter.debug_map();
         for (name, value) in self.iter() {
+            let value = String::from_utf8_lossy(value);
             if is_secret(name) {
                 map.entry(&name, &"***");
+            } else if name.eq_ignore_ascii_case("location") {
+                map.entry(&name, &MaskedUrl(&value).to_string());
             } else {
-                map.entry(&name, &String::from_utf8_lossy(value));
+                map.entry(&name, &value);
             }
         }
         map.finish()
@@ -136,22 +143,47 @@ impl std::fmt::Debug for HeaderView<'_> {
 
 /// Whether a header of that name carries a credential, so that its value is never shown.
 pub fn is_secret(name: &str) -> bool {
-    const NAMES: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "set-cookie", "authentication"];
+    const NAMES: [&str; 5] = [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "authentication",
+    ];
     const ENDINGS: [&str; 4] = ["-key", "-token", "-secret", "-signature"];
     let name = name.to_ascii_lowercase();
-    NAMES.contains(&name.as_str()) || (ENDINGS.iter().any(|ending| name.ends_with(ending)) && name != "idempotency-key")
+    NAMES.contains(&name.as_str())
+        || (ENDINGS.iter().any(|ending| name.ends_with(ending)) && name != "idempotency-key")
 }
 
 /// Whether a byte may stand in a method or header name (RFC 9110 §5.6.2).
 pub(crate) const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
-        || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
 }
 
 fn split(line: &[u8]) -> (&str, &[u8]) {
     let colon = memchr::memchr(b':', line).unwrap_or(line.len().saturating_sub(2));
     let name = std::str::from_utf8(&line[..colon]).unwrap_or_default();
-    let value = line.get(colon + 1..line.len().saturating_sub(2)).unwrap_or_default();
+    let value = line
+        .get(colon + 1..line.len().saturating_sub(2))
+        .unwrap_or_default();
     (name, value.strip_prefix(b" ").unwrap_or(value))
 }
 
@@ -160,19 +192,31 @@ fn check_name(name: &str) -> Result<(), Error> {
         return Err(Error::new(Kind::BadRequest, "header with an empty name"));
     }
     if name.starts_with(':') {
-        return Err(Error::new(Kind::BadRequest, format!("header {name:?}: pseudo-headers are the connection's to set")));
+        return Err(Error::new(
+            Kind::BadRequest,
+            format!("header {name:?}: pseudo-headers are the connection's to set"),
+        ));
     }
     if let Some(bad) = name.bytes().find(|byte| !is_token_byte(*byte)) {
-        return Err(Error::new(Kind::BadRequest, format!("header name {name:?} holds {:?}", char::from(bad))));
+        return Err(Error::new(
+            Kind::BadRequest,
+            format!("header name {name:?} holds {:?}", char::from(bad)),
+        ));
     }
     Ok(())
 }
 
 fn check_value(name: &str, value: &[u8]) -> Result<(), Error> {
-    match value.iter().find(|byte| (**byte < b' ' && **byte != b'\t') || **byte == 0x7f) {
+    match value
+        .iter()
+        .find(|byte| (**byte < b' ' && **byte != b'\t') || **byte == 0x7f)
+    {
         Some(bad) => Err(Error::new(
             Kind::BadRequest,
-            format!("header {name}: its value holds the control character {:?}", char::from(*bad)),
+            format!(
+                "header {name}: its value holds the control character {:?}",
+                char::from(*bad)
+            ),
         )),
         None => Ok(()),
     }
@@ -194,9 +238,18 @@ mod tests {
     fn fields_keep_order_spelling_and_repetition() {
         let headers = headers(&[("X-One", "1"), ("x-two", ""), ("X-ONE", "a: b")]);
         let fields: Vec<_> = headers.view().iter().collect();
-        assert_eq!(fields, [("X-One", &b"1"[..]), ("x-two", b""), ("X-ONE", b"a: b")]);
-        assert_eq!(headers.view().get_all("x-one").collect::<Vec<_>>(), [&b"1"[..], b"a: b"]);
-        assert_eq!(headers.view().as_bytes(), b"X-One: 1\r\nx-two: \r\nX-ONE: a: b\r\n");
+        assert_eq!(
+            fields,
+            [("X-One", &b"1"[..]), ("x-two", b""), ("X-ONE", b"a: b")]
+        );
+        assert_eq!(
+            headers.view().get_all("x-one").collect::<Vec<_>>(),
+            [&b"1"[..], b"a: b"]
+        );
+        assert_eq!(
+            headers.view().as_bytes(),
+            b"X-One: 1\r\nx-two: \r\nX-ONE: a: b\r\n"
+        );
     }
 
     #[test]
@@ -208,7 +261,17 @@ mod tests {
 
     #[test]
     fn a3_a4_names_that_are_no_token_and_values_with_controls_are_refused() {
-        for (name, value) in [("", "v"), ("a b", "v"), ("a:", "v"), (":path", "v"), ("é", "v"), ("A", "a\r\nB: c"), ("A", "\0"), ("A", "\n"), ("A", "\x7f")] {
+        for (name, value) in [
+            ("", "v"),
+            ("a b", "v"),
+            ("a:", "v"),
+            (":path", "v"),
+            ("é", "v"),
+            ("A", "a\r\nB: c"),
+            ("A", "\0"),
+            ("A", "\n"),
+            ("A", "\x7f"),
+        ] {
             let error = Headers::new().append(name, value).unwrap_err();
             assert_eq!(error.kind(), Kind::BadRequest, "{name:?}: {value:?}");
         }
@@ -217,7 +280,14 @@ mod tests {
 
     #[test]
     fn credentials_never_reach_debug() {
-        let shown = format!("{:?}", headers(&[("Authorization", "Bearer abc"), ("X-Api-Key", "abc"), ("Accept", "x/y")]));
+        let shown = format!(
+            "{:?}",
+            headers(&[
+                ("Authorization", "Bearer abc"),
+                ("X-Api-Key", "abc"),
+                ("Accept", "x/y")
+            ])
+        );
         assert!(!shown.contains("abc"), "{shown}");
         assert!(shown.contains("x/y"), "{shown}");
     }

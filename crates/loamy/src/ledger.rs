@@ -1,14 +1,20 @@
 //! The port between the scheduler and a record of the batch that outlives the process.
 
-use crate::batch::Job;
 use crate::Outcome;
+use crate::batch::Job;
 
 /// What a ledger knows of a row that is admitted.
 pub(crate) enum Entry {
     /// The row is to be sent.
     Open(Box<Job>),
     /// The row has its outcome already.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only a ledger that outlives the process knows such rows"))]
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "only a ledger that outlives the process knows such rows"
+        )
+    )]
     Settled(Outcome),
 }
 

@@ -58,3 +58,6 @@ pub use response::Response;
 pub use run::Run;
 pub use stream::{Order, Rows, Stream};
 pub use transport::dns::{Dns, FixedDns};
+#[cfg(feature = "_fuzz")]
+#[doc(hidden)]
+pub use transport::h1::door as unstable_codec;

@@ -41,7 +41,12 @@ impl Mailbox {
     }
 
     /// Takes what came; without anything, the waker is kept until something does.
-    pub(crate) fn collect(&self, messages: &mut Vec<Message>, woken: &mut Vec<usize>, sleeper: &Waker) -> bool {
+    pub(crate) fn collect(
+        &self,
+        messages: &mut Vec<Message>,
+        woken: &mut Vec<usize>,
+        sleeper: &Waker,
+    ) -> bool {
         let mut state = self.lock();
         std::mem::swap(&mut state.messages, messages);
         std::mem::swap(&mut state.woken, woken);
@@ -52,7 +57,11 @@ impl Mailbox {
 
     /// A waker for the connection of that number.
     pub(crate) fn waker(self: &Arc<Self>, connection: usize) -> (Waker, Arc<Bell>) {
-        let bell = Arc::new(Bell { mailbox: Arc::clone(self), connection, rung: AtomicBool::new(false) });
+        let bell = Arc::new(Bell {
+            mailbox: Arc::clone(self),
+            connection,
+            rung: AtomicBool::new(false),
+        });
         (Waker::from(Arc::clone(&bell)), bell)
     }
 

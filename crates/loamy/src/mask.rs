@@ -37,9 +37,19 @@ fn write_without_userinfo(formatter: &mut fmt::Formatter<'_>, head: &str) -> fmt
 
 /// Whether a query parameter of that name carries a credential.
 fn is_secret_parameter(name: &str) -> bool {
-    const WORDS: [&str; 6] = ["token", "key", "signature", "secret", "password", "credential"];
+    const WORDS: [&str; 6] = [
+        "token",
+        "key",
+        "signature",
+        "secret",
+        "password",
+        "credential",
+    ];
     let name = name.to_ascii_lowercase();
-    name == "sig" || WORDS.iter().any(|word| name == *word || name.ends_with(word))
+    name == "sig"
+        || WORDS
+            .iter()
+            .any(|word| name == *word || name.ends_with(word))
 }
 
 #[cfg(test)]
@@ -52,8 +62,14 @@ mod tests {
             ("http://u:p@h/x", "http://***@h/x"),
             ("http://u@h", "http://***@h"),
             ("http://h/a@b", "http://h/a@b"),
-            ("http://h/?api_key=1&a=2&access_token=3#f", "http://h/?api_key=***&a=2&access_token=***"),
-            ("http://h/?X-Amz-Signature=9&keyboard=1", "http://h/?X-Amz-Signature=***&keyboard=1"),
+            (
+                "http://h/?api_key=1&a=2&access_token=3#f",
+                "http://h/?api_key=***&a=2&access_token=***",
+            ),
+            (
+                "http://h/?X-Amz-Signature=9&keyboard=1",
+                "http://h/?X-Amz-Signature=***&keyboard=1",
+            ),
             ("no url", "no url"),
         ] {
             assert_eq!(MaskedUrl(url).to_string(), shown, "{url}");

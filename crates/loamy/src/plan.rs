@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::Error;
 use crate::batch::Job;
 use crate::gate::{Gate, OriginGate};
 use crate::request::Request;
 use crate::target::{self, Origin, Target};
-use crate::Error;
 
 /// An origin's number within one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,7 +45,11 @@ impl Plan {
             && let Some(rest) = request.url.strip_prefix(prefix.as_str())
             && target::is_plain_target(rest.as_bytes())
         {
-            return Ok(Placed { origin: *origin, path_at: prefix.len(), authorization: None });
+            return Ok(Placed {
+                origin: *origin,
+                path_at: prefix.len(),
+                authorization: None,
+            });
         }
         let target = target::parse(&request.url, raw)?;
         let as_typed = request.url.starts_with(&target.url[..target.path_at]);
@@ -57,9 +61,18 @@ impl Plan {
     }
 
     /// Takes a parsed URL over into the request and finds its origin.
-    pub(crate) fn settle_in(&mut self, request: &mut Request, target: Target, gate: &Gate) -> Placed {
+    pub(crate) fn settle_in(
+        &mut self,
+        request: &mut Request,
+        target: Target,
+        gate: &Gate,
+    ) -> Placed {
         request.url = target.url;
-        Placed { origin: self.id(target.origin, gate), path_at: target.path_at, authorization: target.authorization }
+        Placed {
+            origin: self.id(target.origin, gate),
+            path_at: target.path_at,
+            authorization: target.authorization,
+        }
     }
 
     pub(crate) fn origin(&self, id: OriginId) -> &Arc<Origin> {
@@ -120,10 +133,10 @@ impl Plan {
     }
 
     /// No connection could be made: takes out the waiting rows that share that fate.
-    pub(crate) fn failed_to_connect(&mut self, id: OriginId, gate: &Gate) -> Vec<Box<Job>> {
+    pub(crate) fn failed_to_connect(&mut self, id: OriginId, gate: &Gate) -> VecDeque<Box<Job>> {
         let lane = &mut self.lanes[id.0 as usize];
         let shared = lane.gate.failed_to_connect().min(lane.queue.len());
-        let taken: Vec<_> = lane.queue.drain(..shared).collect();
+        let taken: VecDeque<_> = lane.queue.drain(..shared).collect();
         self.waiting -= taken.len();
         self.update(id, gate);
         taken
@@ -140,7 +153,7 @@ impl Plan {
     }
 
     /// Takes out every row that waits.
-    pub(crate) fn drain(&mut self) -> Vec<Box<Job>> {
+    pub(crate) fn drain(&mut self) -> VecDeque<Box<Job>> {
         self.turns.clear();
         self.waiting = 0;
         self.lanes
@@ -158,7 +171,13 @@ impl Plan {
         }
         let (fewest, _, first) = *self.turns.first()?;
         match prefer {
-            Some(id) if self.lanes[id.0 as usize].turn.is_some_and(|(in_flight, _)| in_flight <= fewest) => Some(id),
+            Some(id)
+                if self.lanes[id.0 as usize]
+                    .turn
+                    .is_some_and(|(in_flight, _)| in_flight <= fewest) =>
+            {
+                Some(id)
+            }
             _ => Some(first),
         }
     }
@@ -191,7 +210,12 @@ impl Plan {
         let origin = Arc::new(origin);
         let id = OriginId(self.lanes.len() as u32);
         self.by_origin.insert(Arc::clone(&origin), id);
-        self.lanes.push(Lane { origin, gate: OriginGate::default(), queue: VecDeque::new(), turn: None });
+        self.lanes.push(Lane {
+            origin,
+            gate: OriginGate::default(),
+            queue: VecDeque::new(),
+            turn: None,
+        });
         if self.lanes.len() == 2 {
             self.update(OriginId(0), gate);
         }

@@ -49,14 +49,24 @@ pub(crate) enum Verdict {
 /// The rule.
 pub(crate) fn verdict(failed: Failed, sender: Sender) -> Verdict {
     let on_the_wire = matches!(failed.kind, Kind::Closed | Kind::Refused);
-    if on_the_wire && (failed.sent == 0 || failed.kind == Kind::Refused) && sender.attempts < SENDINGS {
+    if on_the_wire
+        && (failed.sent == 0 || failed.kind == Kind::Refused)
+        && sender.attempts < SENDINGS
+    {
         return Verdict::ByProof;
     }
-    if failed.kind == Kind::Closed && failed.reused && failed.received == 0 && sender.idempotent && !sender.outlived {
+    if failed.kind == Kind::Closed
+        && failed.reused
+        && failed.received == 0
+        && sender.idempotent
+        && !sender.outlived
+    {
         return Verdict::OnNewConnection;
     }
     let unknown = failed.sent > 0 && !failed.answered && failed.kind != Kind::Refused;
-    Verdict::End { in_doubt: unknown && !sender.idempotent }
+    Verdict::End {
+        in_doubt: unknown && !sender.idempotent,
+    }
 }
 
 #[cfg(test)]
@@ -69,12 +79,52 @@ mod tests {
         const DOUBT: Verdict = Verdict::End { in_doubt: true };
         // kind, sent, received, answered, reused, idempotent, attempts, outlived
         for (kind, sent, received, answered, reused, idempotent, attempts, outlived, expected) in [
-            (Kind::Closed, 0, 0, false, true, false, 1, false, Verdict::ByProof),
-            (Kind::Closed, 0, 0, false, false, false, 2, false, Verdict::ByProof),
+            (
+                Kind::Closed,
+                0,
+                0,
+                false,
+                true,
+                false,
+                1,
+                false,
+                Verdict::ByProof,
+            ),
+            (
+                Kind::Closed,
+                0,
+                0,
+                false,
+                false,
+                false,
+                2,
+                false,
+                Verdict::ByProof,
+            ),
             (Kind::Closed, 0, 0, false, false, false, 3, false, END),
-            (Kind::Refused, 99, 0, false, true, false, 1, false, Verdict::ByProof),
+            (
+                Kind::Refused,
+                99,
+                0,
+                false,
+                true,
+                false,
+                1,
+                false,
+                Verdict::ByProof,
+            ),
             (Kind::Refused, 99, 0, false, true, false, 3, false, END),
-            (Kind::Closed, 99, 0, false, true, true, 1, false, Verdict::OnNewConnection),
+            (
+                Kind::Closed,
+                99,
+                0,
+                false,
+                true,
+                true,
+                1,
+                false,
+                Verdict::OnNewConnection,
+            ),
             (Kind::Closed, 99, 0, false, true, true, 2, true, END),
             (Kind::Closed, 99, 0, false, true, false, 1, false, DOUBT),
             (Kind::Closed, 99, 0, false, false, true, 1, false, END),
@@ -82,14 +132,54 @@ mod tests {
             (Kind::Closed, 99, 7, false, true, true, 1, false, END),
             (Kind::Closed, 99, 7, false, true, false, 1, false, DOUBT),
             (Kind::Incomplete, 99, 70, true, true, false, 1, false, END),
-            (Kind::TimeoutTotal, 99, 0, false, false, false, 1, false, DOUBT),
+            (
+                Kind::TimeoutTotal,
+                99,
+                0,
+                false,
+                false,
+                false,
+                1,
+                false,
+                DOUBT,
+            ),
             (Kind::TimeoutTotal, 0, 0, false, false, false, 1, false, END),
-            (Kind::TimeoutWrite, 10, 0, false, false, false, 1, false, DOUBT),
+            (
+                Kind::TimeoutWrite,
+                10,
+                0,
+                false,
+                false,
+                false,
+                1,
+                false,
+                DOUBT,
+            ),
             (Kind::Protocol, 99, 20, false, false, false, 1, false, DOUBT),
-            (Kind::ConnectRefused, 0, 0, false, false, false, 1, false, END),
+            (
+                Kind::ConnectRefused,
+                0,
+                0,
+                false,
+                false,
+                false,
+                1,
+                false,
+                END,
+            ),
         ] {
-            let failed = Failed { kind, sent, received, answered, reused };
-            let sender = Sender { idempotent, attempts, outlived };
+            let failed = Failed {
+                kind,
+                sent,
+                received,
+                answered,
+                reused,
+            };
+            let sender = Sender {
+                idempotent,
+                attempts,
+                outlived,
+            };
             assert_eq!(verdict(failed, sender), expected, "{failed:?} {sender:?}");
         }
     }

@@ -53,7 +53,11 @@ impl Shared {
     pub(crate) fn turn<R>(&self, seat: usize, work: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         let mut state = self.lock();
         let quota = self.terms.policy.concurrency.div_ceil(state.workers.len());
-        let mut turn = Turn { batch: &mut state.batch, quota, hungry: false };
+        let mut turn = Turn {
+            batch: &mut state.batch,
+            quota,
+            hungry: false,
+        };
         let result = work(&mut turn);
         let hungry = turn.hungry;
         if hungry && !state.hungry.contains(&seat) {
@@ -79,13 +83,20 @@ impl Shared {
 
     fn tell(&self, mut state: MutexGuard<'_, State>, seat: Option<usize>) {
         let settled = state.batch.is_settled();
-        let enough = state.wanted.is_some_and(|wanted| state.batch.ready() >= wanted) || settled;
+        let enough = state
+            .wanted
+            .is_some_and(|wanted| state.batch.ready() >= wanted)
+            || settled;
         let task = if enough { state.task.take() } else { None };
         let called: Vec<Arc<Mailbox>> = if settled {
             state.workers.clone()
         } else if !state.hungry.is_empty() && state.batch.has_work() {
             let hungry = std::mem::take(&mut state.hungry);
-            hungry.into_iter().filter(|own| Some(*own) != seat).map(|own| Arc::clone(&state.workers[own])).collect()
+            hungry
+                .into_iter()
+                .filter(|own| Some(*own) != seat)
+                .map(|own| Arc::clone(&state.workers[own]))
+                .collect()
         } else {
             Vec::new()
         };
@@ -118,7 +129,10 @@ pub struct Run {
 impl Run {
     pub(crate) fn begin(threads: Arc<Threads>, policy: &Policy) -> Self {
         let policy = Arc::new(policy.clone());
-        let terms = Terms { defaults: batch::defaults(&policy), policy: Arc::clone(&policy) };
+        let terms = Terms {
+            defaults: batch::defaults(&policy),
+            policy: Arc::clone(&policy),
+        };
         let state = State {
             batch: Batch::new(policy, now()),
             wanted: None,
@@ -126,9 +140,16 @@ impl Run {
             workers: Vec::new(),
             hungry: Vec::new(),
         };
-        let shared =
-            Shared { state: Mutex::new(state), ready: Condvar::new(), stopped: AtomicBool::new(false), terms };
-        Self { shared: Arc::new(shared), threads }
+        let shared = Shared {
+            state: Mutex::new(state),
+            ready: Condvar::new(),
+            stopped: AtomicBool::new(false),
+            terms,
+        };
+        Self {
+            shared: Arc::new(shared),
+            threads,
+        }
     }
 
     /// Adds rows; their indexes go on from the last. From any thread.
@@ -164,7 +185,12 @@ impl Run {
                 break;
             }
             state.wanted = Some(want);
-            state = self.shared.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .shared
+                .ready
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         state.wanted = None;
         state.batch.take_ready()
@@ -208,7 +234,12 @@ impl Run {
                 break;
             }
             state.wanted = Some(0);
-            state = self.shared.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .shared
+                .ready
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         self.shared.tell(state, None);
         // Whoever waited for outcomes shared the same wish with this call.
@@ -219,14 +250,23 @@ impl Run {
     fn call_workers(&self, state: &mut State) {
         let rows = state.batch.progress();
         let policy = &self.shared.terms.policy;
-        let worth = (rows.waiting + rows.in_flight).div_ceil(ROWS_A_THREAD).max(1);
-        let most = policy.threads.unwrap_or(usize::MAX).min(policy.concurrency).min(self.threads.count());
+        let worth = (rows.waiting + rows.in_flight)
+            .div_ceil(ROWS_A_THREAD)
+            .max(1);
+        let most = policy
+            .threads
+            .unwrap_or(usize::MAX)
+            .min(policy.concurrency)
+            .min(self.threads.count());
         let wanted = worth.min(most);
         if rows.waiting > 0 && state.workers.len() < wanted {
             let more = wanted - state.workers.len();
             for mailbox in self.threads.idlest(more, &state.workers) {
                 let seat = state.workers.len();
-                mailbox.send(Message::Begin { shared: Arc::clone(&self.shared), seat });
+                mailbox.send(Message::Begin {
+                    shared: Arc::clone(&self.shared),
+                    seat,
+                });
                 state.workers.push(mailbox);
             }
         }
@@ -244,7 +284,9 @@ impl Drop for Run {
 
 impl std::fmt::Debug for Run {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Run").field("progress", &self.progress()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Run")
+            .field("progress", &self.progress())
+            .finish_non_exhaustive()
     }
 }
-

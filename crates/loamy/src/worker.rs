@@ -32,6 +32,9 @@ const IDLE: Duration = Duration::from_secs(15);
 /// A peer that closes a connection sooner than this after a response does so by count, not because it was idle.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
+/// How long no connection is added after the process ran out of descriptors.
+const HOLD: Duration = Duration::from_millis(50);
+
 /// How far apart looks at the deadlines are at the least.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -45,6 +48,8 @@ pub(crate) struct Worker {
     room: usize,
     routes: Vec<Route>,
     by_origin: HashMap<Arc<Origin>, usize>,
+    /// How many connections may be open at the most, until when, after the process ran out of descriptors.
+    held: Option<(usize, Instant)>,
     seats: Vec<Option<Seat>>,
     /// Whether a batch was kept from a row because too many connections are open.
     short_of_room: bool,
@@ -64,9 +69,19 @@ struct Slot {
 
 enum Stage {
     Vacant,
-    Connecting { connecting: Connecting, task: Task },
-    Busy { wire: Wire, exchange: Box<Exchange>, task: Task },
-    Idle { wire: Wire, since: Instant },
+    Connecting {
+        connecting: Connecting,
+        task: Task,
+    },
+    Busy {
+        wire: Wire,
+        exchange: Box<Exchange>,
+        task: Task,
+    },
+    Idle {
+        wire: Wire,
+        since: Instant,
+    },
 }
 
 /// A row that holds a slot, and the seat it was claimed from.
@@ -107,6 +122,7 @@ impl Worker {
             room,
             routes: Vec::new(),
             by_origin: HashMap::new(),
+            held: None,
             seats: Vec::new(),
             short_of_room: false,
             scratch: Scratch::default(),
@@ -122,7 +138,10 @@ impl Worker {
         let mut woken = Vec::new();
         // The budget of cooperative scheduling is for tasks beside others; here is only this one.
         tokio::task::coop::unconstrained(poll_fn(move |context| {
-            while self.mailbox.collect(&mut messages, &mut woken, context.waker()) {
+            while self
+                .mailbox
+                .collect(&mut messages, &mut woken, context.waker())
+            {
                 self.guarded(|own| own.turn_round(&mut messages, &mut woken));
             }
             if self.leaving && self.seats.iter().all(Option::is_none) {
@@ -151,7 +170,9 @@ impl Worker {
     /// A panic that no row can be blamed for ends the batches of this worker, each row with its outcome; the thread
     /// goes on with nothing in its hands.
     fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
-        let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) else { return };
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) else {
+            return;
+        };
         let error = panicked(&*panic);
         self.connections.clear();
         self.vacant.clear();
@@ -164,7 +185,10 @@ impl Worker {
 
     fn hear(&mut self, message: Message) {
         match message {
-            Message::Begin { shared, seat: number } => {
+            Message::Begin {
+                shared,
+                seat: number,
+            } => {
                 let seat = Seat {
                     number,
                     shared,
@@ -181,7 +205,9 @@ impl Worker {
             }
             Message::Look => {
                 for seat in 0..self.seats.len() {
-                    let Some(own) = &mut self.seats[seat] else { continue };
+                    let Some(own) = &mut self.seats[seat] else {
+                        continue;
+                    };
                     own.needs_turn = true;
                     if own.shared.is_stopped() {
                         self.let_go(seat);
@@ -192,21 +218,21 @@ impl Worker {
         }
     }
 
-    /// Gives every batch that has something to say its turn, until none has.
+    /// Gives every batch that has something to say its turn, until none has: a turn may end rows at once.
     fn take_turns(&mut self, now: Instant) {
-        let mut seat = 0;
-        while seat < self.seats.len() {
-            if self.seats[seat].as_ref().is_some_and(|own| own.needs_turn) {
-                self.take_turn(seat, now);
-            }
-            seat += 1;
+        let needs_turn = |seat: &Option<Seat>| seat.as_ref().is_some_and(|own| own.needs_turn);
+        while let Some(seat) = self.seats.iter().position(needs_turn) {
+            self.take_turn(seat, now);
         }
     }
 
     fn take_turn(&mut self, seat: usize, now: Instant) {
+        let room = self.room_now(now);
         let busy: usize = self.seats.iter().flatten().map(|seat| seat.in_flight).sum();
-        let Some(own) = &mut self.seats[seat] else { return };
-        let room = self.room.saturating_sub(busy - own.in_flight);
+        let Some(own) = &mut self.seats[seat] else {
+            return;
+        };
+        let room = room.saturating_sub(busy - own.in_flight);
         let (by_origin, routes) = (&mut self.by_origin, &mut self.routes);
         let mut granted = Vec::new();
         let mut event = None;
@@ -215,7 +241,9 @@ impl Worker {
         let shared = Arc::clone(&own.shared);
         let is_settled = shared.turn(own.number, |turn| {
             turn.batch.expire(now);
-            own.connected.drain(..).for_each(|origin| turn.batch.connected(origin));
+            own.connected
+                .drain(..)
+                .for_each(|origin| turn.batch.connected(origin));
             let mut ready = Vec::with_capacity(own.ended.len());
             for (job, end) in own.ended.drain(..) {
                 own.in_flight -= 1;
@@ -234,7 +262,10 @@ impl Worker {
                 let route = *own.routes.entry(job.origin).or_insert_with(|| {
                     let route = route_to(turn.batch.origin(job.origin), by_origin, routes);
                     // Connections that stand from an earlier batch are as good a proof as new ones.
-                    routes[route].idle.iter().for_each(|_| turn.batch.connected(job.origin));
+                    routes[route]
+                        .idle
+                        .iter()
+                        .for_each(|_| turn.batch.connected(job.origin));
                     route
                 });
                 own.in_flight += 1;
@@ -250,13 +281,25 @@ impl Worker {
         self.short_of_room |= short_of_room;
         self.look_at(event);
         for (route, job) in granted {
-            self.dispatch(route, Task { seat, job, since: now }, now);
+            self.dispatch(
+                route,
+                Task {
+                    seat,
+                    job,
+                    since: now,
+                },
+                now,
+            );
         }
     }
 
     /// Puts a row on a connection that is ready, or begins a new one for it.
     fn dispatch(&mut self, route: usize, task: Task, now: Instant) {
-        let wire = if task.job.on_new_connection { None } else { self.idle_wire(route, &task.job) };
+        let wire = if task.job.on_new_connection {
+            None
+        } else {
+            self.idle_wire(route, &task.job)
+        };
         let slot = match wire {
             Some((slot, wire)) => {
                 self.begin(slot, wire, task, now);
@@ -264,7 +307,9 @@ impl Worker {
             }
             None => self.vacant_slot(),
         };
-        let Some(seat) = &self.seats[task.seat] else { return };
+        let Some(seat) = &self.seats[task.seat] else {
+            return;
+        };
         let timeouts = *task.job.timeouts(&seat.shared.terms.policy);
         let origin = Arc::clone(&self.routes[route].origin);
         let acquire = timeouts.acquire.and_then(|span| now.checked_add(span));
@@ -283,7 +328,9 @@ impl Worker {
     fn idle_wire(&mut self, route: usize, job: &Job) -> Option<(usize, Wire)> {
         let careful = !job.request.is_idempotent();
         while let Some(slot) = self.routes[route].idle.pop() {
-            let Stage::Idle { wire, .. } = std::mem::replace(&mut self.connections[slot].stage, Stage::Vacant) else {
+            let Stage::Idle { wire, .. } =
+                std::mem::replace(&mut self.connections[slot].stage, Stage::Vacant)
+            else {
                 continue;
             };
             if !careful || (wire.served() < self.routes[route].closes_after && wire.is_quiet()) {
@@ -301,18 +348,25 @@ impl Worker {
         self.vacant.pop().unwrap_or_else(|| {
             let slot = self.connections.len();
             let (waker, bell) = self.mailbox.waker(slot);
-            self.connections.push(Slot { waker, bell, stage: Stage::Vacant, route: 0 });
+            self.connections.push(Slot {
+                waker,
+                bell,
+                stage: Stage::Vacant,
+                route: 0,
+            });
             slot
         })
     }
 
     fn close_an_idle_one(&mut self) {
-        let longest = self.routes.iter_mut().filter(|route| !route.idle.is_empty()).min_by_key(|route| {
-            match self.connections[route.idle[0]].stage {
+        let longest = self
+            .routes
+            .iter_mut()
+            .filter(|route| !route.idle.is_empty())
+            .min_by_key(|route| match self.connections[route.idle[0]].stage {
                 Stage::Idle { since, .. } => Some(since),
                 _ => None,
-            }
-        });
+            });
         if let Some(route) = longest {
             let slot = route.idle.remove(0);
             self.vacate(slot);
@@ -321,14 +375,23 @@ impl Worker {
 
     /// Writes the row to the wire.
     fn begin(&mut self, slot: usize, mut wire: Wire, task: Task, now: Instant) {
-        let Some(seat) = &self.seats[task.seat] else { return };
+        let Some(seat) = &self.seats[task.seat] else {
+            return;
+        };
         let own = &mut self.connections[slot];
         let route = &self.routes[own.route];
         let mut context = Context::from_waker(&own.waker);
         let scratch = &mut self.scratch;
         let begun = catch_unwind(AssertUnwindSafe(|| {
             let terms = &seat.shared.terms;
-            let mut exchange = Box::new(Exchange::new(&task.job, terms, &route.authority, &wire, now, scratch));
+            let mut exchange = Box::new(Exchange::new(
+                &task.job,
+                terms,
+                &route.authority,
+                &wire,
+                now,
+                scratch,
+            ));
             if !seat.shared.is_stopped() {
                 exchange.begin(&mut wire, &mut context, scratch);
             }
@@ -336,7 +399,11 @@ impl Worker {
         }));
         match begun {
             Ok(exchange) => {
-                own.stage = Stage::Busy { wire, exchange, task };
+                own.stage = Stage::Busy {
+                    wire,
+                    exchange,
+                    task,
+                };
                 self.step(slot, now);
             }
             Err(panic) => {
@@ -353,7 +420,8 @@ impl Worker {
         match &mut own.stage {
             Stage::Vacant => {}
             Stage::Connecting { connecting, task } => {
-                let polled = catch_unwind(AssertUnwindSafe(|| connecting.as_mut().poll(&mut context)));
+                let polled =
+                    catch_unwind(AssertUnwindSafe(|| connecting.as_mut().poll(&mut context)));
                 match polled {
                     Ok(Poll::Pending) => {}
                     Ok(Poll::Ready(Ok(wire))) => {
@@ -365,13 +433,21 @@ impl Worker {
                             self.begin(slot, wire, task, now);
                         }
                     }
+                    Ok(Poll::Ready(Err(error))) if is_out_of_descriptors(&error) => {
+                        self.hold_back(slot, now);
+                    }
+                    Ok(Poll::Ready(Err(error))) if error.kind() == Kind::Internal => {
+                        self.end(slot, End::Panicked(error));
+                    }
                     Ok(Poll::Ready(Err(error))) => self.end(slot, End::NotConnected(error)),
                     Err(panic) => self.end(slot, End::Panicked(panicked(&*panic))),
                 }
             }
             Stage::Busy { wire, exchange, .. } => {
                 let scratch = &mut self.scratch;
-                let polled = catch_unwind(AssertUnwindSafe(|| exchange.poll(wire, &mut context, scratch, now)));
+                let polled = catch_unwind(AssertUnwindSafe(|| {
+                    exchange.poll(wire, &mut context, scratch, now)
+                }));
                 match polled {
                     Ok(Poll::Pending) => {
                         let deadline = exchange.deadline().map(|(at, _)| at);
@@ -388,7 +464,8 @@ impl Worker {
     /// A row ended on a connection that may serve the next.
     fn done(&mut self, slot: usize, done: Done, now: Instant) {
         if !done.reusable {
-            if let (Stage::Busy { wire, .. }, End::Broken(_, failed)) = (&self.connections[slot].stage, &done.end)
+            if let (Stage::Busy { wire, .. }, End::Broken(_, failed)) =
+                (&self.connections[slot].stage, &done.end)
                 && failed.kind == Kind::Closed
                 && failed.reused
             {
@@ -397,7 +474,9 @@ impl Worker {
             return self.end(slot, done.end);
         }
         let stage = std::mem::replace(&mut self.connections[slot].stage, Stage::Vacant);
-        let Stage::Busy { mut wire, task, .. } = stage else { return };
+        let Stage::Busy { mut wire, task, .. } = stage else {
+            return;
+        };
         wire.count_served();
         self.settle(task, done.end);
         let route = self.connections[slot].route;
@@ -414,9 +493,14 @@ impl Worker {
     /// closes, nothing is to be sent on it.
     fn look_at_idle(&mut self, slot: usize, now: Instant) {
         let own = &mut self.connections[slot];
-        let Stage::Idle { wire, since } = &mut own.stage else { return };
+        let Stage::Idle { wire, since } = &mut own.stage else {
+            return;
+        };
         let mut byte = Vec::with_capacity(1);
-        let read = wire.poll_read(&mut Context::from_waker(&own.waker), &mut bytes::BufMut::limit(&mut byte, 1));
+        let read = wire.poll_read(
+            &mut Context::from_waker(&own.waker),
+            &mut bytes::BufMut::limit(&mut byte, 1),
+        );
         if read.is_pending() {
             return;
         }
@@ -434,6 +518,25 @@ impl Worker {
         route.closes_after = route.closes_after.min(served.max(1));
     }
 
+    /// The process has no descriptor left: the row waits, and no connection is added until some have passed on.
+    fn hold_back(&mut self, slot: usize, now: Instant) {
+        self.end(slot, End::NotTried);
+        let open = self.connections.len() - self.vacant.len();
+        self.held = Some((open, now + HOLD));
+        self.look_at(Some(now + HOLD));
+    }
+
+    /// How many connections may be open now.
+    fn room_now(&mut self, now: Instant) -> usize {
+        match self.held {
+            Some((open, until)) if now < until => open,
+            _ => {
+                self.held = None;
+                self.room
+            }
+        }
+    }
+
     /// A row ended and its connection with it.
     fn end(&mut self, slot: usize, end: End) {
         if let Some(task) = self.take_task(slot) {
@@ -449,7 +552,10 @@ impl Worker {
         }
         if std::mem::take(&mut self.short_of_room) {
             // What one batch lets go of, another may have waited for.
-            self.seats.iter_mut().flatten().for_each(|seat| seat.needs_turn = true);
+            self.seats
+                .iter_mut()
+                .flatten()
+                .for_each(|seat| seat.needs_turn = true);
         }
     }
 
@@ -471,7 +577,11 @@ impl Worker {
         for slot in 0..self.connections.len() {
             let end = match &mut self.connections[slot].stage {
                 Stage::Connecting { task, .. } if task.seat == seat => End::Panicked(cancelled()),
-                Stage::Busy { wire, exchange, task } if task.seat == seat => exchange.cancel(wire).end,
+                Stage::Busy {
+                    wire,
+                    exchange,
+                    task,
+                } if task.seat == seat => exchange.cancel(wire).end,
                 _ => continue,
             };
             self.end(slot, end);
@@ -502,10 +612,17 @@ impl Worker {
             Stage::Busy { exchange, .. } => exchange.deadline(),
             Stage::Connecting { task, .. } => {
                 let policy = &self.seats[task.seat].as_ref()?.shared.terms.policy;
-                let acquire = task.job.timeouts(policy).acquire.and_then(|span| task.since.checked_add(span));
+                let acquire = task
+                    .job
+                    .timeouts(policy)
+                    .acquire
+                    .and_then(|span| task.since.checked_add(span));
                 let acquire = acquire.map(|at| (at, Kind::TimeoutAcquire));
                 let total = task.job.deadline.map(|at| (at, Kind::TimeoutConnect));
-                [acquire, total].into_iter().flatten().min_by_key(|(at, _)| *at)
+                [acquire, total]
+                    .into_iter()
+                    .flatten()
+                    .min_by_key(|(at, _)| *at)
             }
         }
     }
@@ -522,7 +639,11 @@ impl Worker {
             Stage::Connecting { task, .. } => {
                 End::NotConnected(connect::timed_out(kind, &origin, Some(now - task.since)))
             }
-            Stage::Busy { wire, exchange, task } => exchange.time_out(wire, &origin, kind, now - task.since).end,
+            Stage::Busy {
+                wire,
+                exchange,
+                task,
+            } => exchange.time_out(wire, &origin, kind, now - task.since).end,
         };
         self.end(slot, end);
     }
@@ -532,9 +653,14 @@ impl Worker {
     }
 
     /// Looks at the deadlines when it is time, and has the thread woken for the next.
-    fn watch_the_time(&mut self, alarm: &mut Option<(Instant, Pin<Box<Sleep>>)>, context: &mut Context<'_>) {
+    fn watch_the_time(
+        &mut self,
+        alarm: &mut Option<(Instant, Pin<Box<Sleep>>)>,
+        context: &mut Context<'_>,
+    ) {
         while let Some(next) = self.next_look {
-            let (at, sleep) = alarm.get_or_insert_with(|| (next, Box::pin(tokio::time::sleep_until(next.into()))));
+            let (at, sleep) = alarm
+                .get_or_insert_with(|| (next, Box::pin(tokio::time::sleep_until(next.into()))));
             if *at > next || (*at < next && sleep.is_elapsed()) {
                 *at = next;
                 sleep.as_mut().reset(next.into());
@@ -552,10 +678,19 @@ impl Worker {
     }
 }
 
-fn route_to(origin: &Arc<Origin>, by_origin: &mut HashMap<Arc<Origin>, usize>, routes: &mut Vec<Route>) -> usize {
+fn route_to(
+    origin: &Arc<Origin>,
+    by_origin: &mut HashMap<Arc<Origin>, usize>,
+    routes: &mut Vec<Route>,
+) -> usize {
     *by_origin.entry(Arc::clone(origin)).or_insert_with(|| {
         let authority = origin.authority();
-        routes.push(Route { origin: Arc::clone(origin), authority, idle: Vec::new(), closes_after: u32::MAX });
+        routes.push(Route {
+            origin: Arc::clone(origin),
+            authority,
+            idle: Vec::new(),
+            closes_after: u32::MAX,
+        });
         routes.len() - 1
     })
 }
@@ -564,12 +699,26 @@ fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     [one, other].into_iter().flatten().min()
 }
 
+/// Whether the process (EMFILE) or the system (ENFILE) has no descriptor left.
+fn is_out_of_descriptors(error: &Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE]
+        .iter()
+        .any(|errno| error.os_error() == Some(errno.raw_os_error()))
+}
+
 fn cancelled() -> Error {
     Error::new(Kind::Cancelled, "the batch was interrupted")
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Error::new(Kind::Internal, format!("this row met a bug: {}", said.unwrap_or("no message")))
-        .with_hint("please report it; the other rows went on")
+    let said = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Error::new(
+        Kind::Internal,
+        format!("this row met a bug: {}", said.unwrap_or("no message")),
+    )
+    .with_hint("please report it; the other rows went on")
 }

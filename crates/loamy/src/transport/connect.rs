@@ -24,16 +24,23 @@ const STAGGER: Duration = Duration::from_millis(250);
 pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<Wire, Error>>>>;
 
 /// Makes a connection to the origin; an error says in which phase it failed.
-pub(crate) fn connect(origin: Arc<Origin>, resolver: Arc<Resolver>, timeouts: Timeouts) -> Connecting {
+pub(crate) fn connect(
+    origin: Arc<Origin>,
+    resolver: Arc<Resolver>,
+    timeouts: Timeouts,
+) -> Connecting {
     Box::pin(async move {
         let lookup = within(timeouts.resolve, resolver.resolve(&origin.host)).await;
-        let addresses = lookup.ok_or_else(|| timed_out(Kind::TimeoutResolve, &origin, timeouts.resolve))??;
-        let race = within(timeouts.connect, Race::new(&addresses, origin.port)).await;
+        let addresses =
+            lookup.ok_or_else(|| timed_out(Kind::TimeoutResolve, &origin, timeouts.resolve))??;
+        let race = within(timeouts.connect, Race::run(&addresses, origin.port)).await;
         let (address, stream) = race
             .ok_or_else(|| timed_out(Kind::TimeoutConnect, &origin, timeouts.connect))?
             .map_err(|error| not_connected(&origin, error))?;
         resolver.prefer(&origin.host, address);
-        stream.set_nodelay(true).map_err(|error| not_connected(&origin, error))?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| not_connected(&origin, error))?;
         Ok(Wire::new(stream))
     })
 }
@@ -45,7 +52,9 @@ pub(crate) fn timed_out(kind: Kind, origin: &Origin, limit: Option<Duration>) ->
         Kind::TimeoutResolve => format!("no address of {} within {}", origin.host, seconds(limit)),
         _ => format!("no connection to {origin} within {}", seconds(limit)),
     };
-    Error::new(kind, message).from_peer(&origin.host, origin.port).hinted(hint::for_connection(kind, origin))
+    Error::new(kind, message)
+        .at_peer(&origin.host, origin.port)
+        .hinted(hint::for_connection(kind, origin))
 }
 
 /// A span as people write it: `30 s`, `0.25 s`.
@@ -55,14 +64,20 @@ pub(crate) fn seconds(span: Duration) -> String {
 
 fn not_connected(origin: &Origin, error: io::Error) -> Error {
     let (kind, message) = match error.kind() {
-        io::ErrorKind::ConnectionRefused => (Kind::ConnectRefused, format!("{origin} refused the connection")),
+        io::ErrorKind::ConnectionRefused => (
+            Kind::ConnectRefused,
+            format!("{origin} refused the connection"),
+        ),
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
             (Kind::ConnectUnreachable, format!("no route to {origin}"))
         }
         _ => (Kind::Connect, format!("no connection to {origin}: {error}")),
     };
     let hint = hint::for_connection(kind, origin);
-    Error::new(kind, message).from_peer(&origin.host, origin.port).hinted(hint).caused_by_io(error)
+    Error::new(kind, message)
+        .at_peer(&origin.host, origin.port)
+        .hinted(hint)
+        .caused_by_io(error)
 }
 
 async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
@@ -80,23 +95,28 @@ struct Race {
     first_error: Option<io::Error>,
 }
 
+type Winner = io::Result<(IpAddr, TcpStream)>;
+
 type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
 
 impl Race {
-    #[expect(clippy::new_ret_no_self, reason = "what is wanted of a race is its winner")]
-    fn new(addresses: &[IpAddr], port: u16) -> impl Future<Output = io::Result<(IpAddr, TcpStream)>> {
-        let addresses: Vec<_> = addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
+    /// Ends with the first connection that stands, or with the error of the address tried first.
+    fn run(addresses: &[IpAddr], port: u16) -> impl Future<Output = Winner> {
+        let addresses: Vec<_> = addresses
+            .iter()
+            .map(|address| SocketAddr::new(*address, port))
+            .collect();
         let mut race = Self {
             waiting: addresses.into_iter(),
             trying: Vec::with_capacity(1),
-            stagger: Box::pin(sleep(Duration::ZERO)),
+            stagger: stagger(),
             first_error: None,
         };
         race.try_next();
         poll_fn(move |context| race.poll(context))
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(IpAddr, TcpStream)>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Winner> {
         loop {
             let mut position = 0;
             let mut lost = false;
@@ -128,11 +148,23 @@ impl Race {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place that opens connections")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that opens connections"
+    )]
     fn try_next(&mut self) {
         if let Some(address) = self.waiting.next() {
-            self.trying.push((address.ip(), Box::pin(TcpStream::connect(address))));
-            self.stagger = Box::pin(sleep(STAGGER));
+            self.trying
+                .push((address.ip(), Box::pin(TcpStream::connect(address))));
+            self.stagger = stagger();
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a connection in the making is off the hot path"
+)]
+fn stagger() -> Pin<Box<Sleep>> {
+    Box::pin(sleep(STAGGER))
 }

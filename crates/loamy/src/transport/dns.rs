@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -43,6 +44,8 @@ pub(crate) struct Resolver {
     lookups: Mutex<HashMap<Box<str>, Arc<Lookup>>>,
 }
 
+type Answer = Result<Arc<[IpAddr]>, Error>;
+
 #[derive(Debug, Default)]
 struct Lookup {
     state: Mutex<State>,
@@ -50,19 +53,33 @@ struct Lookup {
 
 #[derive(Debug, Default)]
 struct State {
-    answer: Option<Result<Arc<[IpAddr]>, Error>>,
+    answer: Option<Answer>,
     until: Option<Instant>,
     waiting: Vec<Waker>,
 }
 
+impl State {
+    /// Whether the answer is still to come, or not yet too old.
+    fn is_current(&self) -> bool {
+        self.until.is_none_or(|until| now() < until)
+    }
+}
+
 impl Resolver {
     pub(crate) fn new(source: Dns) -> Self {
-        Self { source, lookups: Mutex::default() }
+        Self {
+            source,
+            lookups: Mutex::default(),
+        }
     }
 
     /// The addresses of a host, in the order to be tried. Numbers need no look-up.
     pub(crate) async fn resolve(self: &Arc<Self>, host: &str) -> Result<Arc<[IpAddr]>, Error> {
-        if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        if let Ok(address) = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>()
+        {
             return Ok(Arc::new([address]));
         }
         let lookup = self.lookup(host);
@@ -71,7 +88,11 @@ impl Resolver {
             if let Some(answer) = &state.answer {
                 return Poll::Ready(answer.clone());
             }
-            if !state.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            if !state
+                .waiting
+                .iter()
+                .any(|waker| waker.will_wake(context.waker()))
+            {
                 state.waiting.push(context.waker().clone());
             }
             Poll::Pending
@@ -81,7 +102,9 @@ impl Resolver {
 
     /// Makes the address that worked the first to be tried by those who come later.
     pub(crate) fn prefer(&self, host: &str, address: IpAddr) {
-        let Some(lookup) = locked(&self.lookups).get(host).cloned() else { return };
+        let Some(lookup) = locked(&self.lookups).get(host).cloned() else {
+            return;
+        };
         let mut state = locked(&lookup.state);
         if let Some(Ok(addresses)) = &mut state.answer
             && addresses.first() != Some(&address)
@@ -95,10 +118,10 @@ impl Resolver {
 
     fn lookup(self: &Arc<Self>, host: &str) -> Arc<Lookup> {
         let mut lookups = locked(&self.lookups);
-        if let Some(lookup) = lookups.get(host) {
-            if locked(&lookup.state).until.is_none_or(|until| now() < until) {
-                return Arc::clone(lookup);
-            }
+        if let Some(lookup) = lookups.get(host)
+            && locked(&lookup.state).is_current()
+        {
+            return Arc::clone(lookup);
         }
         let lookup = Arc::new(Lookup::default());
         lookups.insert(host.into(), Arc::clone(&lookup));
@@ -110,34 +133,37 @@ impl Resolver {
     fn begin(self: &Arc<Self>, host: &str, lookup: &Arc<Lookup>) {
         match &self.source {
             Dns::Fixed(addresses) => {
-                let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| addresses(host)))
-                    .unwrap_or_else(|_| Err(io::Error::other("the given function panicked")));
+                let answer = catch_unwind(AssertUnwindSafe(|| addresses(host)));
+                let answer = match answer {
+                    Ok(answer) => judged(host, answer),
+                    Err(_) => Err(Error::new(
+                        Kind::Internal,
+                        format!("the given look-up panicked for {host}"),
+                    )),
+                };
                 self.answered(host, lookup, answer);
             }
             Dns::System => {
-                let (resolver, host, lookup) = (Arc::clone(self), host.to_owned(), Arc::clone(lookup));
+                let (resolver, host, lookup) =
+                    (Arc::clone(self), host.to_owned(), Arc::clone(lookup));
                 // Detached on purpose: others may wait for the answer when this row no longer does.
                 drop(tokio::task::spawn_blocking(move || {
                     let answer = (host.as_str(), 0).to_socket_addrs();
                     let answer = answer.map(|found| found.map(|address| address.ip()).collect());
-                    resolver.answered(&host, &lookup, answer);
+                    resolver.answered(&host, &lookup, judged(&host, answer));
                 }));
             }
         }
     }
 
-    fn answered(&self, host: &str, lookup: &Arc<Lookup>, answer: io::Result<Vec<IpAddr>>) {
-        let answer = match answer {
-            Ok(addresses) if addresses.is_empty() => {
-                Err(Error::new(Kind::Dns, format!("{host} has no address")))
-            }
-            Ok(addresses) => Ok(interleaved(addresses)),
-            Err(error) => Err(Error::new(Kind::Dns, format!("the look-up of {host} failed: {error}")).caused_by_io(error)),
-        };
+    fn answered(&self, host: &str, lookup: &Arc<Lookup>, answer: Answer) {
         if answer.is_err() {
             // A failure serves those who wait for it and nobody after them.
             let mut lookups = locked(&self.lookups);
-            if lookups.get(host).is_some_and(|own| Arc::ptr_eq(own, lookup)) {
+            if lookups
+                .get(host)
+                .is_some_and(|own| Arc::ptr_eq(own, lookup))
+            {
                 lookups.remove(host);
             }
         }
@@ -150,12 +176,32 @@ impl Resolver {
     }
 }
 
+fn judged(host: &str, answer: io::Result<Vec<IpAddr>>) -> Answer {
+    match answer {
+        Ok(addresses) if addresses.is_empty() => {
+            Err(Error::new(Kind::Dns, format!("{host} has no address")))
+        }
+        Ok(addresses) => Ok(interleaved(addresses)),
+        Err(error) => {
+            let message = format!("the look-up of {host} failed: {error}");
+            Err(Error::new(Kind::Dns, message).caused_by_io(error))
+        }
+    }
+}
+
 /// Alternates the families, beginning with the one that the resolver put first (RFC 8305 §4).
 fn interleaved(mut addresses: Vec<IpAddr>) -> Arc<[IpAddr]> {
     let mut seen = Vec::with_capacity(addresses.len());
-    addresses.retain(|address| !seen.contains(address) && { seen.push(*address); true });
+    addresses.retain(|address| {
+        !seen.contains(address) && {
+            seen.push(*address);
+            true
+        }
+    });
     let leads_with_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|own| own.is_ipv6() == leads_with_v6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|own| own.is_ipv6() == leads_with_v6);
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
     let mut ordered = Vec::new();
     loop {
@@ -170,7 +216,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the age of an answer is a matter of this room alone")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the age of an answer is a matter of this room alone"
+)]
 fn now() -> Instant {
     Instant::now()
 }
@@ -185,14 +234,31 @@ mod tests {
 
     #[test]
     fn families_alternate_and_repetitions_are_dropped() {
-        let ordered = interleaved(addresses(&["::1", "::2", "::1", "127.0.0.1", "127.0.0.2", "127.0.0.3"]));
-        assert_eq!(*ordered, addresses(&["::1", "127.0.0.1", "::2", "127.0.0.2", "127.0.0.3"]));
+        let ordered = interleaved(addresses(&[
+            "::1",
+            "::2",
+            "::1",
+            "127.0.0.1",
+            "127.0.0.2",
+            "127.0.0.3",
+        ]));
+        assert_eq!(
+            *ordered,
+            addresses(&["::1", "127.0.0.1", "::2", "127.0.0.2", "127.0.0.3"])
+        );
     }
 
     #[test]
     fn the_address_that_worked_is_tried_first_by_those_who_come_later() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let dns = Dns::Fixed(Arc::new(|_| Ok(vec!["127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap()])));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let dns = Dns::Fixed(Arc::new(|_| {
+            Ok(vec![
+                "127.0.0.1".parse().unwrap(),
+                "127.0.0.2".parse().unwrap(),
+            ])
+        }));
         let resolver = Arc::new(Resolver::new(dns));
         #[expect(clippy::disallowed_methods, reason = "a test has no runtime around it")]
         let first = |resolver: &Arc<Resolver>| runtime.block_on(resolver.resolve("h")).unwrap()[0];

@@ -25,7 +25,12 @@ pub(crate) struct Wire {
 
 impl Wire {
     fn new(stream: TcpStream) -> Self {
-        Self { stream, written: 0, read: 0, served: 0 }
+        Self {
+            stream,
+            written: 0,
+            read: 0,
+            served: 0,
+        }
     }
 
     /// Bytes that the operating system took.
@@ -47,7 +52,11 @@ impl Wire {
         self.served += 1;
     }
 
-    pub(crate) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         if let Poll::Ready(Ok(count)) = &written {
             self.written += *count as u64;
@@ -56,7 +65,11 @@ impl Wire {
     }
 
     /// Reads into what room the buffer has; 0 is the end.
-    pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut impl BufMut) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut impl BufMut,
+    ) -> Poll<io::Result<usize>> {
         let reading = pin!(self.stream.read_buf(buffer));
         let read = reading.poll(context);
         if let Poll::Ready(Ok(count)) = &read {

@@ -1,1 +1,3 @@
+mod codec_against_hyper;
 mod faults;
+mod scheduling;
