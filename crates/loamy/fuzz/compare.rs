@@ -41,8 +41,7 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         reason: "101 was not asked for: hyper hands it out as an upgrade (RFC 9110 §15.2.2)",
         holds: |ours, theirs| {
-            refused(ours, Kind::Protocol, "the peer switched protocols")
-                && status(theirs) == Some(101)
+            refused(ours, Kind::Protocol, "the peer switched protocols") && status(theirs) == Some(101)
         },
     },
     Difference {
@@ -57,12 +56,9 @@ const DIFFERENCES: &[Difference] = &[
         holds: |ours, theirs| {
             let fields = ours.as_ref().map_or(&[][..], |read| &read.fields).iter();
             let fields = fields.chain(theirs.as_ref().map_or(&[][..], |response| &response.fields));
-            let mut values =
-                fields.filter(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
+            let mut values = fields.filter(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
             values.any(|(_, value)| {
-                value
-                    .split(|byte| *byte == b',')
-                    .any(|element| element.trim_ascii().is_empty())
+                value.split(|byte| *byte == b',').any(|element| element.trim_ascii().is_empty())
             })
         },
     },
@@ -101,16 +97,8 @@ const DIFFERENCES: &[Difference] = &[
 ///
 /// # Panics
 /// When they differ in a way that is not written down above, or when it matters to ours how the bytes are cut.
-pub(crate) async fn compare(
-    head_only: bool,
-    input: &[u8],
-    mut cut: impl FnMut(usize) -> usize,
-) -> Verdict {
-    let method = if head_only {
-        http::Method::HEAD
-    } else {
-        http::Method::GET
-    };
+pub(crate) async fn compare(head_only: bool, input: &[u8], mut cut: impl FnMut(usize) -> usize) -> Verdict {
+    let method = if head_only { http::Method::HEAD } else { http::Method::GET };
     let sizes = Sizes::default();
     let ours = read(&method, &sizes, input, |rest| rest);
     let shown = input.escape_ascii();
@@ -130,10 +118,7 @@ pub(crate) async fn compare(
         (Err(_), Err(_)) => return Verdict::BothRefused,
         _ => {}
     }
-    match DIFFERENCES
-        .iter()
-        .find(|difference| (difference.holds)(&ours, &theirs))
-    {
+    match DIFFERENCES.iter().find(|difference| (difference.holds)(&ours, &theirs)) {
         Some(difference) => Verdict::Permitted(difference.reason),
         None => panic!("loamy: {ours:?}\nhyper: {theirs:?}\nbytes (HEAD: {head_only}): {shown}"),
     }
@@ -148,9 +133,7 @@ fn status(theirs: &Theirs) -> Option<u16> {
 }
 
 fn has(theirs: &Theirs, name: &str) -> bool {
-    theirs
-        .as_ref()
-        .is_ok_and(|response| response.fields.iter().any(|(own, _)| own == name))
+    theirs.as_ref().is_ok_and(|response| response.fields.iter().any(|(own, _)| own == name))
 }
 
 fn same(ours: &Read, theirs: &Response) -> bool {
@@ -163,16 +146,10 @@ fn same(ours: &Read, theirs: &Response) -> bool {
 /// hyper lowers names, groups fields by them, and keeps the blanks around a fold.
 fn comparable(fields: &[(String, Vec<u8>)]) -> Vec<(String, Vec<Vec<u8>>)> {
     let words = |value: &[u8]| {
-        value
-            .split(u8::is_ascii_whitespace)
-            .filter(|word| !word.is_empty())
-            .map(<[u8]>::to_vec)
-            .collect()
+        value.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map(<[u8]>::to_vec).collect()
     };
-    let mut fields: Vec<_> = fields
-        .iter()
-        .map(|(name, value)| (name.to_ascii_lowercase(), words(value)))
-        .collect();
+    let mut fields: Vec<_> =
+        fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), words(value))).collect();
     fields.sort_by(|(one, _), (other, _)| one.cmp(other));
     fields
 }
@@ -180,18 +157,10 @@ fn comparable(fields: &[(String, Vec<u8>)]) -> Vec<(String, Vec<Vec<u8>>)> {
 async fn hyper_reads(method: http::Method, input: &[u8]) -> Theirs {
     let (client, mut server) = tokio::io::duplex(input.len() + 4096);
     let mut builder = http1::Builder::new();
-    builder
-        .allow_obsolete_multiline_headers_in_responses(true)
-        .max_headers(Sizes::default().fields);
-    let (mut sender, connection) = builder
-        .handshake(Io(client))
-        .await
-        .map_err(|error| error.to_string())?;
-    let request = http::Request::builder()
-        .method(method)
-        .uri("/")
-        .header("Host", "h")
-        .body(Empty::<Bytes>::new());
+    builder.allow_obsolete_multiline_headers_in_responses(true).max_headers(Sizes::default().fields);
+    let (mut sender, connection) = builder.handshake(Io(client)).await.map_err(|error| error.to_string())?;
+    let request =
+        http::Request::builder().method(method).uri("/").header("Host", "h").body(Empty::<Bytes>::new());
     let request = request.map_err(|error| error.to_string())?;
     let answer = async {
         // An answer that came before the question would be refused for that alone.
@@ -207,16 +176,9 @@ async fn hyper_reads(method: http::Method, input: &[u8]) -> Theirs {
         server
     };
     let exchange = async {
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| error.to_string())?;
+        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let (parts, body) = response.into_parts();
-        let body = body
-            .collect()
-            .await
-            .map_err(|error| error.to_string())?
-            .to_bytes();
+        let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
         Ok(Response {
             status: parts.status.as_u16(),
             version: parts.version,
@@ -275,10 +237,7 @@ mod streams {
             Pin::new(&mut self.0).poll_flush(context)
         }
 
-        fn poll_shutdown(
-            mut self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-        ) -> Poll<io::Result<()>> {
+        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
             Pin::new(&mut self.0).poll_shutdown(context)
         }
     }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::gate::Gate;
 use crate::headers::Headers;
@@ -37,6 +37,8 @@ pub(crate) struct Job {
     started: Option<Instant>,
     /// When it must have ended, redirects included.
     pub(crate) deadline: Option<Instant>,
+    /// The span that the deadline stands for.
+    pub(crate) limit: Option<Duration>,
 }
 
 impl Job {
@@ -52,11 +54,7 @@ impl Job {
 
     /// How long each phase of it may take.
     pub(crate) fn timeouts<'a>(&'a self, policy: &'a Policy) -> &'a Timeouts {
-        self.request
-            .overrides
-            .as_ref()
-            .and_then(|own| own.timeouts.as_ref())
-            .unwrap_or(&policy.timeouts)
+        self.request.overrides.as_ref().and_then(|own| own.timeouts.as_ref()).unwrap_or(&policy.timeouts)
     }
 }
 
@@ -81,8 +79,8 @@ pub(crate) enum End {
     NotTried,
     /// Broken on the wire.
     Broken(Error, Failed),
-    /// A panic while the row was worked on.
-    Panicked(Error),
+    /// It ends like this whatever the rules say: a panic while it was worked on, an interrupt before it was sent.
+    Over(Error),
 }
 
 /// The rows of one call, from admission to outcome.
@@ -157,6 +155,7 @@ impl Batch {
             on_new_connection: false,
             started: None,
             deadline: None,
+            limit: None,
         });
         match self.ledger.admit(job) {
             Entry::Open(job) => match self.stopped {
@@ -183,11 +182,10 @@ impl Batch {
         if job.started.is_none() {
             job.started = Some(now);
             job.attempts = 1;
-            let total = job
-                .timeouts(&self.policy)
-                .total
-                .and_then(|span| now.checked_add(span));
-            job.deadline = [total, self.deadline].into_iter().flatten().min();
+            let own = job.timeouts(&self.policy).total;
+            let own = own.and_then(|span| Some((now.checked_add(span)?, span)));
+            let batch = self.deadline.zip(self.policy.deadline);
+            (job.deadline, job.limit) = [own, batch].into_iter().flatten().min().unzip();
         } else if let Some(deadline) = job.deadline {
             self.late.remove(&(deadline, job.origin, job.index));
         }
@@ -218,7 +216,7 @@ impl Batch {
                 None => self.put_back(job),
             },
             End::Broken(error, failed) => self.broken(now, job, error, failed),
-            End::Panicked(error) => self.finish(now, job, Err(error)),
+            End::Over(error) => self.finish(now, job, Err(error)),
         }
     }
 
@@ -237,10 +235,8 @@ impl Batch {
         {
             self.late.remove(&(at, origin, index));
             if let Some(job) = self.plan.take(origin, index, &self.gate) {
-                let error = Error::new(
-                    Kind::TimeoutTotal,
-                    "the time of the row was over before it could go on",
-                );
+                let error =
+                    Error::new(Kind::TimeoutTotal, "the time of the row was over before it could go on");
                 self.finish(now, job, Err(error));
             }
         }
@@ -248,11 +244,7 @@ impl Batch {
 
     /// When [`expire`](Self::expire) has something to do.
     pub(crate) fn next_event(&self) -> Option<Instant> {
-        let deadline = if self.stopped.is_some() {
-            None
-        } else {
-            self.deadline
-        };
+        let deadline = if self.stopped.is_some() { None } else { self.deadline };
         let late = self.late.first().map(|(at, ..)| *at);
         [deadline, late].into_iter().flatten().min()
     }
@@ -264,13 +256,7 @@ impl Batch {
         self.late.clear();
         for index in 0..self.admitted {
             let result = Err(error.clone());
-            self.show(Outcome {
-                index,
-                tag: None,
-                attempts: 0,
-                timing: Timing::default(),
-                result,
-            });
+            self.show(Outcome { index, tag: None, attempts: 0, timing: Timing::default(), result });
         }
     }
 
@@ -299,12 +285,7 @@ impl Batch {
 
     pub(crate) fn progress(&self) -> Progress {
         let in_flight = self.gate.in_flight();
-        Progress {
-            waiting: self.plan.waiting(),
-            in_flight,
-            settled: self.settled,
-            failed: self.failed,
-        }
+        Progress { waiting: self.plan.waiting(), in_flight, settled: self.settled, failed: self.failed }
     }
 
     fn check_and_place(&mut self, request: &mut Request) -> Result<Placed, Error> {
@@ -324,13 +305,7 @@ impl Batch {
             }
             redirect::Verdict::Follow(target) => {
                 let from = Arc::clone(self.plan.origin(job.origin));
-                redirect::follow(
-                    &mut job.request,
-                    response.status(),
-                    &from,
-                    &target.origin,
-                    &self.policy,
-                );
+                redirect::follow(&mut job.request, response.status(), &from, &target.origin, &self.policy);
                 let placed = self.plan.settle_in(&mut job.request, target, &self.gate);
                 if placed.authorization.is_some() || placed.origin != job.origin {
                     job.authorization = placed.authorization;
@@ -406,14 +381,7 @@ impl Batch {
     }
 
     fn end(&mut self, now: Option<Instant>, job: Box<Job>, mut result: Result<Response, Error>) {
-        let Job {
-            index,
-            request,
-            attempts,
-            redirects,
-            started,
-            ..
-        } = *job;
+        let Job { index, request, attempts, redirects, started, .. } = *job;
         if let Err(error) = result {
             result = Err(error.about(&request.method, &request.url).after(attempts));
         }
@@ -429,13 +397,7 @@ impl Batch {
             (Some(now), Some(started)) => now.saturating_duration_since(started),
             _ => Default::default(),
         };
-        self.show(Outcome {
-            index,
-            tag: request.tag,
-            attempts,
-            timing: Timing { elapsed },
-            result,
-        });
+        self.show(Outcome { index, tag: request.tag, attempts, timing: Timing { elapsed }, result });
     }
 
     /// The one place where a row gets its outcome; a second one for the same row is dropped.
@@ -466,17 +428,9 @@ fn unsent(why: Stop) -> Error {
 /// The fields that every row is sent with unless it sets them itself.
 pub(crate) fn defaults(policy: &Policy) -> Headers {
     let mut headers = policy.headers.clone();
-    let codings = if cfg!(feature = "decompression") {
-        "gzip, deflate, br, zstd"
-    } else {
-        "identity"
-    };
+    let codings = if cfg!(feature = "decompression") { "gzip, deflate, br, zstd" } else { "identity" };
     let user_agent = concat!("loamy/", env!("CARGO_PKG_VERSION"));
-    for (name, value) in [
-        ("Accept", "*/*"),
-        ("Accept-Encoding", codings),
-        ("User-Agent", user_agent),
-    ] {
+    for (name, value) in [("Accept", "*/*"), ("Accept-Encoding", codings), ("User-Agent", user_agent)] {
         if headers.view().get(name).is_none() {
             // The names and values are well-formed, so nothing is refused.
             let _ = headers.append(name, value);

@@ -48,17 +48,12 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, Error> {
         let count = self.threads.unwrap_or_else(runtime::cores);
         if count == 0 {
-            return Err(Error::new(
-                Kind::BadRequest,
-                "threads is 0; it must be 1 or more",
-            ));
+            return Err(Error::new(Kind::BadRequest, "threads is 0; it must be 1 or more"));
         }
         let threads = Threads::start(count, Resolver::new(self.dns)).map_err(|error| {
             Error::new(Kind::Internal, "the system started no thread").caused_by_io(error)
         })?;
-        Ok(Client {
-            threads: Arc::new(threads),
-        })
+        Ok(Client { threads: Arc::new(threads) })
     }
 }
 
@@ -87,11 +82,7 @@ impl Client {
     /// Sends the list and waits: n requests in, n outcomes out, in the same order, whatever happens on the way.
     ///
     /// With a policy that cannot be followed, every outcome is `bad_request` and says why.
-    pub fn run<R: Into<Request>>(
-        &self,
-        rows: impl IntoIterator<Item = R>,
-        policy: &Policy,
-    ) -> Vec<Outcome> {
+    pub fn run<R: Into<Request>>(&self, rows: impl IntoIterator<Item = R>, policy: &Policy) -> Vec<Outcome> {
         let run = self.begin(policy);
         let mut rows = rows.into_iter().map(Into::into).peekable();
         let mut outcomes = Vec::with_capacity(rows.size_hint().0);
@@ -153,9 +144,6 @@ impl Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Client")
-            .field("threads", &self.threads.count())
-            .finish()
+        formatter.debug_struct("Client").field("threads", &self.threads.count()).finish()
     }
 }

@@ -15,11 +15,7 @@ mod codings;
 /// `decode` when the data of a coding is broken, cut or followed by something else; `too_large` when there are
 /// more codings, or more bytes after any of them, than `sizes` allows.
 #[cfg(feature = "decompression")]
-pub(crate) fn decoded(
-    fields: &[u8],
-    body: &[u8],
-    sizes: &Sizes,
-) -> Result<Option<Box<[u8]>>, Error> {
+pub(crate) fn decoded(fields: &[u8], body: &[u8], sizes: &Sizes) -> Result<Option<Box<[u8]>>, Error> {
     use std::borrow::Cow;
 
     use crate::headers::HeaderView;
@@ -35,21 +31,14 @@ pub(crate) fn decoded(
             .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"))
         {
             if codings.len() == sizes.codings {
-                return Err(too_large(format!(
-                    "the body has more than {} content codings",
-                    sizes.codings
-                )));
+                return Err(too_large(format!("the body has more than {} content codings", sizes.codings)));
             }
             codings.push(name);
         }
     }
     // All are known before the first is undone: a body is never handed over half decoded. One that nobody asked for is
     // the sender's own affair (`aws-chunked`, or a charset in the wrong field), and the answer stands as it came.
-    let Some(known) = codings
-        .into_iter()
-        .map(codings::Coding::named)
-        .collect::<Option<Vec<_>>>()
-    else {
+    let Some(known) = codings.into_iter().map(codings::Coding::named).collect::<Option<Vec<_>>>() else {
         return Ok(None);
     };
     // They stand in the order applied, so the last is undone first.
@@ -65,11 +54,7 @@ pub(crate) fn decoded(
 
 /// Without the feature nothing is asked for but `identity`, and a body stays as it came.
 #[cfg(not(feature = "decompression"))]
-pub(crate) fn decoded(
-    _fields: &[u8],
-    _body: &[u8],
-    _sizes: &Sizes,
-) -> Result<Option<Box<[u8]>>, Error> {
+pub(crate) fn decoded(_fields: &[u8], _body: &[u8], _sizes: &Sizes) -> Result<Option<Box<[u8]>>, Error> {
     Ok(None)
 }
 

@@ -82,8 +82,8 @@ impl Error {
         self.0.hint.as_deref()
     }
 
-    /// Whether the request may have taken effect at the server although no answer tells, so that sending it again
-    /// could do it twice. Never set for idempotent methods (RFC 9110 §9.2.2) and rows with an `Idempotency-Key`.
+    /// Whether the request may have taken effect at the server although no whole answer tells, so that sending it
+    /// again could do it twice. Never set for idempotent methods (RFC 9110 §9.2.2) and rows with an `Idempotency-Key`.
     pub fn in_doubt(&self) -> bool {
         self.0.in_doubt
     }
@@ -129,10 +129,7 @@ impl Error {
 
     /// Method and URL of the row, credentials masked.
     pub fn subject(&self) -> Option<(&http::Method, &str)> {
-        self.0
-            .subject
-            .as_ref()
-            .map(|subject| (&subject.method, &*subject.url))
+        self.0.subject.as_ref().map(|subject| (&subject.method, &*subject.url))
     }
 
     pub(crate) fn hinted(mut self, hint: Option<Cow<'static, str>>) -> Self {
@@ -142,10 +139,7 @@ impl Error {
 
     pub(crate) fn about(mut self, method: &http::Method, url: &str) -> Self {
         let url = MaskedUrl(url).to_string().into_boxed_str();
-        self.0.subject = Some(Subject {
-            method: method.clone(),
-            url,
-        });
+        self.0.subject = Some(Subject { method: method.clone(), url });
         self
     }
 
@@ -220,10 +214,7 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0
-            .source
-            .as_ref()
-            .map(|source| &**source as &(dyn StdError + 'static))
+        self.0.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
     }
 }
 
@@ -239,15 +230,9 @@ mod tests {
 
     #[test]
     fn the_text_names_kind_subject_and_attempt_and_masks_credentials() {
-        let error = Error::new(
-            Kind::TimeoutConnect,
-            "no connection to api.x.com:443 within 30 s",
-        )
-        .about(
-            &http::Method::GET,
-            "https://user:pw@api.x.com/v1/17?token=abc",
-        )
-        .after(1);
+        let error = Error::new(Kind::TimeoutConnect, "no connection to api.x.com:443 within 30 s")
+            .about(&http::Method::GET, "https://user:pw@api.x.com/v1/17?token=abc")
+            .after(1);
         assert_eq!(
             error.to_string(),
             "timeout.connect: no connection to api.x.com:443 within 30 s (GET https://***@api.x.com/v1/17?token=***, attempt 1)"

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes};
 
@@ -54,6 +54,7 @@ pub(crate) struct Exchange {
     /// Whether the peer sent more than it was asked for (RFC 9112 §9.2).
     has_surplus: bool,
     deadline: Option<Instant>,
+    limit: Option<Duration>,
     timeouts: Timeouts,
     /// When bytes last moved.
     advanced: Instant,
@@ -104,18 +105,14 @@ impl Exchange {
             closes: h1::wants_close(request.headers.view()),
             has_surplus: false,
             deadline: job.deadline,
+            limit: job.limit,
             timeouts: *job.timeouts(&terms.policy),
             advanced: now,
         }
     }
 
     /// Writes what `new` left in the scratch, and as much of the body as is taken at once.
-    pub(crate) fn begin(
-        &mut self,
-        wire: &mut Wire,
-        context: &mut Context<'_>,
-        scratch: &mut Scratch,
-    ) {
+    pub(crate) fn begin(&mut self, wire: &mut Wire, context: &mut Context<'_>, scratch: &mut Scratch) {
         if !self.body.is_empty() && self.body.len() <= SMALL_BODY {
             scratch.write.extend_from_slice(&self.body);
             self.body = Bytes::new();
@@ -171,52 +168,26 @@ impl Exchange {
         } else {
             (self.timeouts.read, Kind::TimeoutRead)
         };
-        let phase = phase
-            .0
-            .and_then(|span| Some((self.advanced.checked_add(span)?, phase.1)));
+        let phase = phase.0.and_then(|span| Some((self.advanced.checked_add(span)?, phase.1)));
         let total = self.deadline.map(|at| (at, Kind::TimeoutTotal));
-        [phase, total]
-            .into_iter()
-            .flatten()
-            .min_by_key(|(at, _)| *at)
+        [phase, total].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Gives up because the time is over.
-    pub(crate) fn time_out(
-        &mut self,
-        wire: &Wire,
-        origin: &Origin,
-        kind: Kind,
-        elapsed: std::time::Duration,
-    ) -> Done {
+    pub(crate) fn time_out(&mut self, wire: &Wire, origin: &Origin, kind: Kind) -> Done {
+        let own = &self.timeouts;
         let message = match kind {
-            Kind::TimeoutWrite => format!(
-                "{origin} took nothing of the request for {}",
-                span(self.timeouts.write)
-            ),
-            Kind::TimeoutFirstByte => format!(
-                "no response from {origin} within {}",
-                span(self.timeouts.first_byte)
-            ),
-            Kind::TimeoutRead => format!(
-                "the response of {origin} paused for {}",
-                span(self.timeouts.read)
-            ),
-            _ => format!(
-                "no whole response from {origin} within {}",
-                seconds(elapsed)
-            ),
+            Kind::TimeoutWrite => format!("{origin} took nothing of the request for {}", seconds(own.write)),
+            Kind::TimeoutFirstByte => format!("no response from {origin} within {}", seconds(own.first_byte)),
+            Kind::TimeoutRead => format!("the response of {origin} paused for {}", seconds(own.read)),
+            _ => format!("no whole response from {origin} within {}", seconds(self.limit)),
         };
         self.broken(wire, Error::new(kind, message), None)
     }
 
     /// Gives up because the batch was interrupted.
     pub(crate) fn cancel(&mut self, wire: &Wire) -> Done {
-        self.broken(
-            wire,
-            Error::new(Kind::Cancelled, "the batch was interrupted"),
-            None,
-        )
+        self.broken(wire, Error::new(Kind::Cancelled, "the batch was interrupted"), None)
     }
 
     fn is_written(&self) -> bool {
@@ -225,11 +196,7 @@ impl Exchange {
 
     fn write(&mut self, wire: &mut Wire, context: &mut Context<'_>, now: Instant) {
         while !self.is_written() {
-            let rest = if self.head.is_empty() {
-                &self.body[..]
-            } else {
-                &self.head[..]
-            };
+            let rest = if self.head.is_empty() { &self.body[..] } else { &self.head[..] };
             match wire.poll_write(context, rest) {
                 Poll::Ready(Ok(taken)) => {
                     self.advanced = now;
@@ -260,15 +227,12 @@ impl Exchange {
             let count = std::task::ready!(wire.poll_read(context, &mut buffer.limit(wanted)))?;
             return Poll::Ready(Ok(match count {
                 0 => Read::End,
-                _ => Read::Fed {
-                    done: self.decoder.direct_filled(),
-                },
+                _ => Read::Fed { done: self.decoder.direct_filled() },
             }));
         }
         scratch.read.clear();
         scratch.read.reserve(READ);
-        let count =
-            std::task::ready!(wire.poll_read(context, &mut (&mut scratch.read).limit(READ)))?;
+        let count = std::task::ready!(wire.poll_read(context, &mut (&mut scratch.read).limit(READ)))?;
         if count == 0 {
             return Poll::Ready(Ok(Read::End));
         }
@@ -292,25 +256,16 @@ impl Exchange {
         let is_coded = finished.coded && !is_passed_on;
         let mut response = received(finished);
         if !is_coded {
-            return Done {
-                end: End::Answered(response),
-                reusable,
-            };
+            return Done { end: End::Answered(response), reusable };
         }
-        let end = match decode::decoded(response.headers().as_bytes(), response.body(), &self.sizes)
-        {
+        let end = match decode::decoded(response.headers().as_bytes(), response.body(), &self.sizes) {
             Ok(decoded) => {
                 response.bytes = decoded.unwrap_or(response.bytes);
                 End::Answered(response)
             }
             Err(error) => {
-                let failed = Failed {
-                    kind: error.kind(),
-                    sent: 0,
-                    received: 0,
-                    answered: true,
-                    reused: self.reused,
-                };
+                let failed =
+                    Failed { kind: error.kind(), sent: 0, received: 0, answered: true, reused: self.reused };
                 End::Broken(error.with_response(Some(response)), failed)
             }
         };
@@ -319,18 +274,9 @@ impl Exchange {
 
     fn broken_by(&mut self, wire: &Wire, error: io::Error) -> Done {
         let (kind, message) = match (self.decoder.head_is_complete(), self.decoder.has_begun()) {
-            (true, _) => (
-                Kind::Incomplete,
-                "the connection broke in the body of the response",
-            ),
-            (false, true) => (
-                Kind::Incomplete,
-                "the connection broke in the head of the response",
-            ),
-            (false, false) => (
-                Kind::Closed,
-                "the connection broke before the response began",
-            ),
+            (true, _) => (Kind::Incomplete, "the connection broke in the body of the response"),
+            (false, true) => (Kind::Incomplete, "the connection broke in the head of the response"),
+            (false, false) => (Kind::Closed, "the connection broke before the response began"),
         };
         self.broken(wire, Error::new(kind, message), Some(error))
     }
@@ -338,30 +284,18 @@ impl Exchange {
     fn broken(&mut self, wire: &Wire, error: Error, source: Option<io::Error>) -> Done {
         let sent = wire.written() - self.written_before;
         let back = wire.read() - self.read_before;
-        let answered = self.decoder.head_is_complete();
         let response = self.take_decoder().partial().map(received);
-        let failed = Failed {
-            kind: error.kind(),
-            sent,
-            received: back,
-            answered,
-            reused: self.reused,
-        };
+        let failed =
+            Failed { kind: error.kind(), sent, received: back, answered: false, reused: self.reused };
         let mut error = error.moved(sent, back).with_response(response);
         if let Some(source) = source {
             error = error.caused_by_io(source);
         }
-        Done {
-            end: End::Broken(error, failed),
-            reusable: false,
-        }
+        Done { end: End::Broken(error, failed), reusable: false }
     }
 
     fn take_decoder(&mut self) -> h1::Decoder {
-        std::mem::replace(
-            &mut self.decoder,
-            h1::Decoder::new(&http::Method::GET, &self.sizes),
-        )
+        std::mem::replace(&mut self.decoder, h1::Decoder::new(&http::Method::GET, &self.sizes))
     }
 }
 
@@ -380,8 +314,4 @@ enum Read {
     Fed { done: bool },
     End,
     Bad(h1::Fault),
-}
-
-fn span(limit: Option<std::time::Duration>) -> String {
-    seconds(limit.unwrap_or_default())
 }

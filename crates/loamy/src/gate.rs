@@ -20,11 +20,7 @@ pub(crate) struct OriginGate {
 
 impl Gate {
     pub(crate) fn new(concurrency: usize, per_host: Option<usize>) -> Self {
-        Self {
-            concurrency,
-            per_host: per_host.unwrap_or(usize::MAX),
-            in_flight: 0,
-        }
+        Self { concurrency, per_host: per_host.unwrap_or(usize::MAX), in_flight: 0 }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -108,11 +104,7 @@ mod tests {
     fn each_failure_to_connect_in_a_row_takes_twice_as_many_with_it() {
         let mut origin = OriginGate::default();
         assert_eq!(
-            [
-                origin.failed_to_connect(),
-                origin.failed_to_connect(),
-                origin.failed_to_connect()
-            ],
+            [origin.failed_to_connect(), origin.failed_to_connect(), origin.failed_to_connect()],
             [2, 4, 8]
         );
         (0..4).for_each(|_| origin.proved());

@@ -87,15 +87,12 @@ impl<'a> HeaderView<'a> {
 
     /// The first value of that name, where it is UTF-8.
     pub fn get_str(self, name: &str) -> Option<&'a str> {
-        self.get(name)
-            .and_then(|value| std::str::from_utf8(value).ok())
+        self.get(name).and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// Every value of that name, in the order received.
     pub fn get_all(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.iter()
-            .filter(move |(own, _)| own.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Every field as name and value, in order.
@@ -143,13 +140,8 @@ impl std::fmt::Debug for HeaderView<'_> {
 
 /// Whether a header of that name carries a credential, so that its value is never shown.
 pub fn is_secret(name: &str) -> bool {
-    const NAMES: [&str; 5] = [
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "set-cookie",
-        "authentication",
-    ];
+    const NAMES: [&str; 5] =
+        ["authorization", "proxy-authorization", "cookie", "set-cookie", "authentication"];
     const ENDINGS: [&str; 4] = ["-key", "-token", "-secret", "-signature"];
     let name = name.to_ascii_lowercase();
     NAMES.contains(&name.as_str())
@@ -181,9 +173,7 @@ pub(crate) const fn is_token_byte(byte: u8) -> bool {
 fn split(line: &[u8]) -> (&str, &[u8]) {
     let colon = memchr::memchr(b':', line).unwrap_or(line.len().saturating_sub(2));
     let name = std::str::from_utf8(&line[..colon]).unwrap_or_default();
-    let value = line
-        .get(colon + 1..line.len().saturating_sub(2))
-        .unwrap_or_default();
+    let value = line.get(colon + 1..line.len().saturating_sub(2)).unwrap_or_default();
     (name, value.strip_prefix(b" ").unwrap_or(value))
 }
 
@@ -207,16 +197,10 @@ fn check_name(name: &str) -> Result<(), Error> {
 }
 
 fn check_value(name: &str, value: &[u8]) -> Result<(), Error> {
-    match value
-        .iter()
-        .find(|byte| (**byte < b' ' && **byte != b'\t') || **byte == 0x7f)
-    {
+    match value.iter().find(|byte| (**byte < b' ' && **byte != b'\t') || **byte == 0x7f) {
         Some(bad) => Err(Error::new(
             Kind::BadRequest,
-            format!(
-                "header {name}: its value holds the control character {:?}",
-                char::from(*bad)
-            ),
+            format!("header {name}: its value holds the control character {:?}", char::from(*bad)),
         )),
         None => Ok(()),
     }
@@ -238,18 +222,9 @@ mod tests {
     fn fields_keep_order_spelling_and_repetition() {
         let headers = headers(&[("X-One", "1"), ("x-two", ""), ("X-ONE", "a: b")]);
         let fields: Vec<_> = headers.view().iter().collect();
-        assert_eq!(
-            fields,
-            [("X-One", &b"1"[..]), ("x-two", b""), ("X-ONE", b"a: b")]
-        );
-        assert_eq!(
-            headers.view().get_all("x-one").collect::<Vec<_>>(),
-            [&b"1"[..], b"a: b"]
-        );
-        assert_eq!(
-            headers.view().as_bytes(),
-            b"X-One: 1\r\nx-two: \r\nX-ONE: a: b\r\n"
-        );
+        assert_eq!(fields, [("X-One", &b"1"[..]), ("x-two", b""), ("X-ONE", b"a: b")]);
+        assert_eq!(headers.view().get_all("x-one").collect::<Vec<_>>(), [&b"1"[..], b"a: b"]);
+        assert_eq!(headers.view().as_bytes(), b"X-One: 1\r\nx-two: \r\nX-ONE: a: b\r\n");
     }
 
     #[test]
@@ -282,11 +257,7 @@ mod tests {
     fn credentials_never_reach_debug() {
         let shown = format!(
             "{:?}",
-            headers(&[
-                ("Authorization", "Bearer abc"),
-                ("X-Api-Key", "abc"),
-                ("Accept", "x/y")
-            ])
+            headers(&[("Authorization", "Bearer abc"), ("X-Api-Key", "abc"), ("Accept", "x/y")])
         );
         assert!(!shown.contains("abc"), "{shown}");
         assert!(shown.contains("x/y"), "{shown}");

@@ -178,10 +178,11 @@ mod tests {
     #[test]
     fn names_are_words_of_lower_case_and_occur_once() {
         let mut names: Vec<_> = KINDS.iter().map(|row| row.name).collect();
-        assert!(names.iter().all(|name| {
-            name.bytes()
-                .all(|b| b.is_ascii_lowercase() || b == b'.' || b == b'_')
-        }));
+        assert!(
+            names
+                .iter()
+                .all(|name| { name.bytes().all(|b| b.is_ascii_lowercase() || b == b'.' || b == b'_') })
+        );
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), KINDS.len());

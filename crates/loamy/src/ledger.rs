@@ -10,10 +10,7 @@ pub(crate) enum Entry {
     /// The row has its outcome already.
     #[cfg_attr(
         not(test),
-        expect(
-            dead_code,
-            reason = "only a ledger that outlives the process knows such rows"
-        )
+        expect(dead_code, reason = "only a ledger that outlives the process knows such rows")
     )]
     Settled(Outcome),
 }

@@ -30,6 +30,7 @@ mod mask;
 mod outcome;
 mod plan;
 mod policy;
+mod pool;
 mod progress;
 mod redirect;
 mod request;

@@ -57,11 +57,7 @@ impl Mailbox {
 
     /// A waker for the connection of that number.
     pub(crate) fn waker(self: &Arc<Self>, connection: usize) -> (Waker, Arc<Bell>) {
-        let bell = Arc::new(Bell {
-            mailbox: Arc::clone(self),
-            connection,
-            rung: AtomicBool::new(false),
-        });
+        let bell = Arc::new(Bell { mailbox: Arc::clone(self), connection, rung: AtomicBool::new(false) });
         (Waker::from(Arc::clone(&bell)), bell)
     }
 

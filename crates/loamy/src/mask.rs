@@ -25,31 +25,22 @@ impl fmt::Display for MaskedUrl<'_> {
 }
 
 fn write_without_userinfo(formatter: &mut fmt::Formatter<'_>, head: &str) -> fmt::Result {
-    let Some((scheme, rest)) = head.split_once("://") else {
-        return formatter.write_str(head);
+    let (scheme, rest) = match head.find("//") {
+        Some(at) => head.split_at(at + 2),
+        None => ("", head),
     };
     let authority_ends = rest.find(['/', '\\', '#']).unwrap_or(rest.len());
     match rest[..authority_ends].rfind('@') {
-        Some(at) => write!(formatter, "{scheme}://***{}", &rest[at..]),
+        Some(at) => write!(formatter, "{scheme}***{}", &rest[at..]),
         None => formatter.write_str(head),
     }
 }
 
 /// Whether a query parameter of that name carries a credential.
 fn is_secret_parameter(name: &str) -> bool {
-    const WORDS: [&str; 6] = [
-        "token",
-        "key",
-        "signature",
-        "secret",
-        "password",
-        "credential",
-    ];
+    const WORDS: [&str; 6] = ["token", "key", "signature", "secret", "password", "credential"];
     let name = name.to_ascii_lowercase();
-    name == "sig"
-        || WORDS
-            .iter()
-            .any(|word| name == *word || name.ends_with(word))
+    name == "sig" || WORDS.iter().any(|word| name == *word || name.ends_with(word))
 }
 
 #[cfg(test)]
@@ -62,15 +53,11 @@ mod tests {
             ("http://u:p@h/x", "http://***@h/x"),
             ("http://u@h", "http://***@h"),
             ("http://h/a@b", "http://h/a@b"),
-            (
-                "http://h/?api_key=1&a=2&access_token=3#f",
-                "http://h/?api_key=***&a=2&access_token=***",
-            ),
-            (
-                "http://h/?X-Amz-Signature=9&keyboard=1",
-                "http://h/?X-Amz-Signature=***&keyboard=1",
-            ),
+            ("http://h/?api_key=1&a=2&access_token=3#f", "http://h/?api_key=***&a=2&access_token=***"),
+            ("http://h/?X-Amz-Signature=9&keyboard=1", "http://h/?X-Amz-Signature=***&keyboard=1"),
             ("no url", "no url"),
+            ("u:p@h/x?key=1", "***@h/x?key=***"),
+            ("//u:p@h/x", "//***@h/x"),
         ] {
             assert_eq!(MaskedUrl(url).to_string(), shown, "{url}");
         }

@@ -45,11 +45,7 @@ impl Plan {
             && let Some(rest) = request.url.strip_prefix(prefix.as_str())
             && target::is_plain_target(rest.as_bytes())
         {
-            return Ok(Placed {
-                origin: *origin,
-                path_at: prefix.len(),
-                authorization: None,
-            });
+            return Ok(Placed { origin: *origin, path_at: prefix.len(), authorization: None });
         }
         let target = target::parse(&request.url, raw)?;
         let as_typed = request.url.starts_with(&target.url[..target.path_at]);
@@ -61,12 +57,7 @@ impl Plan {
     }
 
     /// Takes a parsed URL over into the request and finds its origin.
-    pub(crate) fn settle_in(
-        &mut self,
-        request: &mut Request,
-        target: Target,
-        gate: &Gate,
-    ) -> Placed {
+    pub(crate) fn settle_in(&mut self, request: &mut Request, target: Target, gate: &Gate) -> Placed {
         request.url = target.url;
         Placed {
             origin: self.id(target.origin, gate),
@@ -171,11 +162,7 @@ impl Plan {
         }
         let (fewest, _, first) = *self.turns.first()?;
         match prefer {
-            Some(id)
-                if self.lanes[id.0 as usize]
-                    .turn
-                    .is_some_and(|(in_flight, _)| in_flight <= fewest) =>
-            {
+            Some(id) if self.lanes[id.0 as usize].turn.is_some_and(|(in_flight, _)| in_flight <= fewest) => {
                 Some(id)
             }
             _ => Some(first),
@@ -210,12 +197,7 @@ impl Plan {
         let origin = Arc::new(origin);
         let id = OriginId(self.lanes.len() as u32);
         self.by_origin.insert(Arc::clone(&origin), id);
-        self.lanes.push(Lane {
-            origin,
-            gate: OriginGate::default(),
-            queue: VecDeque::new(),
-            turn: None,
-        });
+        self.lanes.push(Lane { origin, gate: OriginGate::default(), queue: VecDeque::new(), turn: None });
         if self.lanes.len() == 2 {
             self.update(OriginId(0), gate);
         }

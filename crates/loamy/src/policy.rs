@@ -103,13 +103,7 @@ impl Default for Timeouts {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self {
-            head: 256 << 10,
-            fields: 256,
-            body: 1 << 30,
-            codings: 5,
-            informational: 100,
-        }
+        Self { head: 256 << 10, fields: 256, body: 1 << 30, codings: 5, informational: 100 }
     }
 }
 
@@ -182,10 +176,7 @@ impl Policy {
         ];
         for (name, value) in at_least_one {
             if value == 0 {
-                return Err(Error::new(
-                    Kind::BadRequest,
-                    format!("{name} is 0; it must be 1 or more"),
-                ));
+                return Err(Error::new(Kind::BadRequest, format!("{name} is 0; it must be 1 or more")));
             }
         }
         let timeouts = &self.timeouts;
@@ -202,10 +193,7 @@ impl Policy {
         ];
         for (name, span) in spans {
             if span.is_some_and(|span| span.is_zero()) {
-                return Err(Error::new(
-                    Kind::BadRequest,
-                    format!("{name} is 0; leave it out for no limit"),
-                ));
+                return Err(Error::new(Kind::BadRequest, format!("{name} is 0; leave it out for no limit")));
             }
         }
         h1::check_defaults(self.headers.view())
@@ -226,10 +214,7 @@ mod tests {
             (Policy::default().deadline(Duration::ZERO), "deadline"),
         ] {
             let error = policy.validate().unwrap_err();
-            assert!(
-                error.message().starts_with(&format!("{name} is 0")),
-                "{error}"
-            );
+            assert!(error.message().starts_with(&format!("{name} is 0")), "{error}");
         }
         assert!(Policy::default().validate().is_ok());
     }

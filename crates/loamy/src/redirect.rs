@@ -24,20 +24,11 @@ pub(crate) fn is_redirect(status: u16) -> bool {
 
 /// How many redirects the row follows in all.
 pub(crate) fn limit(request: &Request, policy: &Policy) -> u16 {
-    request
-        .overrides
-        .as_ref()
-        .and_then(|own| own.max_redirects)
-        .unwrap_or(policy.max_redirects)
+    request.overrides.as_ref().and_then(|own| own.max_redirects).unwrap_or(policy.max_redirects)
 }
 
 /// Decides by the response and by how many redirects led to it.
-pub(crate) fn verdict(
-    request: &Request,
-    followed: u16,
-    response: &Response,
-    policy: &Policy,
-) -> Verdict {
+pub(crate) fn verdict(request: &Request, followed: u16, response: &Response, policy: &Policy) -> Verdict {
     let limit = limit(request, policy);
     if limit == 0 || !is_redirect(response.status()) {
         return Verdict::Answer;
@@ -46,10 +37,7 @@ pub(crate) fn verdict(
         return Verdict::Answer;
     };
     if followed >= limit {
-        return Verdict::Refuse(Error::new(
-            Kind::Redirect,
-            format!("more than {limit} redirects"),
-        ));
+        return Verdict::Refuse(Error::new(Kind::Redirect, format!("more than {limit} redirects")));
     }
     match target::join(&request.url, location) {
         Ok(target) => Verdict::Follow(target),
@@ -58,13 +46,7 @@ pub(crate) fn verdict(
 }
 
 /// Changes the request into the one that the redirect asks for.
-pub(crate) fn follow(
-    request: &mut Request,
-    status: u16,
-    from: &Origin,
-    to: &Origin,
-    policy: &Policy,
-) {
+pub(crate) fn follow(request: &mut Request, status: u16, from: &Origin, to: &Origin, policy: &Policy) {
     let becomes_get = match status {
         303 => request.method != Method::HEAD && request.method != Method::GET,
         301 | 302 => request.method == Method::POST,
@@ -73,13 +55,9 @@ pub(crate) fn follow(
     if becomes_get {
         request.method = Method::GET;
         request.body = None;
-        for name in [
-            "content-type",
-            "content-length",
-            "content-encoding",
-            "content-language",
-            "content-location",
-        ] {
+        for name in
+            ["content-type", "content-length", "content-encoding", "content-language", "content-location"]
+        {
             request.headers.remove(name);
         }
     }
@@ -98,17 +76,11 @@ mod tests {
     use super::*;
 
     fn origin(host: &str, port: u16) -> Origin {
-        Origin {
-            scheme: target::Scheme::Http,
-            host: host.into(),
-            port,
-        }
+        Origin { scheme: target::Scheme::Http, host: host.into(), port }
     }
 
     fn redirect(status: u16, location: Option<&str>) -> Response {
-        let lines = location
-            .map(|to| format!("Location: {to}\r\n"))
-            .unwrap_or_default();
+        let lines = location.map(|to| format!("Location: {to}\r\n")).unwrap_or_default();
         Response {
             status,
             version: http::Version::HTTP_11,
@@ -123,9 +95,8 @@ mod tests {
     fn g1_a_redirect_is_followed_kept_or_refused() {
         let policy = Policy::default();
         let request = Request::get("http://h/a/b");
-        let verdict = |status, location, followed| {
-            verdict(&request, followed, &redirect(status, location), &policy)
-        };
+        let verdict =
+            |status, location, followed| verdict(&request, followed, &redirect(status, location), &policy);
         for (location, url) in [
             ("c", "http://h/a/c"),
             ("/c", "http://h/c"),
@@ -133,9 +104,7 @@ mod tests {
             ("http://x:1/", "http://x:1/"),
             ("?q", "http://h/a/b?q"),
         ] {
-            let Verdict::Follow(target) = verdict(302, Some(location), 0) else {
-                panic!("{location}")
-            };
+            let Verdict::Follow(target) = verdict(302, Some(location), 0) else { panic!("{location}") };
             assert_eq!(target.url, url);
         }
         assert!(matches!(verdict(302, None, 0), Verdict::Answer));
@@ -147,16 +116,11 @@ mod tests {
             ("http://x:99999/", 0, Kind::Redirect),
             ("/c", 10, Kind::Redirect),
         ] {
-            let Verdict::Refuse(error) = verdict(302, Some(location), followed) else {
-                panic!("{location}")
-            };
+            let Verdict::Refuse(error) = verdict(302, Some(location), followed) else { panic!("{location}") };
             assert_eq!(error.kind(), kind, "{location}");
         }
         let none = Policy::default().max_redirects(0);
-        assert!(matches!(
-            super::verdict(&request, 0, &redirect(302, Some("/c")), &none),
-            Verdict::Answer
-        ));
+        assert!(matches!(super::verdict(&request, 0, &redirect(302, Some("/c")), &none), Verdict::Answer));
     }
 
     #[test]
@@ -171,23 +135,12 @@ mod tests {
             ("PUT", 303, "GET"),
             ("HEAD", 303, "HEAD"),
         ] {
-            let mut request = Request::new(method, "http://h/")
-                .body("x")
-                .header("Content-Type", "text/plain");
-            follow(
-                &mut request,
-                status,
-                &origin("h", 80),
-                &origin("h", 80),
-                &Policy::default(),
-            );
+            let mut request =
+                Request::new(method, "http://h/").body("x").header("Content-Type", "text/plain");
+            follow(&mut request, status, &origin("h", 80), &origin("h", 80), &Policy::default());
             assert_eq!(request.method, then, "{method} {status}");
             assert_eq!(request.body.is_some(), method == then, "{method} {status}");
-            assert_eq!(
-                request.headers().get("content-type").is_some(),
-                method == then,
-                "{method} {status}"
-            );
+            assert_eq!(request.headers().get("content-type").is_some(), method == then, "{method} {status}");
         }
     }
 
@@ -200,23 +153,12 @@ mod tests {
                 .header("X-Api-Key", "c")
                 .header("Accept", "d")
         };
-        let policy = Policy {
-            secret_headers: vec!["x-api-key".to_owned()],
-            ..Policy::default()
-        };
-        for (to, kept) in [
-            (origin("h", 80), true),
-            (origin("h", 81), false),
-            (origin("g", 80), false),
-        ] {
+        let policy = Policy { secret_headers: vec!["x-api-key".to_owned()], ..Policy::default() };
+        for (to, kept) in [(origin("h", 80), true), (origin("h", 81), false), (origin("g", 80), false)] {
             let mut request = request();
             follow(&mut request, 302, &origin("h", 80), &to, &policy);
             for name in ["authorization", "cookie", "x-api-key"] {
-                assert_eq!(
-                    request.headers().get(name).is_some(),
-                    kept,
-                    "{name} to {to}"
-                );
+                assert_eq!(request.headers().get(name).is_some(), kept, "{name} to {to}");
             }
             assert!(request.headers().get("accept").is_some());
         }

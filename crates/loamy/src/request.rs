@@ -115,18 +115,12 @@ impl Request {
     /// What cannot be sent, found before it is queued.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.method == Method::TRACE && self.body.is_some() {
-            return Err(Error::new(
-                Kind::BadRequest,
-                "a TRACE request has no body (RFC 9110 §9.3.8)",
-            ));
+            return Err(Error::new(Kind::BadRequest, "a TRACE request has no body (RFC 9110 §9.3.8)"));
         }
         if self.headers.view().is_empty() {
             return Ok(());
         }
-        h1::check_framing(
-            self.headers.view(),
-            self.body.as_ref().map(|body| body.len() as u64),
-        )
+        h1::check_framing(self.headers.view(), self.body.as_ref().map(|body| body.len() as u64))
     }
 
     /// Whether sending it twice does no more than sending it once (RFC 9110 §9.2.2, or an `Idempotency-Key`).
@@ -180,29 +174,17 @@ impl From<http::Request<Bytes>> for Request {
 }
 
 fn parse_method(method: &str) -> Result<Method, Error> {
-    const USUAL: [&str; 9] = [
-        "GET", "POST", "PUT", "PATCH", "OPTIONS", "DELETE", "HEAD", "TRACE", "CONNECT",
-    ];
+    const USUAL: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "OPTIONS", "DELETE", "HEAD", "TRACE", "CONNECT"];
     if method.is_empty() {
         return Err(Error::new(Kind::BadRequest, "the method is empty"));
     }
-    if let Some(bad) = method
-        .chars()
-        .find(|c| !u8::try_from(*c).is_ok_and(is_token_byte))
-    {
-        return Err(Error::new(
-            Kind::BadRequest,
-            format!("method {method:?} holds {bad:?}"),
-        ));
+    if let Some(bad) = method.chars().find(|c| !u8::try_from(*c).is_ok_and(is_token_byte)) {
+        return Err(Error::new(Kind::BadRequest, format!("method {method:?} holds {bad:?}")));
     }
-    if let Some(usual) = USUAL
-        .iter()
-        .find(|usual| **usual != method && usual.eq_ignore_ascii_case(method))
-    {
+    if let Some(usual) = USUAL.iter().find(|usual| **usual != method && usual.eq_ignore_ascii_case(method)) {
         let hint = format!("methods are case-sensitive; use {usual:?}");
         return Err(
-            Error::new(Kind::BadRequest, format!("method {method:?} is unknown"))
-                .hinted(Some(hint.into())),
+            Error::new(Kind::BadRequest, format!("method {method:?} is unknown")).hinted(Some(hint.into()))
         );
     }
     if method == "CONNECT" {
@@ -238,20 +220,13 @@ mod tests {
             assert_eq!(request.defect.is_none(), fine, "{method:?}");
         }
         let defect = Request::new("get", "http://h/").defect.unwrap();
-        assert_eq!(
-            defect.hint(),
-            Some("methods are case-sensitive; use \"GET\"")
-        );
+        assert_eq!(defect.hint(), Some("methods are case-sensitive; use \"GET\""));
     }
 
     #[test]
     fn a_key_makes_a_post_idempotent() {
         assert!(!Request::post("http://h/", "x").is_idempotent());
-        assert!(
-            Request::post("http://h/", "x")
-                .header("Idempotency-Key", "1")
-                .is_idempotent()
-        );
+        assert!(Request::post("http://h/", "x").header("Idempotency-Key", "1").is_idempotent());
         assert!(Request::new("PUT", "http://h/").is_idempotent());
     }
 }

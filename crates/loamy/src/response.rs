@@ -66,9 +66,7 @@ impl Response {
     /// # Errors
     /// When a field of the response has no form there.
     pub fn into_http(self) -> Result<http::Response<Bytes>, http::Error> {
-        let mut builder = http::Response::builder()
-            .status(self.status)
-            .version(self.version);
+        let mut builder = http::Response::builder().status(self.status).version(self.version);
         for (name, value) in self.headers().iter() {
             builder = builder.header(name, value);
         }
@@ -82,10 +80,7 @@ impl fmt::Debug for Response {
             .debug_struct("Response")
             .field("status", &self.status)
             .field("version", &self.version)
-            .field(
-                "url",
-                &format_args!("{}", crate::mask::MaskedUrl(&self.url)),
-            )
+            .field("url", &format_args!("{}", crate::mask::MaskedUrl(&self.url)))
             .field("headers", &self.headers())
             .field("body", &format_args!("{} bytes", self.body().len()))
             .finish()

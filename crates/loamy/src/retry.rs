@@ -4,7 +4,8 @@
 //! 2. With proof that nothing happened (not one byte of it was taken), any method does, at most [`SENDINGS`] times in all.
 //! 3. On a reused connection that died without a byte of response, an idempotent or keyed row does once, on a new
 //!    connection (RFC 9112 §9.3.1, RFC 9110 §9.2.2).
-//! 4. Everything else ends here, in doubt where its effect is unknown and a second effect would matter.
+//! 4. Everything else ends here; in doubt where something was sent, no whole answer came, and a second effect would
+//!    matter. A head that came does not help: who resends the row for its lost body has its effect twice.
 
 use crate::Kind;
 
@@ -19,7 +20,7 @@ pub(crate) struct Failed {
     pub(crate) sent: u64,
     /// Bytes that came back.
     pub(crate) received: u64,
-    /// Whether the response head came whole.
+    /// Whether the response came whole, whatever was wrong with it then.
     pub(crate) answered: bool,
     /// Whether the connection had served a row before.
     pub(crate) reused: bool,
@@ -49,10 +50,7 @@ pub(crate) enum Verdict {
 /// The rule.
 pub(crate) fn verdict(failed: Failed, sender: Sender) -> Verdict {
     let on_the_wire = matches!(failed.kind, Kind::Closed | Kind::Refused);
-    if on_the_wire
-        && (failed.sent == 0 || failed.kind == Kind::Refused)
-        && sender.attempts < SENDINGS
-    {
+    if on_the_wire && (failed.sent == 0 || failed.kind == Kind::Refused) && sender.attempts < SENDINGS {
         return Verdict::ByProof;
     }
     if failed.kind == Kind::Closed
@@ -64,9 +62,7 @@ pub(crate) fn verdict(failed: Failed, sender: Sender) -> Verdict {
         return Verdict::OnNewConnection;
     }
     let unknown = failed.sent > 0 && !failed.answered && failed.kind != Kind::Refused;
-    Verdict::End {
-        in_doubt: unknown && !sender.idempotent,
-    }
+    Verdict::End { in_doubt: unknown && !sender.idempotent }
 }
 
 #[cfg(test)]
@@ -74,112 +70,40 @@ mod tests {
     use super::*;
 
     #[test]
+    #[rustfmt::skip]
     fn the_rule_as_a_table() {
+        use Kind::*;
+        use Verdict::{ByProof, OnNewConnection};
         const END: Verdict = Verdict::End { in_doubt: false };
         const DOUBT: Verdict = Verdict::End { in_doubt: true };
-        // kind, sent, received, answered, reused, idempotent, attempts, outlived
+        const Y: bool = true;
+        const N: bool = false;
         for (kind, sent, received, answered, reused, idempotent, attempts, outlived, expected) in [
-            (
-                Kind::Closed,
-                0,
-                0,
-                false,
-                true,
-                false,
-                1,
-                false,
-                Verdict::ByProof,
-            ),
-            (
-                Kind::Closed,
-                0,
-                0,
-                false,
-                false,
-                false,
-                2,
-                false,
-                Verdict::ByProof,
-            ),
-            (Kind::Closed, 0, 0, false, false, false, 3, false, END),
-            (
-                Kind::Refused,
-                99,
-                0,
-                false,
-                true,
-                false,
-                1,
-                false,
-                Verdict::ByProof,
-            ),
-            (Kind::Refused, 99, 0, false, true, false, 3, false, END),
-            (
-                Kind::Closed,
-                99,
-                0,
-                false,
-                true,
-                true,
-                1,
-                false,
-                Verdict::OnNewConnection,
-            ),
-            (Kind::Closed, 99, 0, false, true, true, 2, true, END),
-            (Kind::Closed, 99, 0, false, true, false, 1, false, DOUBT),
-            (Kind::Closed, 99, 0, false, false, true, 1, false, END),
-            (Kind::Closed, 99, 0, false, false, false, 1, false, DOUBT),
-            (Kind::Closed, 99, 7, false, true, true, 1, false, END),
-            (Kind::Closed, 99, 7, false, true, false, 1, false, DOUBT),
-            (Kind::Incomplete, 99, 70, true, true, false, 1, false, END),
-            (
-                Kind::TimeoutTotal,
-                99,
-                0,
-                false,
-                false,
-                false,
-                1,
-                false,
-                DOUBT,
-            ),
-            (Kind::TimeoutTotal, 0, 0, false, false, false, 1, false, END),
-            (
-                Kind::TimeoutWrite,
-                10,
-                0,
-                false,
-                false,
-                false,
-                1,
-                false,
-                DOUBT,
-            ),
-            (Kind::Protocol, 99, 20, false, false, false, 1, false, DOUBT),
-            (
-                Kind::ConnectRefused,
-                0,
-                0,
-                false,
-                false,
-                false,
-                1,
-                false,
-                END,
-            ),
+            (Closed,         0,  0,  N, Y, N, 1, N, ByProof),
+            (Closed,         0,  0,  N, N, N, 2, N, ByProof),
+            (Closed,         0,  0,  N, N, N, 3, N, END),
+            (Refused,        99, 0,  N, Y, N, 1, N, ByProof),
+            (Refused,        99, 0,  N, Y, N, 3, N, END),
+            (Closed,         99, 0,  N, Y, Y, 1, N, OnNewConnection),
+            (Closed,         99, 0,  N, Y, Y, 2, Y, END),
+            (Closed,         99, 0,  N, Y, N, 1, N, DOUBT),
+            (Closed,         99, 0,  N, N, Y, 1, N, END),
+            (Closed,         99, 0,  N, N, N, 1, N, DOUBT),
+            (Closed,         99, 7,  N, Y, Y, 1, N, END),
+            (Closed,         99, 7,  N, Y, N, 1, N, DOUBT),
+            (Incomplete,     99, 70, N, Y, Y, 1, N, END),
+            (Incomplete,     99, 70, N, Y, N, 1, N, DOUBT),
+            (Decode,         99, 70, Y, Y, N, 1, N, END),
+            (TooLarge,       99, 70, N, N, N, 1, N, DOUBT),
+            (TimeoutTotal,   99, 0,  N, N, N, 1, N, DOUBT),
+            (TimeoutTotal,   0,  0,  N, N, N, 1, N, END),
+            (TimeoutWrite,   10, 0,  N, N, N, 1, N, DOUBT),
+            (Protocol,       99, 20, N, N, N, 1, N, DOUBT),
+            (Cancelled,      99, 0,  N, N, N, 1, N, DOUBT),
+            (ConnectRefused, 0,  0,  N, N, N, 1, N, END),
         ] {
-            let failed = Failed {
-                kind,
-                sent,
-                received,
-                answered,
-                reused,
-            };
-            let sender = Sender {
-                idempotent,
-                attempts,
-                outlived,
-            };
+            let failed = Failed { kind, sent, received, answered, reused };
+            let sender = Sender { idempotent, attempts, outlived };
             assert_eq!(verdict(failed, sender), expected, "{failed:?} {sender:?}");
         }
     }

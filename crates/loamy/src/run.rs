@@ -53,11 +53,7 @@ impl Shared {
     pub(crate) fn turn<R>(&self, seat: usize, work: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         let mut state = self.lock();
         let quota = self.terms.policy.concurrency.div_ceil(state.workers.len());
-        let mut turn = Turn {
-            batch: &mut state.batch,
-            quota,
-            hungry: false,
-        };
+        let mut turn = Turn { batch: &mut state.batch, quota, hungry: false };
         let result = work(&mut turn);
         let hungry = turn.hungry;
         if hungry && !state.hungry.contains(&seat) {
@@ -83,10 +79,7 @@ impl Shared {
 
     fn tell(&self, mut state: MutexGuard<'_, State>, seat: Option<usize>) {
         let settled = state.batch.is_settled();
-        let enough = state
-            .wanted
-            .is_some_and(|wanted| state.batch.ready() >= wanted)
-            || settled;
+        let enough = state.wanted.is_some_and(|wanted| state.batch.ready() >= wanted) || settled;
         let task = if enough { state.task.take() } else { None };
         let called: Vec<Arc<Mailbox>> = if settled {
             state.workers.clone()
@@ -129,10 +122,7 @@ pub struct Run {
 impl Run {
     pub(crate) fn begin(threads: Arc<Threads>, policy: &Policy) -> Self {
         let policy = Arc::new(policy.clone());
-        let terms = Terms {
-            defaults: batch::defaults(&policy),
-            policy: Arc::clone(&policy),
-        };
+        let terms = Terms { defaults: batch::defaults(&policy), policy: Arc::clone(&policy) };
         let state = State {
             batch: Batch::new(policy, now()),
             wanted: None,
@@ -146,10 +136,7 @@ impl Run {
             stopped: AtomicBool::new(false),
             terms,
         };
-        Self {
-            shared: Arc::new(shared),
-            threads,
-        }
+        Self { shared: Arc::new(shared), threads }
     }
 
     /// Adds rows; their indexes go on from the last. From any thread.
@@ -185,12 +172,7 @@ impl Run {
                 break;
             }
             state.wanted = Some(want);
-            state = self
-                .shared
-                .ready
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = self.shared.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         state.wanted = None;
         state.batch.take_ready()
@@ -234,12 +216,7 @@ impl Run {
                 break;
             }
             state.wanted = Some(0);
-            state = self
-                .shared
-                .ready
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = self.shared.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         self.shared.tell(state, None);
         // Whoever waited for outcomes shared the same wish with this call.
@@ -250,23 +227,14 @@ impl Run {
     fn call_workers(&self, state: &mut State) {
         let rows = state.batch.progress();
         let policy = &self.shared.terms.policy;
-        let worth = (rows.waiting + rows.in_flight)
-            .div_ceil(ROWS_A_THREAD)
-            .max(1);
-        let most = policy
-            .threads
-            .unwrap_or(usize::MAX)
-            .min(policy.concurrency)
-            .min(self.threads.count());
+        let worth = (rows.waiting + rows.in_flight).div_ceil(ROWS_A_THREAD).max(1);
+        let most = policy.threads.unwrap_or(usize::MAX).min(policy.concurrency).min(self.threads.count());
         let wanted = worth.min(most);
         if rows.waiting > 0 && state.workers.len() < wanted {
             let more = wanted - state.workers.len();
             for mailbox in self.threads.idlest(more, &state.workers) {
                 let seat = state.workers.len();
-                mailbox.send(Message::Begin {
-                    shared: Arc::clone(&self.shared),
-                    seat,
-                });
+                mailbox.send(Message::Begin { shared: Arc::clone(&self.shared), seat });
                 state.workers.push(mailbox);
             }
         }
@@ -284,9 +252,6 @@ impl Drop for Run {
 
 impl std::fmt::Debug for Run {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Run")
-            .field("progress", &self.progress())
-            .finish_non_exhaustive()
+        formatter.debug_struct("Run").field("progress", &self.progress()).finish_non_exhaustive()
     }
 }

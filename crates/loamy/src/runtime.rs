@@ -60,10 +60,7 @@ impl Threads {
         free
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a thread of our own, not the caller's"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a thread of our own, not the caller's")]
     fn spawn(&self, number: usize) -> io::Result<Arc<Mailbox>> {
         let mailbox = Arc::new(Mailbox::default());
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -72,11 +69,7 @@ impl Threads {
             .max_blocking_threads(LOOKUP_THREADS)
             .thread_name(format!("loamy-dns-{number}"))
             .build()?;
-        let (own, resolver, room) = (
-            Arc::clone(&mailbox),
-            Arc::clone(&self.resolver),
-            self.connections,
-        );
+        let (own, resolver, room) = (Arc::clone(&mailbox), Arc::clone(&self.resolver), self.connections);
         thread::Builder::new()
             .name(format!("loamy-{number}"))
             .spawn(move || runtime.block_on(Worker::new(own, resolver, room).run()))?;
@@ -93,10 +86,7 @@ impl Drop for Threads {
 }
 
 /// The time. Read once for each wake-up and handed down: the rooms that decide have no clock.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place that reads the clock"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
@@ -108,9 +98,7 @@ pub(crate) fn cores() -> usize {
 
 fn descriptors() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let limit = limit
-        .and_then(|limit| usize::try_from(limit).ok())
-        .unwrap_or(usize::MAX);
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     limit.saturating_sub(DESCRIPTORS_LEFT).max(limit / 2)
 }
 
@@ -125,11 +113,7 @@ static FIRST: OnceLock<Process> = OnceLock::new();
 
 impl Process {
     fn new(id: u32) -> Self {
-        Self {
-            id,
-            client: OnceLock::new(),
-            child: OnceLock::new(),
-        }
+        Self { id, client: OnceLock::new(), child: OnceLock::new() }
     }
 }
 

@@ -41,20 +41,14 @@ fn no_rule_of_the_scheduler_breaks_whatever_the_world_does() {
     }
     // A simulation in which something never happens proves nothing about it.
     for (what, count) in seen.counts() {
-        assert!(
-            count >= 100,
-            "{what} happened {count} times in {SEEDS} seeds"
-        );
+        assert!(count >= 100, "{what} happened {count} times in {SEEDS} seeds");
     }
 }
 
 #[test]
 fn a_seed_runs_the_same_way_each_time() {
     for seed in [1, 77, 4_242] {
-        assert_eq!(
-            World::new(seed).run().counts(),
-            World::new(seed).run().counts()
-        );
+        assert_eq!(World::new(seed).run().counts(), World::new(seed).run().counts());
     }
 }
 
@@ -91,19 +85,13 @@ impl Seen {
             ("a hop to another origin", self.hops_to_another_origin),
             ("too many redirects", self.too_many_redirects),
             ("a second sending by proof", self.by_proof),
-            (
-                "a second sending on a new connection",
-                self.on_new_connection,
-            ),
+            ("a second sending on a new connection", self.on_new_connection),
             ("doubt", self.in_doubt),
             ("a shared failure to connect", self.shared_fates),
             ("a failure to connect that is the row's own", self.own_fates),
             ("a row late for its next sending", self.late),
             ("a row left unsent", self.unsent),
-            (
-                "a row stopped between two sendings",
-                self.stopped_on_the_way,
-            ),
+            ("a row stopped between two sendings", self.stopped_on_the_way),
             ("a row admitted after the end", self.admitted_after_the_end),
             ("a preferred grant among several origins", self.preferred),
             ("an origin passed over by an equal", self.passed_over),
@@ -191,18 +179,10 @@ impl Ledger for Known {
         if !Self::knows(self.every, job.index) {
             return Entry::Open(job);
         }
-        let Job {
-            index, mut request, ..
-        } = *job;
+        let Job { index, mut request, .. } = *job;
         let timing = Timing::default();
         let result = Ok(response(299, None, index, &request.url));
-        Entry::Settled(Outcome {
-            index,
-            tag: request.tag.take(),
-            attempts: 1,
-            timing,
-            result,
-        })
+        Entry::Settled(Outcome { index, tag: request.tag.take(), attempts: 1, timing, result })
     }
 
     fn settle(&mut self, outcome: &Outcome) {
@@ -261,15 +241,8 @@ struct Lane {
 
 impl Lane {
     fn new(random: &mut Random, troubled: u64) -> Self {
-        let trouble = if random.chance(troubled) {
-            random.pick(&[50, 80, 100, 100])
-        } else {
-            6
-        };
-        Self {
-            trouble,
-            ..Self::default()
-        }
+        let trouble = if random.chance(troubled) { random.pick(&[50, 80, 100, 100]) } else { 6 };
+        Self { trouble, ..Self::default() }
     }
 }
 
@@ -302,25 +275,15 @@ enum Event {
     Close,
     Cancel,
     Expire,
-    Look {
-        worker: usize,
-    },
-    Connected {
-        worker: usize,
-        row: usize,
-        sending: u32,
-    },
-    End {
-        worker: usize,
-        row: usize,
-    },
+    Look { worker: usize },
+    Connected { worker: usize, row: usize, sending: u32 },
+    End { worker: usize, row: usize },
     Take,
 }
 
 struct World {
     random: Random,
     now: Instant,
-    begin: Instant,
     policy: Arc<Policy>,
     is_sound: bool,
     deadline: Option<Instant>,
@@ -359,9 +322,7 @@ impl World {
             let latest = random.pick(&[50, 500, 3_000]);
             policy = policy.deadline(Duration::from_millis(random.between(1, latest)));
         }
-        policy.timeouts.total = random
-            .chance(50)
-            .then(|| Duration::from_millis(random.between(1, 2_000)));
+        policy.timeouts.total = random.chance(50).then(|| Duration::from_millis(random.between(1, 2_000)));
         policy.max_redirects = random.pick(&[0, 1, 2, 3, 10]);
         let is_sound = !random.chance(1);
         if !is_sound {
@@ -370,19 +331,11 @@ impl World {
         let known_every = random.chance(10).then(|| random.between(2, 9) as usize);
         let book = Arc::new(Mutex::new(Book::default()));
         let policy = Arc::new(policy);
-        let ledger = Known {
-            book: Arc::clone(&book),
-            every: known_every,
-        };
-        let lanes = if random.chance(30) {
-            1
-        } else {
-            random.between(1, 20)
-        };
+        let ledger = Known { book: Arc::clone(&book), every: known_every };
+        let lanes = if random.chance(30) { 1 } else { random.between(1, 20) };
         let troubled = random.pick(&[0, 0, 10, 50]);
         Self {
             now: begin,
-            begin,
             is_sound,
             deadline: policy.deadline.map(|span| begin + span),
             stopped: None,
@@ -392,9 +345,7 @@ impl World {
             book,
             known_every,
             rows: Vec::new(),
-            lanes: (0..lanes)
-                .map(|_| Lane::new(&mut random, troubled))
-                .collect(),
+            lanes: (0..lanes).map(|_| Lane::new(&mut random, troubled)).collect(),
             workers: Vec::new(),
             events: BinaryHeap::new(),
             numbered: 0,
@@ -410,11 +361,8 @@ impl World {
     }
 
     fn run(mut self) -> Seen {
-        let rows = if self.random.chance(25) {
-            self.random.between(40, 200)
-        } else {
-            self.random.between(0, 40)
-        };
+        let rows =
+            if self.random.chance(25) { self.random.between(40, 200) } else { self.random.between(0, 40) };
         self.begin_workers();
         self.announce_rows(rows as usize);
         if self.random.chance(20) {
@@ -434,17 +382,10 @@ impl World {
 
     /// As `Run::call_workers`: as many as the concurrency allows, each with its share of it.
     fn begin_workers(&mut self) {
-        let count = self
-            .random
-            .between(1, 4)
-            .min(self.policy.concurrency as u64) as usize;
+        let count = self.random.between(1, 4).min(self.policy.concurrency as u64) as usize;
         let quota = self.policy.concurrency.div_ceil(count);
         for worker in 0..count {
-            self.workers.push(Worker {
-                quota,
-                held: Vec::new(),
-                hungry: false,
-            });
+            self.workers.push(Worker { quota, held: Vec::new(), hungry: false });
             let at = self.random.up_to_millis(20);
             self.schedule(at, Event::Look { worker });
         }
@@ -453,11 +394,8 @@ impl World {
     fn announce_rows(&mut self, mut rows: usize) {
         let mut at = Duration::ZERO;
         while rows > 0 {
-            let some = if self.random.chance(60) {
-                rows
-            } else {
-                self.random.between(1, rows as u64) as usize
-            };
+            let some =
+                if self.random.chance(60) { rows } else { self.random.between(1, rows as u64) as usize };
             self.schedule(at, Event::Admit(some));
             rows -= some;
             at += self.random.up_to_millis(500);
@@ -467,8 +405,7 @@ impl World {
 
     fn schedule(&mut self, after: Duration, event: Event) {
         self.numbered += 1;
-        self.events
-            .push(Reverse((self.now + after, self.numbered, event)));
+        self.events.push(Reverse((self.now + after, self.numbered, event)));
     }
 
     fn happen(&mut self, event: Event) {
@@ -490,31 +427,18 @@ impl World {
             }
             Event::Look { worker } => {
                 if self.stopped == Some(Kind::Cancelled) {
-                    self.workers[worker]
-                        .held
-                        .iter_mut()
-                        .for_each(|held| held.due = self.now);
+                    self.workers[worker].held.iter_mut().for_each(|held| held.due = self.now);
                 }
                 self.turn(worker, None);
             }
-            Event::Connected {
-                worker,
-                row,
-                sending,
-            } => {
-                let held = self.workers[worker]
-                    .held
-                    .iter()
-                    .any(|held| held.job.index == row);
+            Event::Connected { worker, row, sending } => {
+                let held = self.workers[worker].held.iter().any(|held| held.job.index == row);
                 if held && self.rows[row].sendings == sending {
                     self.turn(worker, Some(row));
                 }
             }
             Event::End { worker, row } => {
-                if self.workers[worker]
-                    .held
-                    .iter()
-                    .any(|held| held.job.index == row && held.due <= self.now)
+                if self.workers[worker].held.iter().any(|held| held.job.index == row && held.due <= self.now)
                 {
                     self.turn(worker, None);
                 }
@@ -549,19 +473,12 @@ impl World {
             expected: None,
             shown: false,
         });
-        let wrong = if self.is_sound {
-            wrong
-        } else {
-            Some(Kind::BadRequest)
-        };
+        let wrong = if self.is_sound { wrong } else { Some(Kind::BadRequest) };
         if let Some(kind) = wrong {
             self.seen.refused_at_admission += 1;
             return self.expect(index, Err(kind), false);
         }
-        assert!(
-            self.book.lock().unwrap().admitted.contains(&index),
-            "the ledger was told of row {index}"
-        );
+        assert!(self.book.lock().unwrap().admitted.contains(&index), "the ledger was told of row {index}");
         if Known::knows(self.known_every, index) {
             self.seen.known_to_ledger += 1;
             self.rows[index].sendings = 1;
@@ -576,9 +493,8 @@ impl World {
 
     /// A row, and what is wrong with it.
     fn request(&mut self, index: usize, lane: usize) -> (Request, Option<Kind>) {
-        let method = self.random.pick(&[
-            "GET", "GET", "GET", "POST", "POST", "PUT", "PATCH", "DELETE", "HEAD",
-        ]);
+        let method =
+            self.random.pick(&["GET", "GET", "GET", "POST", "POST", "PUT", "PATCH", "DELETE", "HEAD"]);
         let url = match self.random.below(12) {
             0 => format!("http://LANE{lane}.test:80/{index}"),
             1 => format!("http://user:word@lane{lane}.test/{index}"),
@@ -591,30 +507,19 @@ impl World {
         }
         if self.random.chance(10) {
             let mut timeouts = self.policy.timeouts;
-            timeouts.total = self
-                .random
-                .chance(70)
-                .then(|| Duration::from_millis(1 + index as u64 % 900));
-            let overrides = crate::Overrides::default()
-                .timeouts(timeouts)
-                .max_redirects(index as u16 % 4);
+            timeouts.total = self.random.chance(70).then(|| Duration::from_millis(1 + index as u64 % 900));
+            let overrides = crate::Overrides::default().timeouts(timeouts).max_redirects(index as u16 % 4);
             request = request.overrides(overrides);
         }
         if !self.random.chance(6) {
             return (request, None);
         }
         match self.random.below(5) {
-            0 => (
-                Request::new("get", "http://lane0.test/"),
-                Some(Kind::BadRequest),
-            ),
+            0 => (Request::new("get", "http://lane0.test/"), Some(Kind::BadRequest)),
             1 => (Request::get("lane0.test/"), Some(Kind::BadRequest)),
             2 => (Request::get("ftp://lane0.test/"), Some(Kind::Blocked)),
             3 => (request.header("X", "a\r\nb"), Some(Kind::BadRequest)),
-            _ => (
-                Request::new("TRACE", "http://lane0.test/").body("x"),
-                Some(Kind::BadRequest),
-            ),
+            _ => (Request::new("TRACE", "http://lane0.test/").body("x"), Some(Kind::BadRequest)),
         }
     }
 
@@ -653,11 +558,7 @@ impl World {
 
     fn stop(&mut self, as_kind: Kind) {
         self.stopped.get_or_insert(as_kind);
-        let waiting: Vec<usize> = self
-            .lanes
-            .iter_mut()
-            .flat_map(|lane| lane.queue.drain(..))
-            .collect();
+        let waiting: Vec<usize> = self.lanes.iter_mut().flat_map(|lane| lane.queue.drain(..)).collect();
         self.late.clear();
         for index in waiting {
             self.expect_unsent(index);
@@ -668,21 +569,14 @@ impl World {
     fn turn(&mut self, worker: usize, connected: Option<usize>) {
         self.expire();
         if let Some(row) = connected {
-            let held = self.workers[worker]
-                .held
-                .iter()
-                .find(|held| held.job.index == row)
-                .unwrap();
+            let held = self.workers[worker].held.iter().find(|held| held.job.index == row).unwrap();
             let lane = held.lane;
             self.batch.connected(held.job.origin);
             self.proved(lane);
             self.compare();
         }
         let now = self.now;
-        let ended: Vec<Held> = self.workers[worker]
-            .held
-            .extract_if(.., |held| held.due <= now)
-            .collect();
+        let ended: Vec<Held> = self.workers[worker].held.extract_if(.., |held| held.due <= now).collect();
         let mut ready: VecDeque<usize> = ended.iter().map(|held| held.lane).collect();
         for held in ended {
             self.end(held);
@@ -720,9 +614,7 @@ impl World {
 
     fn claim(&mut self, worker: usize, prefer: Option<usize>) -> bool {
         let is_full = self.in_flight >= self.policy.concurrency;
-        let may: Vec<usize> = (0..self.lanes.len())
-            .filter(|lane| self.may_send(*lane))
-            .collect();
+        let may: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.may_send(*lane)).collect();
         let fewest = may.iter().map(|lane| self.lanes[*lane].in_flight).min();
         let preferred =
             prefer.filter(|lane| may.contains(lane) && Some(self.lanes[*lane].in_flight) == fewest);
@@ -731,39 +623,26 @@ impl World {
             !is_full && !may.is_empty(),
             "has_work tells whether a claim is granted"
         );
-        let job = match self
-            .batch
-            .claim(self.now, prefer.and_then(|lane| self.lanes[lane].id))
-        {
+        let job = match self.batch.claim(self.now, prefer.and_then(|lane| self.lanes[lane].id)) {
             Claim::Full => {
                 assert!(is_full, "a claim is full only when every slot is taken");
                 return false;
             }
             Claim::Nothing => {
-                assert!(
-                    !is_full && may.is_empty(),
-                    "a row that may be sent is granted"
-                );
+                assert!(!is_full && may.is_empty(), "a row that may be sent is granted");
                 return false;
             }
             Claim::Granted(job) => job,
         };
         let (index, lane) = (job.index, self.rows[job.index].lane);
         assert!(!is_full, "never more in flight than concurrency");
-        assert_eq!(
-            self.stopped, None,
-            "nothing is granted after a cancel or the deadline"
-        );
+        assert_eq!(self.stopped, None, "nothing is granted after a cancel or the deadline");
         assert_eq!(
             self.rows[index].place,
             Place::Waiting,
             "row {index} is granted once, and not after its end"
         );
-        assert!(
-            may.contains(&lane),
-            "origin {lane} may have no more in flight: {:?}",
-            self.lanes[lane]
-        );
+        assert!(may.contains(&lane), "origin {lane} may have no more in flight: {:?}", self.lanes[lane]);
         assert_eq!(
             Some(self.lanes[lane].in_flight),
             fewest,
@@ -783,23 +662,14 @@ impl World {
             "row {index} goes to its origin"
         );
         assert_eq!(job.on_new_connection, self.rows[index].renewed);
-        assert!(
-            job.path().starts_with(&format!("/{index}")),
-            "{}",
-            job.path()
-        );
+        assert!(job.path().starts_with(&format!("/{index}")), "{}", job.path());
         let row = &mut self.rows[index];
         row.place = Place::InFlight;
         row.sendings = row.sendings.max(1);
         let started = *row.started.get_or_insert(self.now);
-        let must_end = [row.own_total.map(|total| started + total), self.deadline]
-            .into_iter()
-            .flatten()
-            .min();
-        assert_eq!(
-            job.deadline, must_end,
-            "the clock of row {index} starts with its first slot"
-        );
+        let must_end =
+            [row.own_total.map(|total| started + total), self.deadline].into_iter().flatten().min();
+        assert_eq!(job.deadline, must_end, "the clock of row {index} starts with its first slot");
         row.must_end = must_end;
         self.late.retain(|(_, late)| *late != index);
         self.in_flight += 1;
@@ -827,18 +697,14 @@ impl World {
             if lane.in_flight == in_flight {
                 lane.passed_over += 1;
                 self.seen.passed_over += 1;
-                assert!(
-                    lane.passed_over <= others,
-                    "an origin is passed over for ever: {lane:?}"
-                );
+                assert!(lane.passed_over <= others, "an origin is passed over for ever: {lane:?}");
             }
         }
     }
 
     fn work_on(&mut self, worker: usize, job: Box<Job>, lane: usize) {
         let row = job.index;
-        let must_connect =
-            job.on_new_connection || self.lanes[lane].proven == 0 || self.random.chance(30);
+        let must_connect = job.on_new_connection || self.lanes[lane].proven == 0 || self.random.chance(30);
         let mut due = self.now + self.random.up_to_millis(300);
         let mut fate = Fate::OnTheWire;
         if must_connect && self.random.chance(self.lanes[lane].trouble) {
@@ -847,38 +713,19 @@ impl World {
             let connected = self.random.up_to_millis(100);
             due += connected;
             let sending = self.rows[row].sendings;
-            self.schedule(
-                connected,
-                Event::Connected {
-                    worker,
-                    row,
-                    sending,
-                },
-            );
+            self.schedule(connected, Event::Connected { worker, row, sending });
         }
         if job.deadline.is_some_and(|deadline| deadline < due) {
             due = job.deadline.unwrap_or(due).max(self.now);
             fate = Fate::TimedOut;
         }
-        let held = Held {
-            job,
-            lane,
-            due,
-            fate,
-            reused: !must_connect,
-        };
+        let held = Held { job, lane, due, fate, reused: !must_connect };
         self.workers[worker].held.push(held);
         self.schedule(due - self.now, Event::End { worker, row });
     }
 
     fn end(&mut self, held: Held) {
-        let Held {
-            job,
-            lane,
-            fate,
-            reused,
-            ..
-        } = held;
+        let Held { job, lane, fate, reused, .. } = held;
         let index = job.index;
         self.in_flight -= 1;
         self.lanes[lane].in_flight -= 1;
@@ -887,17 +734,13 @@ impl World {
         }
         match fate {
             Fate::NotConnected => {
-                let kind =
-                    self.random
-                        .pick(&[Kind::ConnectRefused, Kind::TimeoutConnect, Kind::Dns]);
+                let kind = self.random.pick(&[Kind::ConnectRefused, Kind::TimeoutConnect, Kind::Dns]);
                 self.not_connected(job, lane, kind);
             }
             Fate::TimedOut => self.broken(job, Kind::TimeoutTotal, reused),
             Fate::OnTheWire => match self.random.below(100) {
                 0..50 => {
-                    let status = self
-                        .random
-                        .pick(&[200, 201, 204, 304, 400, 404, 418, 429, 500, 503, 599]);
+                    let status = self.random.pick(&[200, 201, 204, 304, 400, 404, 418, 429, 500, 503, 599]);
                     let response = response(status, None, index, &job.request.url);
                     self.batch.settle(self.now, job, End::Answered(response));
                     self.proved(lane);
@@ -920,7 +763,7 @@ impl World {
                 }
                 _ => {
                     let error = Error::new(Kind::Internal, "a bug");
-                    self.batch.settle(self.now, job, End::Panicked(error));
+                    self.batch.settle(self.now, job, End::Over(error));
                     self.expect(index, Err(Kind::Internal), false);
                 }
             },
@@ -932,21 +775,13 @@ impl World {
             return self.broken(job, Kind::Cancelled, reused);
         }
         let index = job.index;
-        self.batch.settle(
-            self.now,
-            job,
-            End::Panicked(Error::new(Kind::Cancelled, "interrupted")),
-        );
+        self.batch.settle(self.now, job, End::Over(Error::new(Kind::Cancelled, "interrupted")));
         self.expect(index, Err(Kind::Cancelled), false);
     }
 
     fn not_connected(&mut self, job: Box<Job>, lane: usize, kind: Kind) {
         let index = job.index;
-        self.batch.settle(
-            self.now,
-            job,
-            End::NotConnected(Error::new(kind, "no connection")),
-        );
+        self.batch.settle(self.now, job, End::NotConnected(Error::new(kind, "no connection")));
         self.expect(index, Err(kind), false);
         // A limit of the row's own, or one that hops used up, says nothing of the others.
         if self.rows[index].own_timeouts || self.rows[index].hops > 0 {
@@ -970,11 +805,8 @@ impl World {
     fn redirected(&mut self, job: Box<Job>, lane: usize) {
         let index = job.index;
         let status = self.random.pick(&[301, 302, 303, 307, 308]);
-        let target = if self.random.chance(50) {
-            lane
-        } else {
-            self.random.below(self.lanes.len() as u64) as usize
-        };
+        let target =
+            if self.random.chance(50) { lane } else { self.random.below(self.lanes.len() as u64) as usize };
         let (location, wrong) = match self.random.below(20) {
             0 => (None, None),
             1 => (Some("gopher://lane0.test/".to_owned()), Some(Kind::Blocked)),
@@ -1016,25 +848,14 @@ impl World {
         let sent = if self.random.chance(40) { 0 } else { 120 };
         let answered = matches!(kind, Kind::TooLarge | Kind::Decode)
             || (kind == Kind::Incomplete && self.random.chance(50));
-        let received = if answered || (sent > 0 && self.random.chance(30)) {
-            60
-        } else {
-            0
-        };
-        let failed = Failed {
-            kind,
-            sent,
-            received,
-            answered,
-            reused,
-        };
+        let received = if answered || (sent > 0 && self.random.chance(30)) { 60 } else { 0 };
+        let failed = Failed { kind, sent, received, answered, reused };
         let again_by_proof = matches!((kind, sent), (Kind::Refused, _) | (Kind::Closed, 0));
         let error = Error::new(kind, "broken").moved(sent, received);
         self.batch.settle(self.now, job, End::Broken(error, failed));
         let row = &mut self.rows[index];
         let by_proof = again_by_proof && row.sendings < SENDINGS_BY_PROOF;
-        let outlives =
-            kind == Kind::Closed && reused && received == 0 && row.idempotent && !row.renewed;
+        let outlives = kind == Kind::Closed && reused && received == 0 && row.idempotent && !row.renewed;
         if (!by_proof && !outlives) || self.stopped.is_some() {
             let unknown = sent > 0 && !answered && kind != Kind::Refused && !row.idempotent;
             assert!(!(unknown && by_proof), "what is in doubt has no proof");
@@ -1042,10 +863,7 @@ impl World {
             return self.expect(index, Err(kind), unknown);
         }
         row.sendings += 1;
-        assert!(
-            row.sendings <= SENDINGS_BY_PROOF + u32::from(row.idempotent),
-            "{row:?}"
-        );
+        assert!(row.sendings <= SENDINGS_BY_PROOF + u32::from(row.idempotent), "{row:?}");
         if by_proof {
             self.seen.by_proof += 1;
         } else {
@@ -1070,9 +888,7 @@ impl World {
     fn leave_the_queue(&mut self, index: usize) {
         let row = &self.rows[index];
         self.late.retain(|(_, late)| *late != index);
-        self.lanes[row.lane]
-            .queue
-            .retain(|waiting| *waiting != index);
+        self.lanes[row.lane].queue.retain(|waiting| *waiting != index);
     }
 
     fn proved(&mut self, lane: usize) {
@@ -1082,16 +898,8 @@ impl World {
 
     fn expect_unsent(&mut self, index: usize) {
         let was_sent = self.rows[index].sendings > 0;
-        *if was_sent {
-            &mut self.seen.stopped_on_the_way
-        } else {
-            &mut self.seen.unsent
-        } += 1;
-        let kind = if was_sent {
-            self.stopped.unwrap()
-        } else {
-            Kind::NotSent
-        };
+        *if was_sent { &mut self.seen.stopped_on_the_way } else { &mut self.seen.unsent } += 1;
+        let kind = if was_sent { self.stopped.unwrap() } else { Kind::NotSent };
         self.expect(index, Err(kind), false);
     }
 
@@ -1101,84 +909,43 @@ impl World {
         row.place = Place::Ended;
         self.ended += 1;
         self.failed += usize::from(result.is_err());
-        row.expected = Some(Expected {
-            result,
-            in_doubt,
-            at: self.now,
-        });
+        row.expected = Some(Expected { result, in_doubt, at: self.now });
     }
 
     /// Whether the origin has a row that may take a slot, were there one.
     fn may_send(&self, lane: usize) -> bool {
         let lane = &self.lanes[lane];
-        let most = self
-            .policy
-            .per_host
-            .unwrap_or(usize::MAX)
-            .min(2 * lane.proven + 1);
+        let most = self.policy.per_host.unwrap_or(usize::MAX).min(2 * lane.proven + 1);
         !lane.queue.is_empty() && lane.in_flight < most
     }
 
     /// What must hold at every step.
     fn compare(&mut self) {
         let waiting: usize = self.lanes.iter().map(|lane| lane.queue.len()).sum();
-        let may_send: Vec<bool> = (0..self.lanes.len())
-            .map(|lane| self.may_send(lane))
-            .collect();
+        let may_send: Vec<bool> = (0..self.lanes.len()).map(|lane| self.may_send(lane)).collect();
         let progress = self.batch.progress();
         assert_eq!(
-            (
-                progress.waiting,
-                progress.in_flight,
-                progress.settled,
-                progress.failed
-            ),
+            (progress.waiting, progress.in_flight, progress.settled, progress.failed),
             (waiting, self.in_flight, self.ended, self.failed)
         );
-        assert_eq!(
-            waiting + self.in_flight + self.ended,
-            self.rows.len(),
-            "no row is lost"
-        );
+        assert_eq!(waiting + self.in_flight + self.ended, self.rows.len(), "no row is lost");
         assert_eq!(self.batch.ready() + self.outcomes.len(), self.ended);
         assert!(self.in_flight <= self.policy.concurrency);
         let is_full = self.in_flight >= self.policy.concurrency;
-        assert_eq!(
-            self.batch.has_work(),
-            !is_full && may_send.contains(&true),
-            "no wake-up is lost"
-        );
-        assert_eq!(
-            self.batch.is_settled(),
-            self.closed && self.ended == self.rows.len()
-        );
+        assert_eq!(self.batch.has_work(), !is_full && may_send.contains(&true), "no wake-up is lost");
+        assert_eq!(self.batch.is_settled(), self.closed && self.ended == self.rows.len());
         // It may be early, for a row that ended meanwhile; it must never be late.
         let batch = self.deadline.filter(|_| self.stopped.is_none());
         let row = self.late.first().map(|(at, _)| *at);
         if let Some(next) = batch.into_iter().chain(row).min() {
-            assert!(
-                self.batch.next_event().is_some_and(|at| at <= next),
-                "somebody looks in time"
-            );
+            assert!(self.batch.next_event().is_some_and(|at| at <= next), "somebody looks in time");
         }
-        let held = self
-            .workers
-            .iter()
-            .map(|worker| worker.held.len())
-            .sum::<usize>();
+        let held = self.workers.iter().map(|worker| worker.held.len()).sum::<usize>();
         assert!(
-            held <= self.in_flight
-                && self
-                    .workers
-                    .iter()
-                    .all(|worker| worker.held.len() <= worker.quota)
+            held <= self.in_flight && self.workers.iter().all(|worker| worker.held.len() <= worker.quota)
         );
         for (lane, may_send) in self.lanes.iter_mut().zip(may_send) {
-            assert!(
-                self.policy
-                    .per_host
-                    .is_none_or(|most| lane.in_flight <= most)
-            );
+            assert!(self.policy.per_host.is_none_or(|most| lane.in_flight <= most));
             let turn = may_send.then_some(lane.in_flight);
             if lane.turn != turn {
                 lane.turn = turn;
@@ -1191,24 +958,13 @@ impl World {
         for outcome in self.batch.take_ready() {
             let index = outcome.index;
             let row = &mut self.rows[index];
-            assert!(
-                !std::mem::replace(&mut row.shown, true),
-                "row {index} has one outcome"
-            );
-            let expected = row
-                .expected
-                .as_ref()
-                .unwrap_or_else(|| panic!("row {index} ended early: {outcome:?}"));
-            let result = outcome
-                .result
-                .as_ref()
-                .map(Response::status)
-                .map_err(Error::kind);
+            assert!(!std::mem::replace(&mut row.shown, true), "row {index} has one outcome");
+            let expected =
+                row.expected.as_ref().unwrap_or_else(|| panic!("row {index} ended early: {outcome:?}"));
+            let result = outcome.result.as_ref().map(Response::status).map_err(Error::kind);
             assert_eq!(result, expected.result, "row {index}");
             assert_eq!(outcome.attempts, row.sendings, "row {index}");
-            let full = row
-                .started
-                .map_or(Duration::ZERO, |started| expected.at - started);
+            let full = row.started.map_or(Duration::ZERO, |started| expected.at - started);
             assert_eq!(outcome.timing.elapsed, full, "row {index}");
             match &outcome.result {
                 Ok(response) => {
@@ -1218,11 +974,7 @@ impl World {
                         "the response is the row's own"
                     );
                     assert_eq!(response.redirects(), row.hops);
-                    assert!(
-                        response
-                            .url()
-                            .starts_with(&format!("http://lane{}.test/{index}", row.lane))
-                    );
+                    assert!(response.url().starts_with(&format!("http://lane{}.test/{index}", row.lane)));
                 }
                 Err(error) => {
                     assert_eq!(error.in_doubt(), expected.in_doubt, "row {index}");
@@ -1235,33 +987,21 @@ impl World {
 
     fn at_the_end(mut self, rows: usize) -> Seen {
         self.take();
-        assert!(
-            self.batch.is_settled(),
-            "nothing happens any more, and rows are left: a wake-up was lost"
-        );
+        assert!(self.batch.is_settled(), "nothing happens any more, and rows are left: a wake-up was lost");
         assert_eq!(self.batch.ready(), 0);
         self.outcomes.sort_unstable_by_key(|outcome| outcome.index);
         assert!(
-            self.outcomes
-                .iter()
-                .map(|outcome| outcome.index)
-                .eq(0..rows),
+            self.outcomes.iter().map(|outcome| outcome.index).eq(0..rows),
             "n in, n out, each once, in order"
         );
         for outcome in &self.outcomes {
             let refused_without_tag = matches!(&outcome.result, Err(error) if error.kind() == Kind::BadRequest || error.kind() == Kind::Blocked);
             let own = format!("tag {}", outcome.index);
-            assert!(
-                outcome.tag.as_deref() == Some(&own) || refused_without_tag,
-                "{outcome:?}"
-            );
+            assert!(outcome.tag.as_deref() == Some(&own) || refused_without_tag, "{outcome:?}");
         }
         let mut book = std::mem::take(&mut *self.book.lock().unwrap());
         book.settled.sort_unstable();
-        assert!(
-            book.settled.iter().copied().eq(0..rows),
-            "the ledger is told of each end once"
-        );
+        assert!(book.settled.iter().copied().eq(0..rows), "the ledger is told of each end once");
         book.admitted.dedup();
         assert!(
             book.admitted.is_sorted()
@@ -1273,10 +1013,7 @@ impl World {
 
 /// A response whose body is the row's number.
 fn response(status: u16, location: Option<&str>, index: usize, url: &str) -> Response {
-    let mut bytes = location
-        .map(|to| format!("Location: {to}\r\n"))
-        .unwrap_or_default()
-        .into_bytes();
+    let mut bytes = location.map(|to| format!("Location: {to}\r\n")).unwrap_or_default().into_bytes();
     let head = bytes.len() as u32;
     bytes.extend_from_slice(index.to_string().as_bytes());
     Response {

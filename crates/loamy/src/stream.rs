@@ -48,20 +48,8 @@ where
 {
     pub(crate) fn new(run: Run, rows: I, policy: &Policy, order: Order) -> Self {
         let window = policy.concurrency.saturating_mul(ROWS_A_SLOT);
-        let queue = Queue {
-            order,
-            next: 0,
-            early: BTreeMap::new(),
-            ready: VecDeque::new(),
-        };
-        Self {
-            run,
-            rows: Some(rows),
-            window,
-            admitted: 0,
-            yielded: 0,
-            queue,
-        }
+        let queue = Queue { order, next: 0, early: BTreeMap::new(), ready: VecDeque::new() };
+        Self { run, rows: Some(rows), window, admitted: 0, yielded: 0, queue }
     }
 
     /// Admits rows while the window, which counts rows admitted and not yet yielded, has room.

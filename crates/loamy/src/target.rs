@@ -53,9 +53,7 @@ pub(crate) struct Target {
 /// Parses a row's URL as WHATWG does, save that tab, CR and LF are refused instead of dropped.
 pub(crate) fn parse(text: &str, raw: bool) -> Result<Target, Error> {
     if let Some(bad) = text.chars().find(|c| c.is_ascii_control()) {
-        let hint = text
-            .ends_with(['\n', '\r'])
-            .then_some("the URL ends with a line break; strip it".into());
+        let hint = text.ends_with(['\n', '\r']).then_some("the URL ends with a line break; strip it".into());
         return Err(bad_url(format!("the URL holds the control character {bad:?}")).hinted(hint));
     }
     if text.starts_with(' ') || text.ends_with(' ') {
@@ -63,29 +61,16 @@ pub(crate) fn parse(text: &str, raw: bool) -> Result<Target, Error> {
     }
     let (before_query, query) = split_query(text);
     let url = Url::parse(before_query).map_err(|why| match why {
-        url::ParseError::RelativeUrlWithoutBase if text.is_empty() => {
-            bad_url("the URL is empty".to_owned())
-        }
+        url::ParseError::RelativeUrlWithoutBase if text.is_empty() => bad_url("the URL is empty".to_owned()),
         url::ParseError::RelativeUrlWithoutBase => {
             let shown = crate::mask::MaskedUrl(text).to_string();
             bad_url(format!("the URL {shown:?} has no scheme")).hinted(Some(
-                format!(
-                    "write it whole, as in \"http://{}\"",
-                    shown.trim_start_matches('/')
-                )
-                .into(),
+                format!("write it whole, as in \"http://{}\"", shown.trim_start_matches('/')).into(),
             ))
         }
         why => bad_url(format!("the URL is not valid: {why}")),
     })?;
-    resolve(
-        url,
-        if raw {
-            Behind::Raw(text)
-        } else {
-            Behind::Query(query)
-        },
-    )
+    resolve(url, if raw { Behind::Raw(text) } else { Behind::Query(query) })
 }
 
 /// What stands behind the path of a parsed URL.
@@ -101,8 +86,7 @@ enum Behind<'a> {
 /// The URL up to its query, and the query; the fragment is dropped, as it is never sent (RFC 9110 §7.1).
 fn split_query(text: &str) -> (&str, Option<&str>) {
     let text = text.split_once('#').map_or(text, |(text, _)| text);
-    text.split_once('?')
-        .map_or((text, None), |(before, query)| (before, Some(query)))
+    text.split_once('?').map_or((text, None), |(before, query)| (before, Some(query)))
 }
 
 /// What a query may not hold as it is: WHATWG's query set. Its extra `'` for http is left alone, since RFC 3986 allows
@@ -113,25 +97,14 @@ const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b
 pub(crate) fn join(base: &str, location: &[u8]) -> Result<Target, Error> {
     let location: String = location
         .iter()
-        .map(|byte| {
-            if byte.is_ascii() {
-                char::from(*byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
+        .map(|byte| if byte.is_ascii() { char::from(*byte).to_string() } else { format!("%{byte:02X}") })
         .collect();
-    let url = Url::parse(base)
-        .and_then(|base| base.join(&location))
-        .map_err(|why| {
-            Error::new(
-                Kind::Redirect,
-                format!(
-                    "the Location {:?} is not valid: {why}",
-                    crate::mask::MaskedUrl(&location).to_string()
-                ),
-            )
-        })?;
+    let url = Url::parse(base).and_then(|base| base.join(&location)).map_err(|why| {
+        Error::new(
+            Kind::Redirect,
+            format!("the Location {:?} is not valid: {why}", crate::mask::MaskedUrl(&location).to_string()),
+        )
+    })?;
     resolve(url, Behind::AsParsed)
 }
 
@@ -158,27 +131,16 @@ fn resolve(mut url: Url, behind: Behind<'_>) -> Result<Target, Error> {
         let _ = url.set_username("");
         let _ = url.set_password(None);
     }
-    let host = url
-        .host_str()
-        .ok_or_else(|| bad_url("the URL has no host".to_owned()))?;
+    let host = url.host_str().ok_or_else(|| bad_url("the URL has no host".to_owned()))?;
     let port = url.port_or_known_default().unwrap_or(80);
-    let origin = Origin {
-        scheme,
-        host: host.into(),
-        port,
-    };
+    let origin = Origin { scheme, host: host.into(), port };
     let path_at = url[..url::Position::BeforePath].len();
     let url = match behind {
         Behind::AsParsed | Behind::Query(None) => String::from(url),
         Behind::Query(Some(query)) => format!("{url}?{}", utf8_percent_encode(query, QUERY)),
         Behind::Raw(text) => with_raw_target(&url[..url::Position::BeforePath], text)?,
     };
-    Ok(Target {
-        origin,
-        url,
-        path_at,
-        authorization,
-    })
+    Ok(Target { origin, url, path_at, authorization })
 }
 
 /// The parsed authority with path and query exactly as typed.
@@ -187,9 +149,7 @@ fn with_raw_target(authority: &str, text: &str) -> Result<String, Error> {
     let target = rest.find(['/', '?', '#']).map_or("", |at| &rest[at..]);
     let target = target.split_once('#').map_or(target, |(target, _)| target);
     if target.contains(' ') {
-        return Err(bad_url(
-            "a URL sent as it is must not hold a space".to_owned(),
-        ));
+        return Err(bad_url("a URL sent as it is must not hold a space".to_owned()));
     }
     let slash = if target.starts_with('/') { "" } else { "/" };
     Ok(format!("{authority}{slash}{target}"))
@@ -202,13 +162,7 @@ fn basic(url: &Url) -> Option<Box<str>> {
     let mut pair = percent_decoded(url.username());
     pair.push(b':');
     pair.extend(percent_decoded(url.password().unwrap_or_default()));
-    Some(
-        format!(
-            "Basic {}",
-            base64::engine::general_purpose::STANDARD.encode(pair)
-        )
-        .into(),
-    )
+    Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)).into())
 }
 
 fn percent_decoded(text: &str) -> Vec<u8> {
@@ -223,19 +177,15 @@ pub(crate) fn is_plain_target(target: &[u8]) -> bool {
     target.first() == Some(&b'/')
         && target.iter().all(|byte| PLAIN[*byte as usize])
         && !target.windows(2).any(|pair| pair == b"/.")
-        && !target
-            .windows(3)
-            .any(|three| three.eq_ignore_ascii_case(b"%2e"))
+        && !target.windows(3).any(|three| three.eq_ignore_ascii_case(b"%2e"))
 }
 
 const PLAIN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = b'!';
     while byte < 0x7f {
-        table[byte as usize] = !matches!(
-            byte,
-            b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}'
-        );
+        table[byte as usize] =
+            !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}');
         byte += 1;
     }
     table
@@ -283,10 +233,7 @@ mod tests {
             let target = parse(url, true).unwrap();
             assert_eq!(&target.url[target.path_at..], sent, "{url}");
         }
-        assert_eq!(
-            parse("http://h/a b", true).unwrap_err().kind(),
-            Kind::BadRequest
-        );
+        assert_eq!(parse("http://h/a b", true).unwrap_err().kind(), Kind::BadRequest);
     }
 
     #[test]
@@ -338,18 +285,11 @@ mod tests {
 
     #[test]
     fn a_plain_target_is_one_that_parsing_would_not_change() {
-        for text in [
-            "/",
-            "/a/b-c_d~e?x=1&y=%2F",
-            "/a;b,c:d@e!$()*+=[]",
-            "/a?b?c/d",
-        ] {
+        for text in ["/", "/a/b-c_d~e?x=1&y=%2F", "/a;b,c:d@e!$()*+=[]", "/a?b?c/d"] {
             assert!(is_plain_target(text.as_bytes()), "{text}");
             assert_eq!(target(&format!("http://h{text}")), text);
         }
-        for text in [
-            "", "a", "/a/../b", "/%2E/b", "/a b", "/a#b", "/é", "/a\\b", "/a|b",
-        ] {
+        for text in ["", "a", "/a/../b", "/%2E/b", "/a b", "/a#b", "/é", "/a\\b", "/a|b"] {
             assert!(!is_plain_target(text.as_bytes()), "{text}");
         }
     }

@@ -9,31 +9,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
 use crate::batch::{Claim, End, Job};
 use crate::exchange::{Done, Exchange, Scratch};
-use crate::mailbox::{Bell, Mailbox, Message};
+use crate::mailbox::{Mailbox, Message};
 use crate::plan::OriginId;
+use crate::pool::{IDLE, Pool, Stage, Task};
 use crate::run::Shared;
 use crate::runtime::now;
-use crate::target::Origin;
 use crate::transport::Wire;
-use crate::transport::connect::{self, Connecting};
+use crate::transport::connect;
 use crate::transport::dns::Resolver;
 use crate::{Error, Kind};
-
-/// How long a connection is kept without work: less than servers keep it, so that they seldom close first.
-const IDLE: Duration = Duration::from_secs(15);
-
-/// A peer that closes a connection sooner than this after a response does so by count, not because it was idle.
-const AT_ONCE: Duration = Duration::from_secs(1);
-
-/// How long no connection is added after the process ran out of descriptors.
-const HOLD: Duration = Duration::from_millis(50);
 
 /// How far apart looks at the deadlines are at the least.
 const TICK: Duration = Duration::from_millis(2);
@@ -42,14 +33,7 @@ const TICK: Duration = Duration::from_millis(2);
 pub(crate) struct Worker {
     mailbox: Arc<Mailbox>,
     resolver: Arc<Resolver>,
-    connections: Vec<Slot>,
-    vacant: Vec<usize>,
-    /// How many connections may be open.
-    room: usize,
-    routes: Vec<Route>,
-    by_origin: HashMap<Arc<Origin>, usize>,
-    /// How many connections may be open at the most, until when, after the process ran out of descriptors.
-    held: Option<(usize, Instant)>,
+    pool: Pool,
     seats: Vec<Option<Seat>>,
     /// Whether a batch was kept from a row because too many connections are open.
     short_of_room: bool,
@@ -57,48 +41,6 @@ pub(crate) struct Worker {
     /// When a deadline has to be looked at next.
     next_look: Option<Instant>,
     leaving: bool,
-}
-
-/// A place for a connection, with what wakes the worker for it.
-struct Slot {
-    waker: Waker,
-    bell: Arc<Bell>,
-    stage: Stage,
-    route: usize,
-}
-
-enum Stage {
-    Vacant,
-    Connecting {
-        connecting: Connecting,
-        task: Task,
-    },
-    Busy {
-        wire: Wire,
-        exchange: Box<Exchange>,
-        task: Task,
-    },
-    Idle {
-        wire: Wire,
-        since: Instant,
-    },
-}
-
-/// A row that holds a slot, and the seat it was claimed from.
-struct Task {
-    seat: usize,
-    job: Box<Job>,
-    since: Instant,
-}
-
-/// What connections are made to, and those without work: the latest used is the last.
-struct Route {
-    origin: Arc<Origin>,
-    authority: String,
-    idle: Vec<usize>,
-    /// After how many rows the peer was seen to close at once and without a word; rows that must not be sent twice then take
-    /// another connection before that.
-    closes_after: u32,
 }
 
 /// A batch that this worker works for.
@@ -115,14 +57,9 @@ struct Seat {
 impl Worker {
     pub(crate) fn new(mailbox: Arc<Mailbox>, resolver: Arc<Resolver>, room: usize) -> Self {
         Self {
+            pool: Pool::new(Arc::clone(&mailbox), room),
             mailbox,
             resolver,
-            connections: Vec::new(),
-            vacant: Vec::new(),
-            room,
-            routes: Vec::new(),
-            by_origin: HashMap::new(),
-            held: None,
             seats: Vec::new(),
             short_of_room: false,
             scratch: Scratch::default(),
@@ -138,10 +75,7 @@ impl Worker {
         let mut woken = Vec::new();
         // The budget of cooperative scheduling is for tasks beside others; here is only this one.
         tokio::task::coop::unconstrained(poll_fn(move |context| {
-            while self
-                .mailbox
-                .collect(&mut messages, &mut woken, context.waker())
-            {
+            while self.mailbox.collect(&mut messages, &mut woken, context.waker()) {
                 self.guarded(|own| own.turn_round(&mut messages, &mut woken));
             }
             if self.leaving && self.seats.iter().all(Option::is_none) {
@@ -159,7 +93,7 @@ impl Worker {
             self.hear(message);
         }
         for connection in woken.drain(..) {
-            if let Some(slot) = self.connections.get(connection) {
+            if let Some(slot) = self.pool.slot(connection) {
                 slot.bell.reset();
                 self.step(connection, now);
             }
@@ -174,9 +108,7 @@ impl Worker {
             return;
         };
         let error = panicked(&*panic);
-        self.connections.clear();
-        self.vacant.clear();
-        self.routes.iter_mut().for_each(|route| route.idle.clear());
+        self.pool.clear();
         for seat in self.seats.drain(..).flatten() {
             self.mailbox.batches.fetch_sub(1, Ordering::Relaxed);
             seat.shared.abandon(&error);
@@ -185,10 +117,7 @@ impl Worker {
 
     fn hear(&mut self, message: Message) {
         match message {
-            Message::Begin {
-                shared,
-                seat: number,
-            } => {
+            Message::Begin { shared, seat: number } => {
                 let seat = Seat {
                     number,
                     shared,
@@ -227,13 +156,13 @@ impl Worker {
     }
 
     fn take_turn(&mut self, seat: usize, now: Instant) {
-        let room = self.room_now(now);
+        let room = self.pool.room(now);
         let busy: usize = self.seats.iter().flatten().map(|seat| seat.in_flight).sum();
         let Some(own) = &mut self.seats[seat] else {
             return;
         };
         let room = room.saturating_sub(busy - own.in_flight);
-        let (by_origin, routes) = (&mut self.by_origin, &mut self.routes);
+        let pool = &mut self.pool;
         let mut granted = Vec::new();
         let mut event = None;
         let mut short_of_room = false;
@@ -241,9 +170,7 @@ impl Worker {
         let shared = Arc::clone(&own.shared);
         let is_settled = shared.turn(own.number, |turn| {
             turn.batch.expire(now);
-            own.connected
-                .drain(..)
-                .for_each(|origin| turn.batch.connected(origin));
+            own.connected.drain(..).for_each(|origin| turn.batch.connected(origin));
             let mut ready = Vec::with_capacity(own.ended.len());
             for (job, end) in own.ended.drain(..) {
                 own.in_flight -= 1;
@@ -260,12 +187,9 @@ impl Worker {
                     break;
                 };
                 let route = *own.routes.entry(job.origin).or_insert_with(|| {
-                    let route = route_to(turn.batch.origin(job.origin), by_origin, routes);
+                    let route = pool.route_to(turn.batch.origin(job.origin));
                     // Connections that stand from an earlier batch are as good a proof as new ones.
-                    routes[route]
-                        .idle
-                        .iter()
-                        .for_each(|_| turn.batch.connected(job.origin));
+                    (0..pool.idle_on(route)).for_each(|_| turn.batch.connected(job.origin));
                     route
                 });
                 own.in_flight += 1;
@@ -281,96 +205,31 @@ impl Worker {
         self.short_of_room |= short_of_room;
         self.look_at(event);
         for (route, job) in granted {
-            self.dispatch(
-                route,
-                Task {
-                    seat,
-                    job,
-                    since: now,
-                },
-                now,
-            );
+            self.dispatch(route, Task { seat, job, since: now }, now);
         }
     }
 
     /// Puts a row on a connection that is ready, or begins a new one for it.
     fn dispatch(&mut self, route: usize, task: Task, now: Instant) {
-        let wire = if task.job.on_new_connection {
-            None
-        } else {
-            self.idle_wire(route, &task.job)
-        };
-        let slot = match wire {
-            Some((slot, wire)) => {
-                self.begin(slot, wire, task, now);
-                return;
-            }
-            None => self.vacant_slot(),
-        };
+        if !task.job.on_new_connection
+            && let Some((slot, wire)) = self.pool.take_idle(route, &task.job)
+        {
+            return self.begin(slot, wire, task, now);
+        }
         let Some(seat) = &self.seats[task.seat] else {
             return;
         };
         let timeouts = *task.job.timeouts(&seat.shared.terms.policy);
-        let origin = Arc::clone(&self.routes[route].origin);
+        let origin = Arc::clone(&self.pool.route(route).origin);
         let acquire = timeouts.acquire.and_then(|span| now.checked_add(span));
         let deadline = [task.job.deadline, acquire].into_iter().flatten().min();
         self.look_at(deadline);
         let connecting = connect::connect(origin, Arc::clone(&self.resolver), timeouts);
-        self.connections[slot].route = route;
-        self.connections[slot].stage = Stage::Connecting { connecting, task };
+        let slot = self.pool.take_vacant();
+        let own = self.pool.slot_mut(slot);
+        own.route = route;
+        own.stage = Stage::Connecting { connecting, task };
         self.step(slot, now);
-    }
-
-    /// The connection to the route that was used last, fit for the row.
-    ///
-    /// A row that must not be sent twice takes none that may be dead: the system is asked just before, and a peer that
-    /// was seen to close after so many rows is not trusted beyond them (RFC 9112 §9.3.1).
-    fn idle_wire(&mut self, route: usize, job: &Job) -> Option<(usize, Wire)> {
-        let careful = !job.request.is_idempotent();
-        while let Some(slot) = self.routes[route].idle.pop() {
-            let Stage::Idle { wire, .. } =
-                std::mem::replace(&mut self.connections[slot].stage, Stage::Vacant)
-            else {
-                continue;
-            };
-            if !careful || (wire.served() < self.routes[route].closes_after && wire.is_quiet()) {
-                return Some((slot, wire));
-            }
-            self.vacant.push(slot);
-        }
-        None
-    }
-
-    fn vacant_slot(&mut self) -> usize {
-        if self.connections.len() - self.vacant.len() >= self.room {
-            self.close_an_idle_one();
-        }
-        self.vacant.pop().unwrap_or_else(|| {
-            let slot = self.connections.len();
-            let (waker, bell) = self.mailbox.waker(slot);
-            self.connections.push(Slot {
-                waker,
-                bell,
-                stage: Stage::Vacant,
-                route: 0,
-            });
-            slot
-        })
-    }
-
-    fn close_an_idle_one(&mut self) {
-        let longest = self
-            .routes
-            .iter_mut()
-            .filter(|route| !route.idle.is_empty())
-            .min_by_key(|route| match self.connections[route.idle[0]].stage {
-                Stage::Idle { since, .. } => Some(since),
-                _ => None,
-            });
-        if let Some(route) = longest {
-            let slot = route.idle.remove(0);
-            self.vacate(slot);
-        }
     }
 
     /// Writes the row to the wire.
@@ -378,20 +237,13 @@ impl Worker {
         let Some(seat) = &self.seats[task.seat] else {
             return;
         };
-        let own = &mut self.connections[slot];
-        let route = &self.routes[own.route];
+        let (own, route) = self.pool.slot_and_route(slot);
         let mut context = Context::from_waker(&own.waker);
         let scratch = &mut self.scratch;
         let begun = catch_unwind(AssertUnwindSafe(|| {
             let terms = &seat.shared.terms;
-            let mut exchange = Box::new(Exchange::new(
-                &task.job,
-                terms,
-                &route.authority,
-                &wire,
-                now,
-                scratch,
-            ));
+            let mut exchange =
+                Box::new(Exchange::new(&task.job, terms, &route.authority, &wire, now, scratch));
             if !seat.shared.is_stopped() {
                 exchange.begin(&mut wire, &mut context, scratch);
             }
@@ -399,29 +251,24 @@ impl Worker {
         }));
         match begun {
             Ok(exchange) => {
-                own.stage = Stage::Busy {
-                    wire,
-                    exchange,
-                    task,
-                };
+                own.stage = Stage::Busy { wire, exchange, task };
                 self.step(slot, now);
             }
             Err(panic) => {
-                self.settle(task, End::Panicked(panicked(&*panic)));
-                self.vacate(slot);
+                self.settle(task, End::Over(panicked(&*panic)));
+                self.pool.vacate(slot);
             }
         }
     }
 
     /// Goes on with a connection as far as it goes.
     fn step(&mut self, slot: usize, now: Instant) {
-        let own = &mut self.connections[slot];
+        let own = self.pool.slot_mut(slot);
         let mut context = Context::from_waker(&own.waker);
         match &mut own.stage {
             Stage::Vacant => {}
             Stage::Connecting { connecting, task } => {
-                let polled =
-                    catch_unwind(AssertUnwindSafe(|| connecting.as_mut().poll(&mut context)));
+                let polled = catch_unwind(AssertUnwindSafe(|| connecting.as_mut().poll(&mut context)));
                 match polled {
                     Ok(Poll::Pending) => {}
                     Ok(Poll::Ready(Ok(wire))) => {
@@ -429,35 +276,36 @@ impl Worker {
                             seat.connected.push(task.job.origin);
                             seat.needs_turn = true;
                         }
-                        if let Some(task) = self.take_task(slot) {
+                        if let Some(task) = self.pool.take_task(slot) {
                             self.begin(slot, wire, task, now);
                         }
                     }
                     Ok(Poll::Ready(Err(error))) if is_out_of_descriptors(&error) => {
-                        self.hold_back(slot, now);
+                        self.end(slot, End::NotTried);
+                        let until = self.pool.hold_back(now);
+                        self.look_at(Some(until));
                     }
                     Ok(Poll::Ready(Err(error))) if error.kind() == Kind::Internal => {
-                        self.end(slot, End::Panicked(error));
+                        self.end(slot, End::Over(error));
                     }
                     Ok(Poll::Ready(Err(error))) => self.end(slot, End::NotConnected(error)),
-                    Err(panic) => self.end(slot, End::Panicked(panicked(&*panic))),
+                    Err(panic) => self.end(slot, End::Over(panicked(&*panic))),
                 }
             }
             Stage::Busy { wire, exchange, .. } => {
                 let scratch = &mut self.scratch;
-                let polled = catch_unwind(AssertUnwindSafe(|| {
-                    exchange.poll(wire, &mut context, scratch, now)
-                }));
+                let polled =
+                    catch_unwind(AssertUnwindSafe(|| exchange.poll(wire, &mut context, scratch, now)));
                 match polled {
                     Ok(Poll::Pending) => {
                         let deadline = exchange.deadline().map(|(at, _)| at);
                         self.look_at(deadline);
                     }
                     Ok(Poll::Ready(done)) => self.done(slot, done, now),
-                    Err(panic) => self.end(slot, End::Panicked(panicked(&*panic))),
+                    Err(panic) => self.end(slot, End::Over(panicked(&*panic))),
                 }
             }
-            Stage::Idle { .. } => self.look_at_idle(slot, now),
+            Stage::Idle { .. } => self.pool.look_at_idle(slot, now),
         }
     }
 
@@ -465,84 +313,31 @@ impl Worker {
     fn done(&mut self, slot: usize, done: Done, now: Instant) {
         if !done.reusable {
             if let (Stage::Busy { wire, .. }, End::Broken(_, failed)) =
-                (&self.connections[slot].stage, &done.end)
+                (&self.pool.slot_mut(slot).stage, &done.end)
                 && failed.kind == Kind::Closed
                 && failed.reused
             {
-                self.closed_unasked(slot, wire.served());
+                let served = wire.served();
+                self.pool.closed_unasked(slot, served);
             }
             return self.end(slot, done.end);
         }
-        let stage = std::mem::replace(&mut self.connections[slot].stage, Stage::Vacant);
+        let stage = std::mem::replace(&mut self.pool.slot_mut(slot).stage, Stage::Vacant);
         let Stage::Busy { mut wire, task, .. } = stage else {
             return;
         };
         wire.count_served();
         self.settle(task, done.end);
-        let route = self.connections[slot].route;
-        if wire.served() > self.routes[route].closes_after {
-            self.routes[route].closes_after = u32::MAX;
-        }
-        self.connections[slot].stage = Stage::Idle { wire, since: now };
-        self.routes[route].idle.push(slot);
+        self.pool.keep(slot, wire, now);
         self.look_at(Some(now + IDLE));
-        self.look_at_idle(slot, now);
-    }
-
-    /// A connection without work must be quiet: what the peer says now answers nothing (RFC 9112 §9.2), and when it
-    /// closes, nothing is to be sent on it.
-    fn look_at_idle(&mut self, slot: usize, now: Instant) {
-        let own = &mut self.connections[slot];
-        let Stage::Idle { wire, since } = &mut own.stage else {
-            return;
-        };
-        let mut byte = Vec::with_capacity(1);
-        let read = wire.poll_read(
-            &mut Context::from_waker(&own.waker),
-            &mut bytes::BufMut::limit(&mut byte, 1),
-        );
-        if read.is_pending() {
-            return;
-        }
-        let (served, idle) = (wire.served(), now.saturating_duration_since(*since));
-        if idle < AT_ONCE {
-            self.closed_unasked(slot, served);
-        }
-        let route = self.connections[slot].route;
-        self.routes[route].idle.retain(|other| *other != slot);
-        self.vacate(slot);
-    }
-
-    fn closed_unasked(&mut self, slot: usize, served: u32) {
-        let route = &mut self.routes[self.connections[slot].route];
-        route.closes_after = route.closes_after.min(served.max(1));
-    }
-
-    /// The process has no descriptor left: the row waits, and no connection is added until some have passed on.
-    fn hold_back(&mut self, slot: usize, now: Instant) {
-        self.end(slot, End::NotTried);
-        let open = self.connections.len() - self.vacant.len();
-        self.held = Some((open, now + HOLD));
-        self.look_at(Some(now + HOLD));
-    }
-
-    /// How many connections may be open now.
-    fn room_now(&mut self, now: Instant) -> usize {
-        match self.held {
-            Some((open, until)) if now < until => open,
-            _ => {
-                self.held = None;
-                self.room
-            }
-        }
     }
 
     /// A row ended and its connection with it.
     fn end(&mut self, slot: usize, end: End) {
-        if let Some(task) = self.take_task(slot) {
+        if let Some(task) = self.pool.take_task(slot) {
             self.settle(task, end);
         }
-        self.vacate(slot);
+        self.pool.vacate(slot);
     }
 
     fn settle(&mut self, task: Task, end: End) {
@@ -552,36 +347,16 @@ impl Worker {
         }
         if std::mem::take(&mut self.short_of_room) {
             // What one batch lets go of, another may have waited for.
-            self.seats
-                .iter_mut()
-                .flatten()
-                .for_each(|seat| seat.needs_turn = true);
+            self.seats.iter_mut().flatten().for_each(|seat| seat.needs_turn = true);
         }
-    }
-
-    /// Drops what a slot holds, its row apart.
-    fn take_task(&mut self, slot: usize) -> Option<Task> {
-        match std::mem::replace(&mut self.connections[slot].stage, Stage::Vacant) {
-            Stage::Connecting { task, .. } | Stage::Busy { task, .. } => Some(task),
-            Stage::Vacant | Stage::Idle { .. } => None,
-        }
-    }
-
-    fn vacate(&mut self, slot: usize) {
-        self.connections[slot].stage = Stage::Vacant;
-        self.vacant.push(slot);
     }
 
     /// The batch was interrupted: its connections are closed where they stand.
     fn let_go(&mut self, seat: usize) {
-        for slot in 0..self.connections.len() {
-            let end = match &mut self.connections[slot].stage {
-                Stage::Connecting { task, .. } if task.seat == seat => End::Panicked(cancelled()),
-                Stage::Busy {
-                    wire,
-                    exchange,
-                    task,
-                } if task.seat == seat => exchange.cancel(wire).end,
+        for slot in 0..self.pool.len() {
+            let end = match &mut self.pool.slot_mut(slot).stage {
+                Stage::Connecting { task, .. } if task.seat == seat => End::Over(cancelled()),
+                Stage::Busy { wire, exchange, task } if task.seat == seat => exchange.cancel(wire).end,
                 _ => continue,
             };
             self.end(slot, end);
@@ -591,9 +366,9 @@ impl Worker {
     /// Ends what is late, and closes what was idle for too long.
     fn look_at_the_deadlines(&mut self, now: Instant) {
         let mut next = None;
-        for slot in 0..self.connections.len() {
+        for slot in 0..self.pool.len() {
             match self.deadline(slot) {
-                Some((at, kind)) if at <= now => self.time_out(slot, kind, now),
+                Some((at, kind)) if at <= now => self.time_out(slot, kind),
                 Some((at, _)) => next = earlier(next, Some(at)),
                 None => {}
             }
@@ -606,44 +381,36 @@ impl Worker {
     }
 
     fn deadline(&self, slot: usize) -> Option<(Instant, Kind)> {
-        match &self.connections[slot].stage {
+        match &self.pool.slot(slot)?.stage {
             Stage::Vacant => None,
             Stage::Idle { since, .. } => Some((*since + IDLE, Kind::Closed)),
             Stage::Busy { exchange, .. } => exchange.deadline(),
             Stage::Connecting { task, .. } => {
                 let policy = &self.seats[task.seat].as_ref()?.shared.terms.policy;
-                let acquire = task
-                    .job
-                    .timeouts(policy)
-                    .acquire
-                    .and_then(|span| task.since.checked_add(span));
+                let acquire = task.job.timeouts(policy).acquire.and_then(|span| task.since.checked_add(span));
                 let acquire = acquire.map(|at| (at, Kind::TimeoutAcquire));
                 let total = task.job.deadline.map(|at| (at, Kind::TimeoutConnect));
-                [acquire, total]
-                    .into_iter()
-                    .flatten()
-                    .min_by_key(|(at, _)| *at)
+                [acquire, total].into_iter().flatten().min_by_key(|(at, _)| *at)
             }
         }
     }
 
-    fn time_out(&mut self, slot: usize, kind: Kind, now: Instant) {
-        let route = self.connections[slot].route;
-        let origin = Arc::clone(&self.routes[route].origin);
-        let end = match &mut self.connections[slot].stage {
+    fn time_out(&mut self, slot: usize, kind: Kind) {
+        let (own, route) = self.pool.slot_and_route(slot);
+        let origin = &route.origin;
+        let end = match &mut own.stage {
             Stage::Vacant => return,
-            Stage::Idle { .. } => {
-                self.routes[route].idle.retain(|other| *other != slot);
-                return self.vacate(slot);
-            }
+            Stage::Idle { .. } => return self.pool.drop_idle(slot),
             Stage::Connecting { task, .. } => {
-                End::NotConnected(connect::timed_out(kind, &origin, Some(now - task.since)))
+                let limit = match (kind, &self.seats[task.seat]) {
+                    (Kind::TimeoutAcquire, Some(seat)) => {
+                        task.job.timeouts(&seat.shared.terms.policy).acquire
+                    }
+                    _ => task.job.limit,
+                };
+                End::NotConnected(connect::timed_out(kind, origin, limit))
             }
-            Stage::Busy {
-                wire,
-                exchange,
-                task,
-            } => exchange.time_out(wire, &origin, kind, now - task.since).end,
+            Stage::Busy { wire, exchange, .. } => exchange.time_out(wire, origin, kind).end,
         };
         self.end(slot, end);
     }
@@ -653,14 +420,10 @@ impl Worker {
     }
 
     /// Looks at the deadlines when it is time, and has the thread woken for the next.
-    fn watch_the_time(
-        &mut self,
-        alarm: &mut Option<(Instant, Pin<Box<Sleep>>)>,
-        context: &mut Context<'_>,
-    ) {
+    fn watch_the_time(&mut self, alarm: &mut Option<(Instant, Pin<Box<Sleep>>)>, context: &mut Context<'_>) {
         while let Some(next) = self.next_look {
-            let (at, sleep) = alarm
-                .get_or_insert_with(|| (next, Box::pin(tokio::time::sleep_until(next.into()))));
+            let (at, sleep) =
+                alarm.get_or_insert_with(|| (next, Box::pin(tokio::time::sleep_until(next.into()))));
             if *at > next || (*at < next && sleep.is_elapsed()) {
                 *at = next;
                 sleep.as_mut().reset(next.into());
@@ -678,23 +441,6 @@ impl Worker {
     }
 }
 
-fn route_to(
-    origin: &Arc<Origin>,
-    by_origin: &mut HashMap<Arc<Origin>, usize>,
-    routes: &mut Vec<Route>,
-) -> usize {
-    *by_origin.entry(Arc::clone(origin)).or_insert_with(|| {
-        let authority = origin.authority();
-        routes.push(Route {
-            origin: Arc::clone(origin),
-            authority,
-            idle: Vec::new(),
-            closes_after: u32::MAX,
-        });
-        routes.len() - 1
-    })
-}
-
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     [one, other].into_iter().flatten().min()
 }
@@ -702,9 +448,7 @@ fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
 /// Whether the process (EMFILE) or the system (ENFILE) has no descriptor left.
 fn is_out_of_descriptors(error: &Error) -> bool {
     use rustix::io::Errno;
-    [Errno::MFILE, Errno::NFILE]
-        .iter()
-        .any(|errno| error.os_error() == Some(errno.raw_os_error()))
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.os_error() == Some(errno.raw_os_error()))
 }
 
 fn cancelled() -> Error {
@@ -712,13 +456,8 @@ fn cancelled() -> Error {
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let said = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Error::new(
-        Kind::Internal,
-        format!("this row met a bug: {}", said.unwrap_or("no message")),
-    )
-    .with_hint("please report it; the other rows went on")
+    let said =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Error::new(Kind::Internal, format!("this row met a bug: {}", said.unwrap_or("no message")))
+        .with_hint("please report it; the other rows went on")
 }

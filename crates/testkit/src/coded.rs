@@ -100,10 +100,7 @@ fn deflate_of_zeros(size: u64) -> Vec<u8> {
     let mut piece = |plain: &[u8], flush| {
         let mut coded = Vec::with_capacity(plain.len() / 8 + 64);
         let status = compress.compress_vec(plain, &mut coded, flush);
-        assert!(
-            matches!(status, Ok(Status::Ok | Status::StreamEnd)),
-            "deflate of zeros: {status:?}"
-        );
+        assert!(matches!(status, Ok(Status::Ok | Status::StreamEnd)), "deflate of zeros: {status:?}");
         coded
     };
     let blocks = (size / BLOCK as u64) as usize;

@@ -110,8 +110,7 @@ impl RequestLog {
     /// The first value of a header, by its case-insensitive name; `None` when it is absent
     /// or not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let (_, value) =
-            (self.headers.iter()).find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+        let (_, value) = (self.headers.iter()).find(|(known, _)| known.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(value).ok()
     }
 
@@ -127,9 +126,7 @@ impl RequestLog {
 impl Log {
     /// The requests with this target, in order.
     pub fn to_target<'a>(&'a self, target: &'a str) -> impl Iterator<Item = &'a RequestLog> {
-        self.requests
-            .iter()
-            .filter(move |request| request.target == target)
+        self.requests.iter().filter(move |request| request.target == target)
     }
 
     /// The log as JSON. Times are seconds since the server started; bytes are text with one
@@ -281,9 +278,7 @@ impl Recorder {
             if let Some(entry) = log.connections.get_mut(connection) {
                 entry.received += bytes.len() as u64;
                 let room = KEPT_BYTES.saturating_sub(entry.bytes.len());
-                entry
-                    .bytes
-                    .extend_from_slice(&bytes[..bytes.len().min(room)]);
+                entry.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
             }
         });
     }
@@ -339,12 +334,10 @@ impl Recorder {
     ) -> Result<Log, Box<Log>> {
         let mut held = false;
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let waited = self
-            .changed
-            .wait_timeout_while(self.lock(), timeout, |log| {
-                held = condition(log);
-                !held
-            });
+        let waited = self.changed.wait_timeout_while(self.lock(), timeout, |log| {
+            held = condition(log);
+            !held
+        });
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         let log = waited.unwrap_or_else(PoisonError::into_inner).0.clone();
         if held { Ok(log) } else { Err(Box::new(log)) }

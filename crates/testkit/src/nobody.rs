@@ -46,11 +46,7 @@ impl FullBacklog {
             match TcpStream::connect_timeout(&address, NO_ANSWER) {
                 Ok(stream) => waiting.push(stream),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return Ok(FullBacklog {
-                        address,
-                        _listener: listener,
-                        _waiting: waiting,
-                    });
+                    return Ok(FullBacklog { address, _listener: listener, _waiting: waiting });
                 }
                 Err(error) => return Err(error),
             }

@@ -30,10 +30,7 @@ pub(crate) async fn play(
         current: None,
         in_flight: false,
     };
-    let ending = player
-        .run(script.steps(number))
-        .await
-        .unwrap_or_else(|stop| stop);
+    let ending = player.run(script.steps(number)).await.unwrap_or_else(|stop| stop);
     player.answered();
     if ending == Ending::ServerReset {
         // Failing here means that the client was faster.
@@ -87,15 +84,10 @@ impl Player<'_> {
                         if index > 0 {
                             tokio::time::sleep(*every).await;
                         }
-                        self.send(&[*byte], last && index + 1 == bytes.len())
-                            .await?;
+                        self.send(&[*byte], last && index + 1 == bytes.len()).await?;
                     }
                 }
-                Step::Repeat {
-                    bytes,
-                    times,
-                    every,
-                } => self.repeat(bytes, *times, *every, last).await?,
+                Step::Repeat { bytes, times, every } => self.repeat(bytes, *times, *every, last).await?,
                 Step::Serve => self.serve(last).await?,
                 Step::Wait(pause) => tokio::time::sleep(*pause).await,
                 Step::WaitForRequests(count) => self.wait_for_requests(*count).await,
@@ -137,12 +129,7 @@ impl Player<'_> {
         if framing == Framing::Length(0) {
             self.recorder.body(entry, &[], true);
         }
-        self.current = Some(Current {
-            head,
-            body: Vec::new(),
-            framing,
-            entry,
-        });
+        self.current = Some(Current { head, body: Vec::new(), framing, entry });
         Ok(())
     }
 
@@ -223,11 +210,7 @@ impl Player<'_> {
     ) -> Result<(), Ending> {
         const BLOCK: usize = 64 << 10;
         let mut left = times.unwrap_or(u64::MAX);
-        let per_block = if every.is_zero() {
-            (BLOCK / bytes.len().max(1)).max(1) as u64
-        } else {
-            1
-        };
+        let per_block = if every.is_zero() { (BLOCK / bytes.len().max(1)).max(1) as u64 } else { 1 };
         let block = bytes.repeat(per_block.min(left) as usize);
         while left > 0 {
             let count = left.min(per_block);

@@ -43,10 +43,7 @@ impl Reply {
             200 => out.extend_from_slice(b"HTTP/1.1 200 OK\r\nServer: testkit\r\n"),
             status => {
                 let reason = reason(status);
-                push(
-                    out,
-                    format_args!("HTTP/1.1 {status} {reason}\r\nServer: testkit\r\n"),
-                );
+                push(out, format_args!("HTTP/1.1 {status} {reason}\r\nServer: testkit\r\n"));
             }
         }
         if !matches!(self.status, 204 | 304) {
@@ -109,10 +106,7 @@ fn decoded(text: &str) -> String {
     while let Some((&first, after)) = rest.split_first() {
         rest = after;
         let escaped = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        match (
-            first,
-            escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()),
-        ) {
+        match (first, escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
             (b'%', Some(byte)) => {
                 bytes.push(byte);
                 rest = &after[2..];
@@ -128,9 +122,7 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let word = (0..3).fold(0, |word, at| {
-            word << 8 | u32::from(group.get(at).copied().unwrap_or(0))
-        });
+        let word = (0..3).fold(0, |word, at| word << 8 | u32::from(group.get(at).copied().unwrap_or(0)));
         for digit in 0..4 {
             if digit <= group.len() {
                 let index = word >> (18 - 6 * digit) & 63;

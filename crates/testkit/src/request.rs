@@ -23,10 +23,7 @@ pub(crate) enum Framing {
 
 impl Head<'_> {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let found = self
-            .headers
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case(name))?;
+        let found = self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(found.value).ok()
     }
 }
@@ -53,10 +50,7 @@ pub(crate) fn parse_head<R>(bytes: &[u8], read: impl FnOnce(&Head<'_>) -> R) -> 
     }
 }
 
-fn read_head<R>(
-    request: &httparse::Request<'_, '_>,
-    read: impl FnOnce(&Head<'_>) -> R,
-) -> Result<R, String> {
+fn read_head<R>(request: &httparse::Request<'_, '_>, read: impl FnOnce(&Head<'_>) -> R) -> Result<R, String> {
     let mut length = None;
     let mut chunked = false;
     let mut keep_alive = request.version == Some(1);
@@ -151,11 +145,7 @@ impl Chunks {
                     let size = usize::from_str_radix(size, 16)
                         .map_err(|_| format!("chunk size {:?}", String::from_utf8_lossy(line)))?;
                     self.at += line.len() + 2;
-                    self.part = if size == 0 {
-                        Part::Trailers
-                    } else {
-                        Part::Data(size)
-                    };
+                    self.part = if size == 0 { Part::Trailers } else { Part::Data(size) };
                 }
                 Part::Data(size) => {
                     let take = size.min(rest.len());

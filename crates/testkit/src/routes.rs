@@ -52,22 +52,10 @@ struct Call<'a> {
     close: bool,
 }
 
-pub(crate) fn answer(
-    site: &Site,
-    head: &Head<'_>,
-    body: &[u8],
-    close: bool,
-    out: &mut Vec<u8>,
-) -> Answer {
+pub(crate) fn answer(site: &Site, head: &Head<'_>, body: &[u8], close: bool, out: &mut Vec<u8>) -> Answer {
     let target = origin_form(head.target);
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let call = Call {
-        head,
-        path,
-        query,
-        body,
-        close,
-    };
+    let call = Call { head, path, query, body, close };
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let (first, rest) = (parts.next().unwrap_or(""), parts.next());
     let allowed = match first {
@@ -110,9 +98,7 @@ pub(crate) fn answer(
         ("deflate", None) => call.encoded(Coding::Deflate, out),
         ("brotli", None) => call.encoded(Coding::Brotli, out),
         ("zstd", None) => call.encoded(Coding::Zstd, out),
-        ("headers", None) => call
-            .reply(200)
-            .json(&json!({"headers": call.headers()}), out),
+        ("headers", None) => call.reply(200).json(&json!({"headers": call.headers()}), out),
         ("response-headers", None) => call.response_headers(out),
         ("echo", _) => {
             let content_type = head.header("content-type");
@@ -130,29 +116,18 @@ pub(crate) fn answer(
 
 /// The answer to something that is no proper request; it ends the connection.
 pub(crate) fn refusal(status: u16, reason: &str, out: &mut Vec<u8>) {
-    let reply = Reply {
-        status,
-        extra: Vec::new(),
-        head_only: false,
-        close: true,
-    };
+    let reply = Reply { status, extra: Vec::new(), head_only: false, close: true };
     reply.json(&json!({"error": reason}), out);
 }
 
 impl Call<'_> {
     fn reply(&self, status: u16) -> Reply {
-        Reply {
-            status,
-            extra: Vec::new(),
-            head_only: self.head.method == "HEAD",
-            close: self.close,
-        }
+        Reply { status, extra: Vec::new(), head_only: self.head.method == "HEAD", close: self.close }
     }
 
     fn refuse(&self, status: u16, reason: &str, out: &mut Vec<u8>) -> Answer {
         let path = self.path;
-        self.reply(status)
-            .json(&json!({"error": reason, "path": path}), out);
+        self.reply(status).json(&json!({"error": reason, "path": path}), out);
         Answer::Ready
     }
 
@@ -198,9 +173,7 @@ impl Call<'_> {
     }
 
     fn argument(&self, wanted: &str) -> Option<String> {
-        pairs(self.query)
-            .find(|(name, _)| name == wanted)
-            .map(|(_, value)| value)
+        pairs(self.query).find(|(name, _)| name == wanted).map(|(_, value)| value)
     }
 
     fn seconds(&self, wanted: &str, default: f64) -> Option<Duration> {
@@ -219,11 +192,7 @@ impl Call<'_> {
                 self.reply(200).body(JSON, body.as_bytes(), out);
                 Answer::Ready
             }
-            _ => self.refuse(
-                400,
-                "/json/{n}: n is a number of bytes from 10 to 2^30",
-                out,
-            ),
+            _ => self.refuse(400, "/json/{n}: n is a number of bytes from 10 to 2^30", out),
         }
     }
 
@@ -240,19 +209,14 @@ impl Call<'_> {
         if size > IN_ONE_PIECE {
             return Answer::Bytes(size);
         }
-        pieces(size, coded::pattern().len(), |piece| {
-            out.extend_from_slice(piece)
-        });
+        pieces(size, coded::pattern().len(), |piece| out.extend_from_slice(piece));
         Answer::Ready
     }
 
     fn stream_bytes(&self, size: &str, out: &mut Vec<u8>) -> Answer {
         const LARGEST: u64 = 64 << 20;
-        let chunk = self
-            .argument("chunk_size")
-            .map(|text| text.parse::<usize>());
-        let (Ok(size @ 0..=LARGEST), Ok(chunk @ 1..)) =
-            (size.parse::<u64>(), chunk.unwrap_or(Ok(10 << 10)))
+        let chunk = self.argument("chunk_size").map(|text| text.parse::<usize>());
+        let (Ok(size @ 0..=LARGEST), Ok(chunk @ 1..)) = (size.parse::<u64>(), chunk.unwrap_or(Ok(10 << 10)))
         else {
             return self.refuse(400, "/stream-bytes/{n}?chunk_size=: n up to 2^26", out);
         };
@@ -302,12 +266,9 @@ impl Call<'_> {
     fn drip(&self, out: &mut Vec<u8>) -> Answer {
         let bytes = self.argument("numbytes").unwrap_or("10".into()).parse();
         let code = self.argument("code").unwrap_or("200".into()).parse();
-        let (Ok(bytes @ 1..=1_000_000), Ok(code), Some(duration), Some(pause)) = (
-            bytes,
-            code,
-            self.seconds("duration", 2.0),
-            self.seconds("delay", 0.0),
-        ) else {
+        let (Ok(bytes @ 1..=1_000_000), Ok(code), Some(duration), Some(pause)) =
+            (bytes, code, self.seconds("duration", 2.0), self.seconds("delay", 0.0))
+        else {
             return self.refuse(400, "/drip?numbytes=&duration=&delay=&code=", out);
         };
         let reply = self.reply(code);
@@ -317,11 +278,7 @@ impl Call<'_> {
             return Answer::Ready;
         }
         let every = duration / bytes as u32;
-        Answer::Drip {
-            pause,
-            bytes,
-            every,
-        }
+        Answer::Drip { pause, bytes, every }
     }
 
     fn redirect(&self, route: &str, hops: &str, out: &mut Vec<u8>) -> Answer {
@@ -336,9 +293,7 @@ impl Call<'_> {
             let host = self.head.header("host").unwrap_or_default();
             location = format!("http://{host}{location}");
         }
-        self.reply(302)
-            .with("Location", &location)
-            .json(&json!({"location": location}), out);
+        self.reply(302).with("Location", &location).json(&json!({"location": location}), out);
         Answer::Ready
     }
 
@@ -347,18 +302,18 @@ impl Call<'_> {
         let (Some(url), Ok(code @ 300..=399)) = (self.argument("url"), code) else {
             return self.refuse(400, "/redirect-to?url=&status_code=", out);
         };
-        self.reply(code)
-            .with("Location", &url)
-            .json(&json!({"location": url}), out);
+        self.reply(code).with("Location", &url).json(&json!({"location": url}), out);
         Answer::Ready
     }
 
     fn encoded(&self, coding: Coding, out: &mut Vec<u8>) {
         let mut echo = self.echo();
         echo["coding"] = coding.label().into();
-        self.reply(200)
-            .with("Content-Encoding", coding.label())
-            .body(JSON, &coding.encode(echo.to_string().as_bytes()), out);
+        self.reply(200).with("Content-Encoding", coding.label()).body(
+            JSON,
+            &coding.encode(echo.to_string().as_bytes()),
+            out,
+        );
     }
 
     fn response_headers(&self, out: &mut Vec<u8>) {
@@ -378,8 +333,7 @@ impl Call<'_> {
         };
         let seen = site.visit(id);
         let status = if seen <= fail { status } else { 200 };
-        self.reply(status)
-            .json(&json!({"id": id, "seen": seen}), out);
+        self.reply(status).json(&json!({"id": id, "seen": seen}), out);
         Answer::Ready
     }
 }

@@ -83,11 +83,7 @@ impl Step {
 
     /// [`Step::Repeat`], as fast as the client reads; `None` is until the client goes.
     pub fn repeat(times: impl Into<Option<u64>>, bytes: impl AsRef<[u8]>) -> Step {
-        Step::Repeat {
-            bytes: bytes.as_ref().into(),
-            times: times.into(),
-            every: Duration::ZERO,
-        }
+        Step::Repeat { bytes: bytes.as_ref().into(), times: times.into(), every: Duration::ZERO }
     }
 
     /// [`Step::Answer`].
@@ -108,17 +104,13 @@ impl Step {
 
     pub(crate) fn sends(&self) -> bool {
         use Step::*;
-        matches!(
-            self,
-            Send(_) | Drip { .. } | Repeat { .. } | Answer(_) | Serve
-        )
+        matches!(self, Send(_) | Drip { .. } | Repeat { .. } | Answer(_) | Serve)
     }
 }
 
 impl fmt::Debug for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text =
-            |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
         match self {
             Step::ReadRequest => write!(formatter, "ReadRequest"),
             Step::ReadHead => write!(formatter, "ReadHead"),
@@ -126,11 +118,9 @@ impl fmt::Debug for Step {
             Step::ReadBytes(count) => write!(formatter, "ReadBytes({count})"),
             Step::Send(bytes) => write!(formatter, "Send({:?})", text(bytes)),
             Step::Drip { bytes, every } => write!(formatter, "Drip({every:?}, {:?})", text(bytes)),
-            Step::Repeat {
-                bytes,
-                times,
-                every,
-            } => write!(formatter, "Repeat({times:?}, {every:?}, {:?})", text(bytes)),
+            Step::Repeat { bytes, times, every } => {
+                write!(formatter, "Repeat({times:?}, {every:?}, {:?})", text(bytes))
+            }
             Step::Answer(_) => write!(formatter, "Answer"),
             Step::Serve => write!(formatter, "Serve"),
             Step::Wait(pause) => write!(formatter, "Wait({pause:?})"),
@@ -200,9 +190,7 @@ impl Script {
     ///
     /// # Errors
     /// The first line that is no step, with its number and what was expected.
-    pub fn parse<Line: AsRef<str>>(
-        lines: impl IntoIterator<Item = Line>,
-    ) -> Result<Script, ScriptError> {
+    pub fn parse<Line: AsRef<str>>(lines: impl IntoIterator<Item = Line>) -> Result<Script, ScriptError> {
         let mut lists = vec![Vec::new()];
         for (index, line) in lines.into_iter().enumerate() {
             let line = line.as_ref();
@@ -210,17 +198,12 @@ impl Script {
                 lists.push(Vec::new());
                 continue;
             }
-            let step = line
-                .parse()
-                .map_err(|error| ScriptError(format!("step {}: {error}", index + 1)))?;
+            let step = line.parse().map_err(|error| ScriptError(format!("step {}: {error}", index + 1)))?;
             if let Some(list) = lists.last_mut() {
                 list.push(step);
             }
         }
-        let script = Script {
-            connections: lists,
-            listen: Listen::default(),
-        };
+        let script = Script { connections: lists, listen: Listen::default() };
         script.check()?;
         Ok(script)
     }
@@ -270,9 +253,7 @@ impl Script {
     /// The steps of the `number`-th connection, from 0.
     pub(crate) fn steps(&self, number: usize) -> &[Step] {
         let last = self.connections.len().saturating_sub(1);
-        self.connections
-            .get(number.min(last))
-            .map_or(&[], Vec::as_slice)
+        self.connections.get(number.min(last)).map_or(&[], Vec::as_slice)
     }
 
     /// Refuses loops that would never give the thread away.
@@ -282,9 +263,7 @@ impl Script {
             if let Some(again) = again
                 && !steps[..again].iter().any(Step::rests)
             {
-                return Err(ScriptError(
-                    "`again` needs a step before it that reads or waits".into(),
-                ));
+                return Err(ScriptError("`again` needs a step before it that reads or waits".into()));
             }
         }
         Ok(())

@@ -21,10 +21,7 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new(options: Options) -> Site {
-        Site {
-            options,
-            visits: Mutex::default(),
-        }
+        Site { options, visits: Mutex::default() }
     }
 
     /// Counts a visit by this id, and says how many there were.
@@ -36,12 +33,7 @@ impl Site {
     }
 }
 
-pub(crate) async fn attend(
-    mut wire: Wire,
-    number: usize,
-    site: Arc<Site>,
-    recorder: Arc<Recorder>,
-) {
+pub(crate) async fn attend(mut wire: Wire, number: usize, site: Arc<Site>, recorder: Arc<Recorder>) {
     // See `play`: a connection closed before this one was made must be seen as closed first.
     tokio::task::yield_now().await;
     recorder.opened();
@@ -67,15 +59,8 @@ pub(crate) async fn attend(
 }
 
 /// Answers one request that was read elsewhere into `out`; whether the connection goes on.
-pub(crate) fn answer(
-    site: &Site,
-    head: &[u8],
-    body: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<Answer, String> {
-    parse_head(head, |head| {
-        routes::answer(site, head, body, !head.keep_alive, out)
-    })
+pub(crate) fn answer(site: &Site, head: &[u8], body: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
+    parse_head(head, |head| routes::answer(site, head, body, !head.keep_alive, out))
 }
 
 /// Sends what is in `out` and whatever the answer has besides. `answered` is called just
@@ -97,11 +82,7 @@ pub(crate) async fn finish(
             answered();
             wire.write(&out[from..]).await?;
         }
-        Answer::Drip {
-            pause,
-            bytes,
-            every,
-        } => {
+        Answer::Drip { pause, bytes, every } => {
             tokio::time::sleep(pause).await;
             wire.write(out).await?;
             for left in (0..bytes).rev() {
@@ -191,15 +172,8 @@ impl Attendant<'_> {
                     self.inbox.consume(length);
                     (answer, then)
                 }
-                Ok(Read::Body {
-                    framing,
-                    entry,
-                    then,
-                    expects_continue,
-                }) => {
-                    let answer = self
-                        .with_body(length, framing, entry, then, expects_continue)
-                        .await?;
+                Ok(Read::Body { framing, entry, then, expects_continue }) => {
+                    let answer = self.with_body(length, framing, entry, then, expects_continue).await?;
                     (answer, then)
                 }
                 Err(reason) => return Err(self.refuse(400, reason).await),
@@ -270,9 +244,7 @@ impl Attendant<'_> {
         let raw_length = loop {
             let raw = &self.inbox.unread()[head_length..];
             let (done, long) = match framing {
-                Framing::Length(length) => {
-                    ((raw.len() >= length).then_some(length), length > limit)
-                }
+                Framing::Length(length) => ((raw.len() >= length).then_some(length), length > limit),
                 Framing::Chunked => match chunks.advance(raw) {
                     Ok(done) => (done, chunks.body.len() > limit),
                     Err(reason) => return Err(self.refuse(400, reason).await),
@@ -293,9 +265,8 @@ impl Attendant<'_> {
             Framing::Chunked => &chunks.body,
         };
         self.recorder.body(entry, body, true);
-        let answer = parse_head(head, |head| {
-            routes::answer(self.site, head, body, then.announced, &mut self.out)
-        });
+        let answer =
+            parse_head(head, |head| routes::answer(self.site, head, body, then.announced, &mut self.out));
         self.inbox.consume(head_length + raw_length);
         answer.map_err(Ending::Malformed)
     }
@@ -340,9 +311,9 @@ impl Attendant<'_> {
 
     async fn fill_or_tire(&mut self) -> Result<(), Ending> {
         match self.site.options.idle_timeout {
-            Some(patience) => tokio::time::timeout(patience, self.fill())
-                .await
-                .unwrap_or(Err(Ending::ByServer)),
+            Some(patience) => {
+                tokio::time::timeout(patience, self.fill()).await.unwrap_or(Err(Ending::ByServer))
+            }
             None => self.fill().await,
         }
     }

@@ -72,9 +72,7 @@ impl Server {
     /// The address cannot be bound, or the script would spin (`InvalidInput`).
     pub fn try_start(script: impl Into<Script>) -> io::Result<Server> {
         let script = script.into();
-        script
-            .check()
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        script.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let recorder = Arc::new(Recorder::new(true));
         let listen = script.listen.clone();
         let script = Arc::new(script);
@@ -155,10 +153,7 @@ impl Server {
     pub fn wait_for(&self, condition: impl FnMut(&Log) -> bool, timeout: Duration) -> Log {
         match self.recorder.wait_for(condition, timeout) {
             Ok(log) => log,
-            Err(log) => panic!(
-                "not seen within {timeout:?}; the server saw {:#}",
-                log.to_json()
-            ),
+            Err(log) => panic!("not seen within {timeout:?}; the server saw {:#}", log.to_json()),
         }
     }
 
@@ -179,32 +174,20 @@ impl Server {
         self.end()
     }
 
-    fn spawn<Visit, Visited>(
-        listen: &Listen,
-        recorder: Arc<Recorder>,
-        visit: Visit,
-    ) -> io::Result<Server>
+    fn spawn<Visit, Visited>(listen: &Listen, recorder: Arc<Recorder>, visit: Visit) -> io::Result<Server>
     where
         Visit: Fn(Wire, usize) -> Visited + Send + 'static,
         Visited: Future<Output = ()> + Send + 'static,
     {
         let listener = wire::listen(listen)?;
         let address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
         let seen = Arc::clone(&recorder);
         let thread = std::thread::Builder::new()
             .name(format!("testkit {}", address.port()))
             .spawn(move || runtime.block_on(accept(listener, seen, visit, stopped)))?;
-        Ok(Server {
-            address,
-            recorder,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Server { address, recorder, stop: Some(stop), thread: Some(thread) })
     }
 
     fn end(&mut self) -> Log {
@@ -231,11 +214,7 @@ impl Drop for Server {
 }
 
 fn report(log: &Log) -> String {
-    format!(
-        "the test server failed: {}\nit saw {:#}",
-        log.failures.join("; "),
-        log.to_json()
-    )
+    format!("the test server failed: {}\nit saw {:#}", log.failures.join("; "), log.to_json())
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

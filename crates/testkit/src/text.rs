@@ -43,14 +43,10 @@ impl FromStr for Step {
         let (name, rest) = word(line);
         let Some((_, form)) = FORMS.iter().find(|(known, _)| *known == name) else {
             let known: Vec<&str> = FORMS.iter().map(|(known, _)| *known).collect();
-            return Err(ScriptError(format!(
-                "{name:?} is no step; there are {}",
-                known.join(", ")
-            )));
+            return Err(ScriptError(format!("{name:?} is no step; there are {}", known.join(", "))));
         };
-        step(name, rest).map_err(|reason| {
-            ScriptError(format!("`{line}`: {reason}; the form is `{name} {form}`"))
-        })
+        step(name, rest)
+            .map_err(|reason| ScriptError(format!("`{line}`: {reason}; the form is `{name} {form}`")))
     }
 }
 
@@ -93,9 +89,7 @@ fn step(name: &str, rest: &str) -> Result<Step, String> {
             let coding = Coding::named(coding).ok_or("no such coding")?;
             let (length, options) = word(rest);
             let body = coding.bomb(size(length)?);
-            Ok(Step::send(
-                Dressing::parse(options)?.response(&[coding], body),
-            ))
+            Ok(Step::send(Dressing::parse(options)?.response(&[coding], body)))
         }
     }
 }
@@ -106,11 +100,7 @@ fn repeat(every: Duration, rest: &str) -> Result<Step, String> {
         "forever" => None,
         times => Some(number(times)?),
     };
-    Ok(Step::Repeat {
-        bytes: unescape(text)?.into(),
-        times,
-        every,
-    })
+    Ok(Step::Repeat { bytes: unescape(text)?.into(), times, every })
 }
 
 fn send_coded(rest: &str) -> Result<Vec<u8>, String> {
@@ -121,9 +111,7 @@ fn send_coded(rest: &str) -> Result<Vec<u8>, String> {
     let dressing = Dressing::parse(options)?;
     let plain = unescape(text)?.repeat(dressing.times);
     // Content-Encoding lists the codings in the order in which they were applied.
-    let body = codings
-        .iter()
-        .fold(plain, |body, coding| coding.encode(&body));
+    let body = codings.iter().fold(plain, |body, coding| coding.encode(&body));
     Ok(dressing.response(&codings, body))
 }
 

@@ -47,26 +47,18 @@ impl Coding {
             (b"br", Coding::Brotli),
             (b"zstd", Coding::Zstd),
         ];
-        NAMES
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, coding)| *coding)
+        NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, coding)| *coding)
     }
 
     /// What the coded bytes stand for, behind a copy of `before`.
     pub(super) fn undo(self, before: &[u8], coded: &[u8], sizes: &Sizes) -> Result<Vec<u8>, Error> {
         let guess = match self {
             // RFC 1952 §2.3.1: the last four bytes are the length of the last member, which mostly is the only one.
-            Self::Gzip => coded
-                .last_chunk()
-                .map(|size| u64::from(u32::from_le_bytes(*size))),
+            Self::Gzip => coded.last_chunk().map(|size| u64::from(u32::from_le_bytes(*size))),
             Self::Zstd => get_frame_content_size(coded).ok().flatten(),
             Self::Deflate | Self::Brotli => None,
         };
-        let guess = guess
-            .unwrap_or(coded.len() as u64 * USUAL_RATIO)
-            .min(TRUSTED)
-            .min(sizes.body);
+        let guess = guess.unwrap_or(coded.len() as u64 * USUAL_RATIO).min(TRUSTED).min(sizes.body);
         let mut sink = Sink::new(before, guess as usize, sizes.body);
         match self {
             Self::Gzip => gzip(coded, &mut sink)?,
@@ -90,11 +82,7 @@ impl Sink {
     fn new(before: &[u8], guess: usize, limit: u64) -> Self {
         let mut out = Vec::with_capacity(before.len() + guess);
         out.extend_from_slice(before);
-        Self {
-            start: out.len(),
-            out,
-            limit,
-        }
+        Self { start: out.len(), out, limit }
     }
 
     fn produced(&self) -> u64 {
@@ -103,10 +91,7 @@ impl Sink {
 
     fn check(&self) -> Result<(), Error> {
         if self.produced() > self.limit {
-            return Err(too_large(format!(
-                "the decoded body is larger than {} bytes",
-                self.limit
-            )));
+            return Err(too_large(format!("the decoded body is larger than {} bytes", self.limit)));
         }
         Ok(())
     }
@@ -116,12 +101,8 @@ impl Sink {
         const LEAST: u64 = 1 << 10;
         self.check()?;
         if self.out.len() == self.out.capacity() {
-            let more = self
-                .produced()
-                .max(LEAST)
-                .min((self.limit - self.produced()).saturating_add(1));
-            self.out
-                .reserve_exact(usize::try_from(more).unwrap_or(usize::MAX));
+            let more = self.produced().max(LEAST).min((self.limit - self.produced()).saturating_add(1));
+            self.out.reserve_exact(usize::try_from(more).unwrap_or(usize::MAX));
         }
         Ok(())
     }
@@ -172,11 +153,7 @@ fn gzip_header(member: &[u8]) -> Result<&[u8], Error> {
         return Err(broken("the gzip body has a header of an unknown form"));
     }
     let skip = |rest: &[u8], len: usize| {
-        if len <= rest.len() {
-            Ok(len)
-        } else {
-            Err(cut("gzip"))
-        }
+        if len <= rest.len() { Ok(len) } else { Err(cut("gzip")) }
     };
     if flags & EXTRA != 0 {
         let len = rest
@@ -227,12 +204,7 @@ enum Wrapper {
 }
 
 /// Undoes one deflated stream; what follows it is handed back.
-fn inflate<'b>(
-    name: &str,
-    coded: &'b [u8],
-    sink: &mut Sink,
-    wrapper: Wrapper,
-) -> Result<&'b [u8], Error> {
+fn inflate<'b>(name: &str, coded: &'b [u8], sink: &mut Sink, wrapper: Wrapper) -> Result<&'b [u8], Error> {
     INFLATE.with_borrow_mut(|state| {
         state.reset(wrapper == Wrapper::Zlib);
         let mut rest = coded;
@@ -296,13 +268,10 @@ fn brotli(coded: &[u8], sink: &mut Sink) -> Result<(), Error> {
 
 /// RFC 8878: frames one after the other, within the window of RFC 9659.
 fn zstd(coded: &[u8], sink: &mut Sink) -> Result<(), Error> {
-    let failed = |error: std::io::Error| {
-        broken(format!("the zstd body is corrupt: {error}")).caused_by(error)
-    };
+    let failed =
+        |error: std::io::Error| broken(format!("the zstd body is corrupt: {error}")).caused_by(error);
     let mut decoder = Decoder::new().map_err(failed)?;
-    decoder
-        .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG))
-        .map_err(failed)?;
+    decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).map_err(failed)?;
     let mut input = InBuffer::around(coded);
     loop {
         sink.make_room()?;
@@ -328,10 +297,7 @@ fn cut(name: &str) -> Error {
 }
 
 fn junk(name: &str, rest: &[u8]) -> Error {
-    broken(format!(
-        "{} bytes follow the end of the {name} body",
-        rest.len()
-    ))
+    broken(format!("{} bytes follow the end of the {name} body", rest.len()))
 }
 
 #[cfg(test)]
@@ -341,8 +307,7 @@ mod tests {
     use super::super::decoded;
     use super::*;
 
-    const TEXT: &[u8] =
-        br#"{"id": 17, "name": "seventeen", "again": "seventeen seventeen seventeen"}"#;
+    const TEXT: &[u8] = br#"{"id": 17, "name": "seventeen", "again": "seventeen seventeen seventeen"}"#;
 
     fn gzipped(data: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -351,15 +316,13 @@ mod tests {
     }
 
     fn zlibbed(data: &[u8]) -> Vec<u8> {
-        let mut encoder =
-            flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(data).unwrap();
         encoder.finish().unwrap()
     }
 
     fn deflated(data: &[u8]) -> Vec<u8> {
-        let mut encoder =
-            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(data).unwrap();
         encoder.finish().unwrap()
     }
@@ -379,12 +342,7 @@ mod tests {
     fn decode_with(encoding: &str, body: &[u8], sizes: &Sizes) -> Result<Option<Vec<u8>>, Error> {
         let fields = format!("Server: x\r\nContent-Encoding: {encoding}\r\n");
         let decoded = decoded(fields.as_bytes(), body, sizes)?;
-        Ok(decoded.map(|bytes| {
-            bytes
-                .strip_prefix(fields.as_bytes())
-                .expect("the fields stay")
-                .to_vec()
-        }))
+        Ok(decoded.map(|bytes| bytes.strip_prefix(fields.as_bytes()).expect("the fields stay").to_vec()))
     }
 
     fn decode(encoding: &str, body: &[u8]) -> Result<Option<Vec<u8>>, Error> {
@@ -392,21 +350,14 @@ mod tests {
     }
 
     type Coder = fn(&[u8]) -> Vec<u8>;
-    const CODERS: [(&str, Coder); 5] = [
-        ("gzip", gzipped),
-        ("deflate", zlibbed),
-        ("deflate", deflated),
-        ("br", brotlied),
-        ("zstd", zstded),
-    ];
+    const CODERS: [(&str, Coder); 5] =
+        [("gzip", gzipped), ("deflate", zlibbed), ("deflate", deflated), ("br", brotlied), ("zstd", zstded)];
 
     #[test]
     fn every_coding_is_undone_for_every_size_of_body() {
         let mut noise = 1u64;
         let noisy: Vec<u8> = std::iter::repeat_with(|| {
-            noise = noise
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            noise = noise.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (noise >> 60) as u8
         })
         .take(300_000)
@@ -414,59 +365,28 @@ mod tests {
         for (name, code) in CODERS {
             for data in [&b""[..], b"x", TEXT, &vec![b'a'; 3_000_000], &noisy] {
                 let decoded = decode(name, &code(data)).unwrap().unwrap();
-                assert!(
-                    decoded == data,
-                    "{name}: {} of {} bytes",
-                    decoded.len(),
-                    data.len()
-                );
+                assert!(decoded == data, "{name}: {} of {} bytes", decoded.len(), data.len());
             }
         }
     }
 
     #[test]
     fn names_are_read_in_any_spelling_and_identity_is_no_coding() {
-        for name in [
-            "x-gzip",
-            "GZip",
-            " gzip ,",
-            "identity, gzip",
-            "gzip, identity",
-        ] {
-            assert_eq!(
-                decode(name, &gzipped(TEXT)).unwrap().unwrap(),
-                TEXT,
-                "{name}"
-            );
+        for name in ["x-gzip", "GZip", " gzip ,", "identity, gzip", "gzip, identity"] {
+            assert_eq!(decode(name, &gzipped(TEXT)).unwrap().unwrap(), TEXT, "{name}");
         }
         assert_eq!(decode("identity", TEXT).unwrap(), None);
         assert_eq!(decode("", TEXT).unwrap(), None);
-        assert_eq!(
-            decoded(b"Server: x\r\n", TEXT, &Sizes::default()).unwrap(),
-            None
-        );
+        assert_eq!(decoded(b"Server: x\r\n", TEXT, &Sizes::default()).unwrap(), None);
     }
 
     #[test]
     fn codings_are_undone_from_the_last_to_the_first() {
-        assert_eq!(
-            decode("gzip, br", &brotlied(&gzipped(TEXT)))
-                .unwrap()
-                .unwrap(),
-            TEXT
-        );
-        assert_eq!(
-            decode("br, gzip", &brotlied(&gzipped(TEXT)))
-                .unwrap_err()
-                .kind(),
-            Kind::Decode
-        );
+        assert_eq!(decode("gzip, br", &brotlied(&gzipped(TEXT))).unwrap().unwrap(), TEXT);
+        assert_eq!(decode("br, gzip", &brotlied(&gzipped(TEXT))).unwrap_err().kind(), Kind::Decode);
         let fields = b"Content-Encoding: gzip\r\nX: y\r\ncontent-encoding: zstd, deflate\r\n";
         let body = zlibbed(&zstded(&gzipped(TEXT)));
-        assert_eq!(
-            &decoded(fields, &body, &Sizes::default()).unwrap().unwrap()[fields.len()..],
-            TEXT
-        );
+        assert_eq!(&decoded(fields, &body, &Sizes::default()).unwrap().unwrap()[fields.len()..], TEXT);
     }
 
     #[test]
@@ -478,13 +398,7 @@ mod tests {
 
     #[test]
     fn e15_a_body_under_an_unknown_coding_stays_as_it_came() {
-        for name in [
-            "compress",
-            "utf-8",
-            "aws-chunked",
-            "gzip, nonsense",
-            "nonsense, gzip",
-        ] {
+        for name in ["compress", "utf-8", "aws-chunked", "gzip, nonsense", "nonsense, gzip"] {
             assert_eq!(decode(name, &gzipped(TEXT)).unwrap(), None, "{name}");
         }
     }
@@ -507,11 +421,7 @@ mod tests {
                 let error = decode(label, &code(TEXT)).expect_err(name);
                 assert_eq!(error.kind(), Kind::Decode, "{name} labelled {label}");
             }
-            assert_eq!(
-                decode(label, TEXT).unwrap_err().kind(),
-                Kind::Decode,
-                "text labelled {label}"
-            );
+            assert_eq!(decode(label, TEXT).unwrap_err().kind(), Kind::Decode, "text labelled {label}");
         }
         assert_eq!(decode("deflate", TEXT).unwrap_err().kind(), Kind::Decode);
     }
@@ -564,11 +474,7 @@ mod tests {
         full.extend_from_slice(&plain[10..]);
         assert_eq!(decode("gzip", &full).unwrap().unwrap(), TEXT);
         for end in 1..header {
-            assert_eq!(
-                decode("gzip", &full[..end]).unwrap_err().kind(),
-                Kind::Decode,
-                "cut at {end}"
-            );
+            assert_eq!(decode("gzip", &full[..end]).unwrap_err().kind(), Kind::Decode, "cut at {end}");
         }
         full[3] |= 0x20;
         assert_eq!(decode("gzip", &full).unwrap_err().kind(), Kind::Decode);
@@ -579,24 +485,11 @@ mod tests {
         let data = vec![b'a'; 10_000];
         for (name, code) in CODERS {
             let coded = code(&data);
-            let limited = |body| Sizes {
-                body,
-                ..Sizes::default()
-            };
-            assert_eq!(
-                decode_with(name, &coded, &limited(10_000))
-                    .unwrap()
-                    .unwrap(),
-                data,
-                "{name}"
-            );
+            let limited = |body| Sizes { body, ..Sizes::default() };
+            assert_eq!(decode_with(name, &coded, &limited(10_000)).unwrap().unwrap(), data, "{name}");
             for limit in [0, 1, 9_999] {
                 let error = decode_with(name, &coded, &limited(limit)).expect_err(name);
-                assert_eq!(
-                    error.kind(),
-                    Kind::TooLarge,
-                    "{name} within {limit}: {error}"
-                );
+                assert_eq!(error.kind(), Kind::TooLarge, "{name} within {limit}: {error}");
             }
         }
     }
@@ -604,15 +497,9 @@ mod tests {
     #[test]
     fn e16_the_limit_holds_between_codings_too() {
         let bomb = gzipped(&gzipped(&vec![0; 5_000_000]));
-        let sizes = Sizes {
-            body: 2_000,
-            ..Sizes::default()
-        };
+        let sizes = Sizes { body: 2_000, ..Sizes::default() };
         assert!(bomb.len() < 2_000, "{}", bomb.len());
-        assert_eq!(
-            decode_with("gzip, gzip", &bomb, &sizes).unwrap_err().kind(),
-            Kind::TooLarge
-        );
+        assert_eq!(decode_with("gzip, gzip", &bomb, &sizes).unwrap_err().kind(), Kind::TooLarge);
     }
 
     #[test]
@@ -629,15 +516,9 @@ mod tests {
     #[test]
     fn e16_many_tiny_members_are_counted_together() {
         let members = gzipped(b"ab").repeat(1_000);
-        let sizes = Sizes {
-            body: 1_999,
-            ..Sizes::default()
-        };
+        let sizes = Sizes { body: 1_999, ..Sizes::default() };
         assert_eq!(decode("gzip", &members).unwrap().unwrap().len(), 2_000);
-        assert_eq!(
-            decode_with("gzip", &members, &sizes).unwrap_err().kind(),
-            Kind::TooLarge
-        );
+        assert_eq!(decode_with("gzip", &members, &sizes).unwrap_err().kind(), Kind::TooLarge);
     }
 
     #[test]
@@ -651,11 +532,7 @@ mod tests {
         // unless told otherwise.
         let window = [0x11, 0xde];
         assert_eq!(
-            std::io::copy(
-                &mut brotli::Decompressor::new(&window[..], 64),
-                &mut std::io::sink()
-            )
-            .unwrap(),
+            std::io::copy(&mut brotli::Decompressor::new(&window[..], 64), &mut std::io::sink()).unwrap(),
             0
         );
         assert_eq!(decode("br", &window).unwrap_err().kind(), Kind::Decode);

@@ -24,11 +24,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<Wire, Error>>>>;
 
 /// Makes a connection to the origin; an error says in which phase it failed.
-pub(crate) fn connect(
-    origin: Arc<Origin>,
-    resolver: Arc<Resolver>,
-    timeouts: Timeouts,
-) -> Connecting {
+pub(crate) fn connect(origin: Arc<Origin>, resolver: Arc<Resolver>, timeouts: Timeouts) -> Connecting {
     Box::pin(async move {
         let lookup = within(timeouts.resolve, resolver.resolve(&origin.host)).await;
         let addresses =
@@ -38,46 +34,37 @@ pub(crate) fn connect(
             .ok_or_else(|| timed_out(Kind::TimeoutConnect, &origin, timeouts.connect))?
             .map_err(|error| not_connected(&origin, error))?;
         resolver.prefer(&origin.host, address);
-        stream
-            .set_nodelay(true)
-            .map_err(|error| not_connected(&origin, error))?;
+        stream.set_nodelay(true).map_err(|error| not_connected(&origin, error))?;
         Ok(Wire::new(stream))
     })
 }
 
 /// The error of a row that has no connection when its time is over.
 pub(crate) fn timed_out(kind: Kind, origin: &Origin, limit: Option<Duration>) -> Error {
-    let limit = limit.unwrap_or_default();
     let message = match kind {
         Kind::TimeoutResolve => format!("no address of {} within {}", origin.host, seconds(limit)),
         _ => format!("no connection to {origin} within {}", seconds(limit)),
     };
-    Error::new(kind, message)
-        .at_peer(&origin.host, origin.port)
-        .hinted(hint::for_connection(kind, origin))
+    Error::new(kind, message).at_peer(&origin.host, origin.port).hinted(hint::for_connection(kind, origin))
 }
 
-/// A span as people write it: `30 s`, `0.25 s`.
-pub(crate) fn seconds(span: Duration) -> String {
-    format!("{} s", span.as_secs_f64())
+/// A limit as people write it: `30 s`, `0.25 s`.
+pub(crate) fn seconds(limit: Option<Duration>) -> String {
+    format!("{} s", limit.unwrap_or_default().as_secs_f64())
 }
 
 fn not_connected(origin: &Origin, error: io::Error) -> Error {
     let (kind, message) = match error.kind() {
-        io::ErrorKind::ConnectionRefused => (
-            Kind::ConnectRefused,
-            format!("{origin} refused the connection"),
-        ),
+        io::ErrorKind::ConnectionRefused => {
+            (Kind::ConnectRefused, format!("{origin} refused the connection"))
+        }
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
             (Kind::ConnectUnreachable, format!("no route to {origin}"))
         }
         _ => (Kind::Connect, format!("no connection to {origin}: {error}")),
     };
     let hint = hint::for_connection(kind, origin);
-    Error::new(kind, message)
-        .at_peer(&origin.host, origin.port)
-        .hinted(hint)
-        .caused_by_io(error)
+    Error::new(kind, message).at_peer(&origin.host, origin.port).hinted(hint).caused_by_io(error)
 }
 
 async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
@@ -102,10 +89,7 @@ type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
 impl Race {
     /// Ends with the first connection that stands, or with the error of the address tried first.
     fn run(addresses: &[IpAddr], port: u16) -> impl Future<Output = Winner> {
-        let addresses: Vec<_> = addresses
-            .iter()
-            .map(|address| SocketAddr::new(*address, port))
-            .collect();
+        let addresses: Vec<_> = addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
         let mut race = Self {
             waiting: addresses.into_iter(),
             trying: Vec::with_capacity(1),
@@ -148,23 +132,16 @@ impl Race {
         }
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that opens connections"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place that opens connections")]
     fn try_next(&mut self) {
         if let Some(address) = self.waiting.next() {
-            self.trying
-                .push((address.ip(), Box::pin(TcpStream::connect(address))));
+            self.trying.push((address.ip(), Box::pin(TcpStream::connect(address))));
             self.stagger = stagger();
         }
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a connection in the making is off the hot path"
-)]
+#[expect(clippy::disallowed_methods, reason = "a connection in the making is off the hot path")]
 fn stagger() -> Pin<Box<Sleep>> {
     Box::pin(sleep(STAGGER))
 }

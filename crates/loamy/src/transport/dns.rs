@@ -67,19 +67,12 @@ impl State {
 
 impl Resolver {
     pub(crate) fn new(source: Dns) -> Self {
-        Self {
-            source,
-            lookups: Mutex::default(),
-        }
+        Self { source, lookups: Mutex::default() }
     }
 
     /// The addresses of a host, in the order to be tried. Numbers need no look-up.
     pub(crate) async fn resolve(self: &Arc<Self>, host: &str) -> Result<Arc<[IpAddr]>, Error> {
-        if let Ok(address) = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse::<IpAddr>()
-        {
+        if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
             return Ok(Arc::new([address]));
         }
         let lookup = self.lookup(host);
@@ -88,11 +81,7 @@ impl Resolver {
             if let Some(answer) = &state.answer {
                 return Poll::Ready(answer.clone());
             }
-            if !state
-                .waiting
-                .iter()
-                .any(|waker| waker.will_wake(context.waker()))
-            {
+            if !state.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
                 state.waiting.push(context.waker().clone());
             }
             Poll::Pending
@@ -130,22 +119,21 @@ impl Resolver {
         lookup
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the system for a name")]
     fn begin(self: &Arc<Self>, host: &str, lookup: &Arc<Lookup>) {
         match &self.source {
             Dns::Fixed(addresses) => {
                 let answer = catch_unwind(AssertUnwindSafe(|| addresses(host)));
                 let answer = match answer {
                     Ok(answer) => judged(host, answer),
-                    Err(_) => Err(Error::new(
-                        Kind::Internal,
-                        format!("the given look-up panicked for {host}"),
-                    )),
+                    Err(_) => {
+                        Err(Error::new(Kind::Internal, format!("the given look-up panicked for {host}")))
+                    }
                 };
                 self.answered(host, lookup, answer);
             }
             Dns::System => {
-                let (resolver, host, lookup) =
-                    (Arc::clone(self), host.to_owned(), Arc::clone(lookup));
+                let (resolver, host, lookup) = (Arc::clone(self), host.to_owned(), Arc::clone(lookup));
                 // Detached on purpose: others may wait for the answer when this row no longer does.
                 drop(tokio::task::spawn_blocking(move || {
                     let answer = (host.as_str(), 0).to_socket_addrs();
@@ -160,10 +148,7 @@ impl Resolver {
         if answer.is_err() {
             // A failure serves those who wait for it and nobody after them.
             let mut lookups = locked(&self.lookups);
-            if lookups
-                .get(host)
-                .is_some_and(|own| Arc::ptr_eq(own, lookup))
-            {
+            if lookups.get(host).is_some_and(|own| Arc::ptr_eq(own, lookup)) {
                 lookups.remove(host);
             }
         }
@@ -178,9 +163,7 @@ impl Resolver {
 
 fn judged(host: &str, answer: io::Result<Vec<IpAddr>>) -> Answer {
     match answer {
-        Ok(addresses) if addresses.is_empty() => {
-            Err(Error::new(Kind::Dns, format!("{host} has no address")))
-        }
+        Ok(addresses) if addresses.is_empty() => Err(Error::new(Kind::Dns, format!("{host} has no address"))),
         Ok(addresses) => Ok(interleaved(addresses)),
         Err(error) => {
             let message = format!("the look-up of {host} failed: {error}");
@@ -199,9 +182,8 @@ fn interleaved(mut addresses: Vec<IpAddr>) -> Arc<[IpAddr]> {
         }
     });
     let leads_with_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) = addresses
-        .into_iter()
-        .partition(|own| own.is_ipv6() == leads_with_v6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|own| own.is_ipv6() == leads_with_v6);
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
     let mut ordered = Vec::new();
     loop {
@@ -216,10 +198,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the age of an answer is a matter of this room alone"
-)]
+#[expect(clippy::disallowed_methods, reason = "the age of an answer is a matter of this room alone")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -234,31 +213,15 @@ mod tests {
 
     #[test]
     fn families_alternate_and_repetitions_are_dropped() {
-        let ordered = interleaved(addresses(&[
-            "::1",
-            "::2",
-            "::1",
-            "127.0.0.1",
-            "127.0.0.2",
-            "127.0.0.3",
-        ]));
-        assert_eq!(
-            *ordered,
-            addresses(&["::1", "127.0.0.1", "::2", "127.0.0.2", "127.0.0.3"])
-        );
+        let ordered = interleaved(addresses(&["::1", "::2", "::1", "127.0.0.1", "127.0.0.2", "127.0.0.3"]));
+        assert_eq!(*ordered, addresses(&["::1", "127.0.0.1", "::2", "127.0.0.2", "127.0.0.3"]));
     }
 
     #[test]
     fn the_address_that_worked_is_tried_first_by_those_who_come_later() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        let dns = Dns::Fixed(Arc::new(|_| {
-            Ok(vec![
-                "127.0.0.1".parse().unwrap(),
-                "127.0.0.2".parse().unwrap(),
-            ])
-        }));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let dns =
+            Dns::Fixed(Arc::new(|_| Ok(vec!["127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap()])));
         let resolver = Arc::new(Resolver::new(dns));
         #[expect(clippy::disallowed_methods, reason = "a test has no runtime around it")]
         let first = |resolver: &Arc<Resolver>| runtime.block_on(resolver.resolve("h")).unwrap()[0];

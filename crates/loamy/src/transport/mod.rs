@@ -25,12 +25,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            written: 0,
-            read: 0,
-            served: 0,
-        }
+        Self { stream, written: 0, read: 0, served: 0 }
     }
 
     /// Bytes that the operating system took.
@@ -52,11 +47,7 @@ impl Wire {
         self.served += 1;
     }
 
-    pub(crate) fn poll_write(
-        &mut self,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         if let Poll::Ready(Ok(count)) = &written {
             self.written += *count as u64;

@@ -1,11 +1,7 @@
 //! `testkit serve` and `testkit script FILE.json`: prints the base URL, runs until
 //! standard input closes, then prints what it saw as JSON. Exit code 1: the log has failures.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "printing is what it is for"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
 
 use std::io::Read;
 use std::process::ExitCode;

@@ -68,11 +68,7 @@ impl Client {
             head.push_str(&self.read(1));
         }
         let status = head[9..12].parse().expect("a status");
-        let mut response = Response {
-            status,
-            head,
-            body: Vec::new(),
-        };
+        let mut response = Response { status, head, body: Vec::new() };
         if response.header("transfer-encoding") == Some("chunked") {
             loop {
                 let mut size = String::new();

@@ -19,19 +19,8 @@ fn complaint(server: Server) -> String {
 
 #[test]
 fn silence_passes_when_the_client_says_nothing_more() {
-    let server = start(&[
-        "read",
-        "send HTTP/1.1 204 Fine\\r\\n\\r\\n",
-        "expect-silence 100ms",
-        "send x",
-    ]);
-    assert!(
-        connect(&server)
-            .get("/")
-            .text_to_end()
-            .0
-            .ends_with("\r\n\r\nx")
-    );
+    let server = start(&["read", "send HTTP/1.1 204 Fine\\r\\n\\r\\n", "expect-silence 100ms", "send x"]);
+    assert!(connect(&server).get("/").text_to_end().0.ends_with("\r\n\r\nx"));
     assert!(server.stop().failures.is_empty());
 }
 
@@ -44,18 +33,13 @@ fn silence_is_broken_by_a_byte() {
     client.send("GET /more");
     server.wait_for(|log| log.failures.len() == 1, PATIENCE);
     let complaint = complaint(server);
-    assert!(
-        complaint.contains("expected silence for 5s, got 9 bytes: \"GET /more\""),
-        "{complaint}"
-    );
+    assert!(complaint.contains("expected silence for 5s, got 9 bytes: \"GET /more\""), "{complaint}");
 }
 
 #[test]
 fn silence_is_broken_by_a_byte_that_came_early() {
     let server = start(&["read", "expect-silence 5s"]);
-    connect(&server)
-        .send("GET / HTTP/1.1\r\n\r\nmore")
-        .read_to_end();
+    connect(&server).send("GET / HTTP/1.1\r\n\r\nmore").read_to_end();
     assert!(complaint(server).contains("got 4 bytes"));
 }
 
@@ -86,11 +70,8 @@ fn answering_before_reading_is_a_mistake_of_the_script() {
 #[test]
 fn a_panic_on_a_connection_fails_the_test_and_spares_the_other_connections() {
     let server = Server::start(
-        Script::new([
-            Step::ReadRequest,
-            Step::answer(|request| panic!("at {}", request.target)),
-        ])
-        .then([Step::ReadRequest, Step::send("alive")]),
+        Script::new([Step::ReadRequest, Step::answer(|request| panic!("at {}", request.target))])
+            .then([Step::ReadRequest, Step::send("alive")]),
     );
     connect(&server).get("/boom").read_to_end();
     assert_eq!(connect(&server).get("/").text_to_end().0, "alive");
@@ -132,11 +113,7 @@ fn waiting_in_vain_panics_with_what_was_seen() {
         server.wait_for(|log| log.counts.requests == 2, Duration::from_millis(50));
     }));
     let message = waited.expect_err("a timeout").downcast::<String>();
-    assert!(
-        message
-            .expect("a message")
-            .contains("\"target\": \"/seen\"")
-    );
+    assert!(message.expect("a message").contains("\"target\": \"/seen\""));
 }
 
 #[test]
@@ -155,10 +132,7 @@ fn stopping_ends_connections_that_never_would() {
     let server = start(&["hold", "connection", "read", "wait 1000s"]);
     let mut clients = [connect(&server), connect(&server)];
     clients[1].get("/");
-    server.wait_for(
-        |log| log.counts.requests == 1 && log.counts.open == 2,
-        PATIENCE,
-    );
+    server.wait_for(|log| log.counts.requests == 1 && log.counts.open == 2, PATIENCE);
     let address = server.addr();
     drop(server);
     let [_, mut waiting] = clients;

@@ -1,9 +1,6 @@
 //! Proves every step and route from outside, with a raw `TcpStream` as the client.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a test of a server connects to it and looks at the clock"
-)]
+#![allow(clippy::disallowed_methods, reason = "a test of a server connects to it and looks at the clock")]
 
 mod client;
 mod expectations;

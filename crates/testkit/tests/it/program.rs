@@ -24,16 +24,8 @@ fn run(arguments: &[&str]) -> Program {
     let mut output = BufReader::new(child.stdout.take().expect("its output"));
     let mut url = String::new();
     output.read_line(&mut url).expect("the first line");
-    let address = url
-        .trim_end()
-        .strip_prefix("http://")
-        .expect("a URL")
-        .to_owned();
-    Program {
-        child,
-        output,
-        address,
-    }
+    let address = url.trim_end().strip_prefix("http://").expect("a URL").to_owned();
+    Program { child, output, address }
 }
 
 impl Program {
@@ -58,10 +50,7 @@ fn serve_serves_until_its_input_closes_and_tells_the_counts() {
     let program = run(&["serve"]);
     assert_eq!(program.connect().get("/json").response().status, 200);
     let (seen, code) = program.end();
-    assert_eq!(
-        (seen["counts"]["requests"].as_u64(), code),
-        (Some(1), Some(0))
-    );
+    assert_eq!((seen["counts"]["requests"].as_u64(), code), (Some(1), Some(0)));
     assert_eq!(seen["requests"].as_array().map(Vec::len), Some(0));
 }
 
@@ -89,16 +78,9 @@ fn serve_may_close_without_a_word() {
 fn script_plays_a_file_and_fails_when_an_expectation_broke() {
     let file = std::env::temp_dir().join(format!("testkit-{}.json", std::process::id()));
     let path = file.to_str().expect("a path");
-    std::fs::write(
-        &file,
-        r#"{"steps": ["read", "send x", "expect-silence 5s"]}"#,
-    )
-    .expect("a file");
+    std::fs::write(&file, r#"{"steps": ["read", "send x", "expect-silence 5s"]}"#).expect("a file");
     let program = run(&["script", path]);
-    program
-        .connect()
-        .send("GET / HTTP/1.1\r\n\r\nmore")
-        .read_to_end();
+    program.connect().send("GET / HTTP/1.1\r\n\r\nmore").read_to_end();
     let (seen, code) = program.end();
     std::fs::remove_file(&file).expect("removed");
     assert_eq!(seen["requests"][0]["target"], "/");
@@ -109,10 +91,7 @@ fn script_plays_a_file_and_fails_when_an_expectation_broke() {
 #[test]
 fn a_wrong_call_prints_how_to_call_it() {
     for arguments in [&[][..], &["sevre"], &["serve", "--prot", "1"]] {
-        let output = Command::new(env!("CARGO_BIN_EXE_testkit"))
-            .args(arguments)
-            .output()
-            .expect("it runs");
+        let output = Command::new(env!("CARGO_BIN_EXE_testkit")).args(arguments).output().expect("it runs");
         assert_eq!(output.status.code(), Some(2));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains("usage: testkit serve"), "{said}");

@@ -38,10 +38,7 @@ fn get_echoes_the_request() {
     let echo = client.response().json();
     assert_eq!(echo["method"], "GET");
     assert_eq!(echo["url"], "http://h:1/get?a=1&b=x%20y+z&b=2&c");
-    assert_eq!(
-        echo["args"],
-        json!({"a": "1", "b": ["x y z", "2"], "c": ""})
-    );
+    assert_eq!(echo["args"], json!({"a": "1", "b": ["x y z", "2"], "c": ""}));
     assert_eq!(echo["headers"], json!({"Host": "h:1", "X-A": "1, 2"}));
     assert_eq!((&echo["data"], &echo["json"]), (&json!(""), &Value::Null));
 }
@@ -51,23 +48,13 @@ fn anything_echoes_bodies_as_text_as_json_and_as_base64() {
     let server = Server::serve();
     let mut client = connect(&server);
     let mut put = |body: &[u8]| {
-        client.send(format!(
-            "PUT /anything/x HTTP/1.1\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        ));
+        client.send(format!("PUT /anything/x HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len()));
         client.send(body).response().json()
     };
     assert_eq!(put(b"{\"a\": [1]}")["json"], json!({"a": [1]}));
     let text = put(b"plain");
-    assert_eq!(
-        (&text["data"], &text["json"]),
-        (&json!("plain"), &Value::Null)
-    );
-    for (body, expected) in [
-        (&b"\xff"[..], "/w=="),
-        (b"\xff\xfe", "//4="),
-        (b"\xff\xfe\xfd", "//79"),
-    ] {
+    assert_eq!((&text["data"], &text["json"]), (&json!("plain"), &Value::Null));
+    for (body, expected) in [(&b"\xff"[..], "/w=="), (b"\xff\xfe", "//4="), (b"\xff\xfe\xfd", "//79")] {
         let data = format!("data:application/octet-stream;base64,{expected}");
         assert_eq!(put(body)["data"], data);
     }
@@ -105,16 +92,10 @@ fn bytes_come_in_any_number_and_never_shifted() {
 
 #[test]
 fn text_and_html_have_their_types() {
-    assert_eq!(
-        get("/text").header("content-type"),
-        Some("text/plain; charset=utf-8")
-    );
+    assert_eq!(get("/text").header("content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(get("/text").text(), "It is well.\n");
     let page = get("/html");
-    assert_eq!(
-        page.header("content-type"),
-        Some("text/html; charset=utf-8")
-    );
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
     assert!(page.text().starts_with("<!DOCTYPE html>"));
 }
 
@@ -165,10 +146,7 @@ fn redirect_counts_down_to_get() {
     assert_eq!(get("/redirect/2").status, 302);
     assert_eq!(get("/redirect/0").status, 400);
     let absolute = get("/absolute-redirect/2");
-    assert_eq!(
-        absolute.header("location"),
-        Some("http://here/absolute-redirect/1")
-    );
+    assert_eq!(absolute.header("location"), Some("http://here/absolute-redirect/1"));
 }
 
 #[test]
@@ -185,27 +163,16 @@ fn redirect_to_goes_where_it_is_told() {
 fn coded_answers_decode_to_the_echo() {
     type Decode = fn(&[u8]) -> Box<dyn Read + '_>;
     let table: [(&str, &str, Decode); 4] = [
-        ("/gzip", "gzip", |body| {
-            Box::new(flate2::read::GzDecoder::new(body))
-        }),
-        ("/deflate", "deflate", |body| {
-            Box::new(flate2::read::ZlibDecoder::new(body))
-        }),
-        ("/brotli", "br", |body| {
-            Box::new(brotli::Decompressor::new(body, 4096))
-        }),
-        ("/zstd", "zstd", |body| {
-            Box::new(zstd::Decoder::new(body).expect("zstd"))
-        }),
+        ("/gzip", "gzip", |body| Box::new(flate2::read::GzDecoder::new(body))),
+        ("/deflate", "deflate", |body| Box::new(flate2::read::ZlibDecoder::new(body))),
+        ("/brotli", "br", |body| Box::new(brotli::Decompressor::new(body, 4096))),
+        ("/zstd", "zstd", |body| Box::new(zstd::Decoder::new(body).expect("zstd"))),
     ];
     for (route, coding, decode) in table {
         let response = get(&format!("{route}?a=1"));
         assert_eq!(response.header("content-encoding"), Some(coding));
         let echo: Value = serde_json::from_reader(decode(&response.body)).expect("JSON");
-        assert_eq!(
-            (&echo["coding"], &echo["args"]["a"]),
-            (&json!(coding), &json!("1"))
-        );
+        assert_eq!((&echo["coding"], &echo["args"]["a"]), (&json!(coding), &json!("1")));
     }
 }
 
@@ -245,14 +212,8 @@ fn count_counts_by_id_and_may_refuse_the_first_visits() {
 #[test]
 fn close_and_reset_and_hang_answer_nothing() {
     let server = Server::serve();
-    assert_eq!(
-        connect(&server).get("/close").text_to_end(),
-        (String::new(), End::Fin)
-    );
-    assert_eq!(
-        connect(&server).get("/reset").text_to_end(),
-        (String::new(), End::Reset)
-    );
+    assert_eq!(connect(&server).get("/close").text_to_end(), (String::new(), End::Fin));
+    assert_eq!(connect(&server).get("/reset").text_to_end(), (String::new(), End::Reset));
     let mut client = connect(&server);
     let short = Some(Duration::from_millis(150));
     client.stream.set_read_timeout(short).expect("a timeout");

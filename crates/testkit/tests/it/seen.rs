@@ -13,20 +13,14 @@ fn a_request_is_logged_byte_by_byte() {
     connect(&server).send(head).send("hi").read(21);
     let log = server.stop();
     let request = &log.requests[0];
-    assert_eq!(
-        (request.method.as_str(), request.target.as_str()),
-        ("PATCH", "/p?q=%20")
-    );
+    assert_eq!((request.method.as_str(), request.target.as_str()), ("PATCH", "/p?q=%20"));
     assert_eq!(request.head, head.as_bytes());
     assert_eq!(request.header("host"), Some("here"));
     assert_eq!(request.header("absent"), None);
     let twice: Vec<_> = request.header_values("X-TWO").collect();
     assert_eq!(twice, [b"1", b"2"]);
     assert_eq!(request.headers[1].0, "X-Two");
-    assert_eq!(
-        (request.body.as_slice(), request.complete),
-        (&b"hi"[..], true)
-    );
+    assert_eq!((request.body.as_slice(), request.complete), (&b"hi"[..], true));
     assert_eq!(log.to_target("/p?q=%20").count(), 1);
     assert_eq!(log.counts.bytes_received, head.len() as u64 + 2);
 }
@@ -42,19 +36,14 @@ fn arrival_times_are_those_of_the_wire() {
     client.get("/2").read(21);
     let log = server.stop();
     let between = log.requests[1].arrived - log.requests[0].arrived;
-    assert!(
-        (PAUSE..=started.elapsed()).contains(&between),
-        "{between:?}"
-    );
+    assert!((PAUSE..=started.elapsed()).contains(&between), "{between:?}");
 }
 
 #[test]
 fn a_client_that_resets_is_told_from_one_that_closes() {
     let server = Server::start(Script::respond("HTTP/1.1 204 Fine\r\n\r\n"));
     let client = connect(&server);
-    socket2::SockRef::from(&client.stream)
-        .set_linger(Some(Duration::ZERO))
-        .expect("linger");
+    socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).expect("linger");
     drop(client);
     let log = server.wait_for(|log| log.counts.ended == 1, PATIENCE);
     let (_, ending) = log.connections[0].ended.as_ref().expect("ended");
@@ -65,40 +54,19 @@ fn a_client_that_resets_is_told_from_one_that_closes() {
 fn what_is_no_request_is_named_as_the_ending() {
     let table = [
         ("BAD\r\n\r\n", "malformed request"),
-        (
-            "GET / HTTP/1.1\r\nContent-Length: +5\r\n\r\n",
-            "Content-Length \"+5\"",
-        ),
-        (
-            "GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-            "two Content-Length",
-        ),
-        (
-            "GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "both",
-        ),
-        (
-            "GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
-            "other than chunked",
-        ),
-        (
-            "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
-            "chunk size \"xyz\"",
-        ),
-        (
-            "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
-            "does not end with CRLF",
-        ),
+        ("GET / HTTP/1.1\r\nContent-Length: +5\r\n\r\n", "Content-Length \"+5\""),
+        ("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "two Content-Length"),
+        ("GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "both"),
+        ("GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", "other than chunked"),
+        ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "chunk size \"xyz\""),
+        ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", "does not end with CRLF"),
     ];
     for (request, expected) in table {
         let server = Server::start(Script::respond("never sent"));
         assert!(connect(&server).send(request).read_to_end().0.is_empty());
         let log = server.wait_for(|log| log.counts.ended == 1, PATIENCE);
         let (_, ending) = log.connections[0].ended.as_ref().expect("ended");
-        assert!(
-            ending.to_string().contains(expected),
-            "{request:?}: {ending}"
-        );
+        assert!(ending.to_string().contains(expected), "{request:?}: {ending}");
         assert_eq!(log.counts.in_flight, 0);
     }
 }
@@ -147,14 +115,9 @@ fn the_serving_half_keeps_no_log_unless_asked() {
     assert_eq!((log.counts.requests, log.counts.connections), (1, 1));
     assert!(log.requests.is_empty() && log.connections.is_empty());
 
-    let options = Options {
-        keep_log: true,
-        ..Options::default()
-    };
+    let options = Options { keep_log: true, ..Options::default() };
     let noted = Server::serve_with(options);
-    connect(&noted)
-        .send("POST /echo HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi")
-        .response();
+    connect(&noted).send("POST /echo HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi").response();
     let log = noted.stop();
     assert_eq!(log.requests[0].body, b"hi");
     assert_eq!(log.connections[0].requests, 1);
@@ -163,9 +126,7 @@ fn the_serving_half_keeps_no_log_unless_asked() {
 #[test]
 fn the_log_as_json_loses_no_byte() {
     let server = Server::start(Script::respond("HTTP/1.1 204 Fine\r\n\r\n"));
-    connect(&server)
-        .send(b"POST /j HTTP/1.1\r\nContent-Length: 2\r\n\r\n\x00\xff")
-        .read(21);
+    connect(&server).send(b"POST /j HTTP/1.1\r\nContent-Length: 2\r\n\r\n\x00\xff").read(21);
     let json = server.stop().to_json();
     assert_eq!(json["requests"][0]["body"], "\0\u{ff}");
     assert_eq!(json["requests"][0]["headers"][0][0], "Content-Length");

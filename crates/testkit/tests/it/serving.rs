@@ -44,14 +44,7 @@ fn pipelined_requests_are_answered_in_order_whatever_they_ask() {
 fn head_is_get_without_the_body() {
     let server = Server::serve();
     let mut client = connect(&server);
-    let heads = [
-        "/json",
-        "/bytes/300000",
-        "/stream-bytes/5",
-        "/drip?numbytes=3",
-        "/nope",
-        "/get",
-    ];
+    let heads = ["/json", "/bytes/300000", "/stream-bytes/5", "/drip?numbytes=3", "/nope", "/get"];
     for target in heads {
         client.send(format!("HEAD {target} HTTP/1.1\r\n\r\n"));
     }
@@ -60,9 +53,7 @@ fn head_is_get_without_the_body() {
     while lengths.len() < heads.len() {
         head.push_str(&client.read(1));
         if head.ends_with("\r\n\r\n") {
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("Content-Length: "));
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
             lengths.push(length.map(str::to_owned));
             head.clear();
         }
@@ -74,10 +65,7 @@ fn head_is_get_without_the_body() {
 
 #[test]
 fn close_after_announces_the_last_answer() {
-    let server = Server::serve_with(Options {
-        close_after: Some(2),
-        ..Options::default()
-    });
+    let server = Server::serve_with(Options { close_after: Some(2), ..Options::default() });
     let mut client = connect(&server);
     assert_eq!(client.get("/json").response().header("connection"), None);
     client.get("/json").get("/json");
@@ -97,35 +85,24 @@ fn close_after_may_come_as_a_surprise() {
     let mut client = connect(&server);
     client.send("POST /echo HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi");
     let response = client.response();
-    assert_eq!(
-        (response.text(), response.header("connection")),
-        ("hi", None)
-    );
+    assert_eq!((response.text(), response.header("connection")), ("hi", None));
     assert_eq!(client.read_to_end(), (Vec::new(), End::Fin));
 }
 
 #[test]
 fn a_client_that_wants_to_close_is_obeyed() {
     let server = Server::serve();
-    for request in [
-        "GET /json HTTP/1.1\r\nConnection: foo, Close\r\n\r\n",
-        "GET /json HTTP/1.0\r\n\r\n",
-    ] {
+    for request in ["GET /json HTTP/1.1\r\nConnection: foo, Close\r\n\r\n", "GET /json HTTP/1.0\r\n\r\n"] {
         let (text, end) = connect(&server).send(request).text_to_end();
-        assert!(
-            text.contains("Connection: close\r\n") && text.ends_with('}'),
-            "{text}"
-        );
+        assert!(text.contains("Connection: close\r\n") && text.ends_with('}'), "{text}");
         assert_eq!(end, End::Fin);
     }
 }
 
 #[test]
 fn an_idle_connection_is_closed_when_asked_for() {
-    let server = Server::serve_with(Options {
-        idle_timeout: Some(Duration::from_millis(100)),
-        ..Options::default()
-    });
+    let server =
+        Server::serve_with(Options { idle_timeout: Some(Duration::from_millis(100)), ..Options::default() });
     let mut client = connect(&server);
     client.get("/json").response();
     let started = Instant::now();
@@ -145,35 +122,22 @@ fn continue_is_sent_before_a_body_that_waits_for_it() {
 #[test]
 fn what_is_no_request_is_a_400_and_ends_the_connection() {
     let server = Server::serve();
-    for request in [
-        "BAD\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
-    ] {
+    for request in ["BAD\r\n\r\n", "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"] {
         let mut client = connect(&server);
         let response = client.send(request).response();
-        assert_eq!(
-            (response.status, response.header("connection")),
-            (400, Some("close"))
-        );
+        assert_eq!((response.status, response.header("connection")), (400, Some("close")));
         client.half_close();
         assert_eq!(client.read_to_end(), (Vec::new(), End::Fin));
     }
-    server.wait_for(
-        |log| log.counts.ended == 2 && log.counts.in_flight == 0,
-        PATIENCE,
-    );
+    server.wait_for(|log| log.counts.ended == 2 && log.counts.in_flight == 0, PATIENCE);
 }
 
 #[test]
 fn a_body_beyond_the_limit_is_a_413() {
-    let server = Server::serve_with(Options {
-        max_body: 4,
-        ..Options::default()
-    });
-    for framing in [
-        "Content-Length: 5\r\n\r\nhello",
-        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-    ] {
+    let server = Server::serve_with(Options { max_body: 4, ..Options::default() });
+    for framing in
+        ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+    {
         let mut client = connect(&server);
         client.send(format!("POST /echo HTTP/1.1\r\n{framing}"));
         assert_eq!(client.response().status, 413);
@@ -195,14 +159,7 @@ fn a_thousand_wait_at_once_on_one_thread() {
     for client in &mut clients {
         assert_eq!(client.response().status, 200);
     }
-    assert!(
-        started.elapsed() < Duration::from_secs(30),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     let counts = server.counts();
-    assert_eq!(
-        (counts.max_open, counts.max_in_flight),
-        (CLIENTS as u64, CLIENTS as u64)
-    );
+    assert_eq!((counts.max_open, counts.max_in_flight), (CLIENTS as u64, CLIENTS as u64));
 }

@@ -27,7 +27,9 @@ fn read_then_send_then_close_answers_once() {
 fn again_keeps_the_connection_and_reads_pipelined_requests_one_by_one() {
     let server = Server::start(Script::respond(OK));
     let mut client = connect(&server);
-    client.send("GET /1 HTTP/1.1\r\n\r\nPOST /2 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /3 HTTP/1.1\r\n\r\n");
+    client.send(
+        "GET /1 HTTP/1.1\r\n\r\nPOST /2 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /3 HTTP/1.1\r\n\r\n",
+    );
     assert_eq!(client.read(3 * OK.len()), OK.repeat(3));
     let log = server.stop();
     let seen: Vec<_> = log
@@ -42,19 +44,9 @@ fn again_keeps_the_connection_and_reads_pipelined_requests_one_by_one() {
 
 #[test]
 fn each_connection_plays_its_own_list_and_the_last_one_repeats() {
-    let server = start(&[
-        "read",
-        "reset",
-        "connection",
-        "read",
-        "send one",
-        "connection",
-        "read",
-        "send two",
-    ]);
-    let ends: Vec<_> = (0..4)
-        .map(|_| connect(&server).get("/").text_to_end())
-        .collect();
+    let server =
+        start(&["read", "reset", "connection", "read", "send one", "connection", "read", "send two"]);
+    let ends: Vec<_> = (0..4).map(|_| connect(&server).get("/").text_to_end()).collect();
     assert_eq!(ends[0], (String::new(), End::Reset));
     assert_eq!(ends[1], ("one".into(), End::Fin));
     assert_eq!(ends[2], ("two".into(), End::Fin));
@@ -86,12 +78,7 @@ fn a_chunked_request_body_is_decoded_over_several_segments() {
 
 #[test]
 fn read_head_leaves_the_body_for_read_body() {
-    let server = start(&[
-        "read-head",
-        "send HTTP/1.1 100 Continue\\r\\n\\r\\n",
-        "read-body",
-        "send done",
-    ]);
+    let server = start(&["read-head", "send HTTP/1.1 100 Continue\\r\\n\\r\\n", "read-body", "send done"]);
     let mut client = connect(&server);
     client.send("POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n");
     assert!(client.read(25).starts_with("HTTP/1.1 100 Continue"));
@@ -155,10 +142,7 @@ fn repeat_every_pauses_in_between() {
 #[test]
 fn repeat_forever_goes_on_until_the_client_goes() {
     const ENOUGH: usize = 8 << 20;
-    let server = start(&[
-        "read",
-        "repeat forever HTTP/1.1 103 Early Hints\\r\\n\\r\\n",
-    ]);
+    let server = start(&["read", "repeat forever HTTP/1.1 103 Early Hints\\r\\n\\r\\n"]);
     let mut client = connect(&server);
     client.get("/");
     assert!(client.read(ENOUGH).contains("103 Early Hints"));
@@ -214,10 +198,7 @@ fn half_close_ends_our_side_and_drain_goes_on_reading() {
 fn reset_is_seen_as_a_reset_after_what_was_sent() {
     let server = start(&["read", "send partial", "wait 100ms", "reset"]);
     let mut client = connect(&server);
-    assert_eq!(
-        client.get("/").text_to_end(),
-        ("partial".into(), End::Reset)
-    );
+    assert_eq!(client.get("/").text_to_end(), ("partial".into(), End::Reset));
 }
 
 #[test]
@@ -231,10 +212,7 @@ fn a_reset_without_reading_meets_the_connection_itself() {
 fn hold_never_reads_so_an_upload_stalls() {
     const RECEIVE_BUFFER: usize = 4096;
     const FAR_TOO_MUCH: usize = 64 << 20;
-    let listen = Listen {
-        receive_buffer: Some(RECEIVE_BUFFER),
-        ..Listen::default()
-    };
+    let listen = Listen { receive_buffer: Some(RECEIVE_BUFFER), ..Listen::default() };
     let script = Script::parse(["read-head", "hold"]).expect("a script");
     let server = Server::start(script.listen(listen));
     let mut client = connect(&server);
@@ -264,11 +242,7 @@ fn answer_makes_the_response_from_the_request() {
         Step::ReadRequest,
         Step::answer(|request| {
             let body = format!("{} {}", request.target, request.body.len());
-            format!(
-                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            )
-            .into_bytes()
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
         }),
         Step::Again,
     ]);

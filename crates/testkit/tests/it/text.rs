@@ -28,10 +28,7 @@ fn every_step_has_its_text() {
         ("send-hex 48 69", "Send(\"Hi\")"),
         ("send-zeros 3", "Send(\"\\0\\0\\0\")"),
         ("drip 10ms ab", "Drip(10ms, \"ab\")"),
-        (
-            "repeat 1000 x-a: b\\r\\n",
-            "Repeat(Some(1000), 0ns, \"x-a: b\\r\\n\")",
-        ),
+        ("repeat 1000 x-a: b\\r\\n", "Repeat(Some(1000), 0ns, \"x-a: b\\r\\n\")"),
         ("repeat forever a", "Repeat(None, 0ns, \"a\")"),
         ("repeat-every 1s forever a", "Repeat(None, 1s, \"a\")"),
         ("serve", "Serve"),
@@ -74,10 +71,7 @@ fn mistakes_are_named_with_the_right_form() {
         ("wait soon", "\"soon\" is no unit of time"),
         ("wait ms", "\"ms\" is no time"),
         ("drip ab", "is no unit of time"),
-        (
-            "repeat often x",
-            "\"often\" is no number; the form is `repeat N|forever TEXT`",
-        ),
+        ("repeat often x", "\"often\" is no number; the form is `repeat N|forever TEXT`"),
         ("send-gzip-bomb 10XB", "\"XB\" is no unit of size"),
         ("send-gzip-bomb 99999999999999GB", "is too large"),
         ("send-gzip-bomb 1 colour=red", "\"colour\" is no option"),
@@ -89,11 +83,7 @@ fn mistakes_are_named_with_the_right_form() {
         assert!(said.contains(expected), "{line}: {said}");
     }
     let error = Script::parse(["read", "send x", "clsoe"]).expect_err("refused");
-    assert!(
-        error
-            .to_string()
-            .starts_with("step 3: \"clsoe\" is no step")
-    );
+    assert!(error.to_string().starts_with("step 3: \"clsoe\" is no step"));
 }
 
 #[test]
@@ -108,18 +98,9 @@ fn a_json_script_says_where_to_listen() {
 #[test]
 fn a_json_script_with_a_wrong_field_is_refused() {
     let table = [
-        (
-            json!({"steps": ["read"], "adress": "::1"}),
-            "adress: no such field",
-        ),
-        (
-            json!({"steps": ["read"], "port": 70000}),
-            "port: 70000 is no value for it",
-        ),
-        (
-            json!({"steps": ["read"], "address": "here"}),
-            "address: \"here\" is no value",
-        ),
+        (json!({"steps": ["read"], "adress": "::1"}), "adress: no such field"),
+        (json!({"steps": ["read"], "port": 70000}), "port: 70000 is no value for it"),
+        (json!({"steps": ["read"], "address": "here"}), "address: \"here\" is no value"),
         (json!({"port": 1}), "steps: a list of strings"),
         (json!(["read", 1]), "steps: a list of strings"),
     ];
@@ -188,10 +169,7 @@ fn damage_is_done_where_it_was_asked_for() {
     let tailed = answer_to("send-coded gzip tail=3 : hello").body;
     assert_eq!(tailed, [&whole[..], b"!!!"].concat());
     let twice = answer_to("send-coded gzip members=2 : hello").body;
-    assert_eq!(
-        inflate(Coding::Gzip, &twice).expect("two members"),
-        b"hellohello"
-    );
+    assert_eq!(inflate(Coding::Gzip, &twice).expect("two members"), b"hellohello");
     let lie = answer_to("send-coded gzip label=br : hello");
     assert_eq!(lie.header("content-encoding"), Some("br"));
     assert_eq!(lie.body, whole);
@@ -231,16 +209,9 @@ fn a_bomb_may_lie_in_a_redirect() {
 
 #[test]
 fn the_other_bombs_have_their_steps() {
-    for (name, coding) in [
-        ("deflate", Coding::Deflate),
-        ("br", Coding::Brotli),
-        ("zstd", Coding::Zstd),
-    ] {
+    for (name, coding) in [("deflate", Coding::Deflate), ("br", Coding::Brotli), ("zstd", Coding::Zstd)] {
         let response = answer_to(&format!("send-{name}-bomb 2MiB"));
         assert_eq!(response.header("content-encoding"), Some(name));
-        assert_eq!(
-            inflate(coding, &response.body).expect("it decodes").len(),
-            2 << 20
-        );
+        assert_eq!(inflate(coding, &response.body).expect("it decodes").len(), 2 << 20);
     }
 }

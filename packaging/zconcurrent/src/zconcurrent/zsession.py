@@ -6,6 +6,7 @@ Example:
     >>> results = zSession(requestMaps=maps).sendRequests(return_exceptions=True)
     >>> for response in results.requestResponses:
     ...     print(response.statusCode, response.body)
+
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import msgspec
 from loamy._loamy import Batch
 from loamy._masking import shown
 from loamy._send import listed_rows
-from loamy.policy import resolve
+from loamy.policy import as_before
 from loamy.progress import telling
 
 if TYPE_CHECKING:
@@ -83,11 +84,12 @@ class zSession:
     Args:
         requestMaps: the requests; rows of the other forms that `loamy.send` takes are fine too.
         policy: how to send them; left out, 100 at once, as ever.
+
     """
 
     def __init__(self, requestMaps: Iterable[RequestMap], *, policy: Policy | None = None) -> None:
         self._rows: list[Any] = listed_rows(requestMaps, "zSession")
-        self._policy = resolve("zSession", policy, {})
+        self._policy = as_before("zSession", policy)
 
     def sendRequests(
         self, return_exceptions: bool = False, *, progress: bool | Callable[[Progress], object] = False
@@ -102,6 +104,7 @@ class zSession:
         Raises:
             loamy.LoamyError: a failure, with its request as ``request_map``.
             loamy.BatchInterrupted: on Ctrl-C, with what came of every request.
+
         """
         rows = self._rows
         with telling(progress, len(rows)) as tell:

@@ -64,12 +64,7 @@ impl Chunks {
     }
 
     /// Takes bytes, appends the data among them to `out`, and says how many it used: all, unless the body ended.
-    pub(super) fn feed(
-        &mut self,
-        input: &[u8],
-        out: &mut Vec<u8>,
-        sizes: &Sizes,
-    ) -> Result<usize, Fault> {
+    pub(super) fn feed(&mut self, input: &[u8], out: &mut Vec<u8>, sizes: &Sizes) -> Result<usize, Fault> {
         let mut at = 0;
         while at < input.len() {
             let byte = input[at];
@@ -107,11 +102,7 @@ impl Chunks {
                     }
                     at += 1;
                     self.digits = 0;
-                    self.place = if self.left == 0 {
-                        Place::Trailer
-                    } else {
-                        Place::Data
-                    };
+                    self.place = if self.left == 0 { Place::Trailer } else { Place::Data };
                 }
                 Place::Data => {
                     let wanted = usize::try_from(self.left).unwrap_or(usize::MAX);
@@ -150,9 +141,7 @@ impl Chunks {
         let mut at = 0;
         while let Some(digit) = input.get(at).copied().and_then(hexadecimal) {
             if self.digits == SIZE_DIGITS {
-                return Err(Fault::protocol(format!(
-                    "chunk size has more than {SIZE_DIGITS} digits"
-                )));
+                return Err(Fault::protocol(format!("chunk size has more than {SIZE_DIGITS} digits")));
             }
             self.left = self.left << 4 | u64::from(digit);
             self.digits += 1;
@@ -167,40 +156,29 @@ impl Chunks {
             b' ' | b'\t' if self.digits > 0 => Place::BlankBeforeExtension,
             _ => return Err(self.bad_size(&input[at..])),
         };
-        self.body = self
-            .body
-            .checked_add(self.left)
-            .filter(|body| *body <= sizes.body)
-            .ok_or_else(|| {
-                Fault::too_large(format!(
-                    "the body is larger than {} bytes (a chunk of {} follows {})",
-                    sizes.body, self.left, self.body
-                ))
-            })?;
+        self.body = self.body.checked_add(self.left).filter(|body| *body <= sizes.body).ok_or_else(|| {
+            Fault::too_large(format!(
+                "the body is larger than {} bytes (a chunk of {} follows {})",
+                sizes.body, self.left, self.body
+            ))
+        })?;
         Ok(at + 1)
     }
 
     fn bad_size(&self, rest: &[u8]) -> Fault {
-        let end = memchr::memchr2(b'\r', b'\n', rest)
-            .unwrap_or(rest.len())
-            .clamp(1, 40);
+        let end = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len()).clamp(1, 40);
         let mut text = match self.digits {
             0 => Vec::new(),
             digits => format!("{:0width$x}", self.left, width = usize::from(digits)).into_bytes(),
         };
         text.extend_from_slice(&rest[..end.min(rest.len())]);
-        Fault::protocol(format!(
-            "chunk size {} is no hexadecimal number",
-            excerpt(&text)
-        ))
+        Fault::protocol(format!("chunk size {} is no hexadecimal number", excerpt(&text)))
     }
 
     fn count_extension(&mut self) -> Result<(), Fault> {
         self.extensions += 1;
         if self.extensions > EXTENSIONS {
-            return Err(Fault::too_large(format!(
-                "chunk extensions are larger than {EXTENSIONS} bytes"
-            )));
+            return Err(Fault::too_large(format!("chunk extensions are larger than {EXTENSIONS} bytes")));
         }
         Ok(())
     }
@@ -212,10 +190,7 @@ impl Chunks {
         self.trailers += piece.len();
         // The line that ends the body is no field, and is not counted as one.
         if self.trailers > sizes.head.saturating_add(2) {
-            return Err(Fault::too_large(format!(
-                "the trailers are larger than {} bytes",
-                sizes.head
-            )));
+            return Err(Fault::too_large(format!("the trailers are larger than {} bytes", sizes.head)));
         }
         if end.is_none() {
             self.line.extend_from_slice(piece);
@@ -231,10 +206,7 @@ impl Chunks {
         };
         match line.strip_suffix(b"\r\n") {
             None => {
-                return Err(Fault::protocol(format!(
-                    "trailer line {} ends without CR",
-                    excerpt(line)
-                )));
+                return Err(Fault::protocol(format!("trailer line {} ends without CR", excerpt(line))));
             }
             Some(b"") => self.place = Place::End,
             Some(field) => {
@@ -256,19 +228,10 @@ fn check_field(line: &[u8]) -> Result<(), Fault> {
     let colon = memchr::memchr(b':', line).unwrap_or(0);
     let (name, value) = line.split_at(colon);
     if name.is_empty() || !name.iter().copied().all(is_token_byte) {
-        return Err(Fault::protocol(format!(
-            "trailer line {} is no field",
-            excerpt(line)
-        )));
+        return Err(Fault::protocol(format!("trailer line {} is no field", excerpt(line))));
     }
-    if value
-        .iter()
-        .any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)
-    {
-        return Err(Fault::protocol(format!(
-            "trailer {} holds a control character",
-            excerpt(name)
-        )));
+    if value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f) {
+        return Err(Fault::protocol(format!("trailer {} holds a control character", excerpt(name))));
     }
     Ok(())
 }

@@ -37,17 +37,13 @@ pub fn read(
     let mut at = 0;
     while at < input.len() {
         let end = at + piece(input.len() - at).clamp(1, input.len() - at);
-        let fed = decoder
-            .feed(&input[at..end])
-            .map_err(|fault| (fault.kind, fault.message.into_owned()))?;
+        let fed = decoder.feed(&input[at..end]).map_err(|fault| (fault.kind, fault.message.into_owned()))?;
         at += fed.used;
         if fed.done {
             return Ok(reading(decoder.finish(), input.len() - at));
         }
     }
-    decoder
-        .eof()
-        .map_err(|fault| (fault.kind, fault.message.into_owned()))?;
+    decoder.eof().map_err(|fault| (fault.kind, fault.message.into_owned()))?;
     Ok(reading(decoder.finish(), 0))
 }
 

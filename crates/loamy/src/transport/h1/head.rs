@@ -74,11 +74,7 @@ pub(super) fn parse(input: &[u8], head_only: bool, sizes: &Sizes) -> Result<Pars
     let mut many = Vec::new();
     let mut fields = COMMON_FIELDS.min(sizes.fields);
     loop {
-        let slots = if fields <= COMMON_FIELDS {
-            &mut slots[..fields]
-        } else {
-            &mut many[..]
-        };
+        let slots = if fields <= COMMON_FIELDS { &mut slots[..fields] } else { &mut many[..] };
         match attempt(input, slots, folds, head_only) {
             Ok(parsed) => return Ok(parsed),
             Err(Failed::Fault(fault)) => return Err(fault),
@@ -105,9 +101,8 @@ fn attempt<'b>(
     let mut config = ParserConfig::default();
     config.allow_obsolete_multiline_headers_in_responses(folds == Folds::Allowed);
     let mut response = httparse::Response::new(&mut []);
-    let parsed = config
-        .parse_response_with_uninit_headers(&mut response, input, slots)
-        .map_err(Failed::Parser)?;
+    let parsed =
+        config.parse_response_with_uninit_headers(&mut response, input, slots).map_err(Failed::Parser)?;
     let Status::Complete(len) = parsed else {
         return Ok(Parsed::Partial);
     };
@@ -118,25 +113,15 @@ fn attempt<'b>(
         102..200 | 100 => return Ok(Parsed::Informational(len)),
         _ => {}
     }
-    let version = if response.version == Some(0) {
-        Version::HTTP_10
-    } else {
-        Version::HTTP_11
-    };
+    let version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
 
     let mut judge = Judge::default();
     let mut canonical = folds == Folds::Refused;
     let mut lines = 0;
-    let first = response
-        .headers
-        .first()
-        .map_or(len - 2, |field| offset(input, field.name.as_bytes()));
+    let first = response.headers.first().map_or(len - 2, |field| offset(input, field.name.as_bytes()));
     let mut next = first;
     for field in response.headers.iter() {
-        let (name, value) = (
-            offset(input, field.name.as_bytes()),
-            offset(input, field.value),
-        );
+        let (name, value) = (offset(input, field.name.as_bytes()), offset(input, field.value));
         let end = value + field.value.len();
         canonical &= name == next
             && value == name + field.name.len() + 2
@@ -165,17 +150,7 @@ fn attempt<'b>(
             write_field(&mut bytes, field, folds);
         }
     }
-    Ok(Parsed::Final(
-        len,
-        Head {
-            status,
-            version,
-            framing,
-            reusable,
-            coded: judge.coded,
-            bytes,
-        },
-    ))
+    Ok(Parsed::Final(len, Head { status, version, framing, reusable, coded: judge.coded, bytes }))
 }
 
 /// Where a piece of the input begins in it.
@@ -190,11 +165,8 @@ fn write_field(bytes: &mut Vec<u8>, field: &Header<'_>, folds: Folds) {
         bytes.extend_from_slice(field.value);
     } else {
         // RFC 9112 §5.2: each fold, with the blanks around it, becomes a space.
-        let mut lines = field
-            .value
-            .split(|byte| *byte == b'\n')
-            .map(<[u8]>::trim_ascii)
-            .filter(|line| !line.is_empty());
+        let mut lines =
+            field.value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
         bytes.extend_from_slice(lines.next().unwrap_or_default());
         for line in lines {
             bytes.push(b' ');
@@ -266,17 +238,9 @@ impl<'b> Judge<'b> {
         }
     }
 
-    fn framing(
-        &self,
-        status: u16,
-        version: Version,
-        head_only: bool,
-    ) -> Result<(Framing, bool), Fault> {
-        let persistent = if version == Version::HTTP_10 {
-            self.keep_alive && !self.close
-        } else {
-            !self.close
-        };
+    fn framing(&self, status: u16, version: Version, head_only: bool) -> Result<(Framing, bool), Fault> {
+        let persistent =
+            if version == Version::HTTP_10 { self.keep_alive && !self.close } else { !self.close };
         // RFC 9112 §6.3 rule 1 stands before all fields; what they contradict, no further request may hang on.
         if head_only || status == 204 || status == 304 {
             let plain = self.bad_length.is_none()
@@ -286,9 +250,7 @@ impl<'b> Judge<'b> {
         }
         if self.transfer {
             if version == Version::HTTP_10 {
-                return Err(Fault::protocol(
-                    "an HTTP/1.0 response has a Transfer-Encoding",
-                ));
+                return Err(Fault::protocol("an HTTP/1.0 response has a Transfer-Encoding"));
             }
             if let Some(value) = self.bad_transfer {
                 return Err(Fault::protocol(format!(
@@ -300,21 +262,16 @@ impl<'b> Judge<'b> {
             return Ok((Framing::Chunked, persistent && self.length.is_none()));
         }
         if let Some(value) = self.bad_length {
-            return Err(Fault::protocol(format!(
-                "Content-Length {} is no length",
-                excerpt(value)
-            )));
+            return Err(Fault::protocol(format!("Content-Length {} is no length", excerpt(value))));
         }
         match self.length {
             None => Ok((Framing::Close, false)),
-            Some(text) => match text.iter().try_fold(0u64, |sum, digit| {
-                sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-            }) {
+            Some(text) => match text
+                .iter()
+                .try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+            {
                 Some(length) => Ok((Framing::Length(length), persistent)),
-                None => Err(Fault::protocol(format!(
-                    "Content-Length {} is past every size",
-                    excerpt(text)
-                ))),
+                None => Err(Fault::protocol(format!("Content-Length {} is past every size", excerpt(text)))),
             },
         }
     }
@@ -325,10 +282,9 @@ fn blame(input: &[u8], error: httparse::Error, sizes: &Sizes) -> Fault {
     let mut lines = input.split(|byte| *byte == b'\n');
     let status_line = lines.next().unwrap_or_default().trim_ascii_end();
     match error {
-        httparse::Error::TooManyHeaders => Fault::too_large(format!(
-            "the response head has more than {} fields",
-            sizes.fields
-        )),
+        httparse::Error::TooManyHeaders => {
+            Fault::too_large(format!("the response head has more than {} fields", sizes.fields))
+        }
         httparse::Error::HeaderName => {
             let named = |line: &&[u8]| {
                 let colon = memchr::memchr(b':', line).unwrap_or(0);
@@ -344,19 +300,12 @@ fn blame(input: &[u8], error: httparse::Error, sizes: &Sizes) -> Fault {
         httparse::Error::HeaderValue => {
             let broken = |line: &&[u8]| {
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
-                line.iter()
-                    .any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)
+                line.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)
             };
             let line = lines.find(broken).unwrap_or_default();
             let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-            Fault::protocol(format!(
-                "the value of {} holds a control character",
-                excerpt(name)
-            ))
+            Fault::protocol(format!("the value of {} holds a control character", excerpt(name)))
         }
-        _ => Fault::protocol(format!(
-            "{} is no status line of HTTP/1.1",
-            excerpt(status_line)
-        )),
+        _ => Fault::protocol(format!("{} is no status line of HTTP/1.1", excerpt(status_line))),
     }
 }

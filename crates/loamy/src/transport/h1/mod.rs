@@ -29,24 +29,15 @@ pub(crate) struct Fault {
 
 impl Fault {
     fn protocol(message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            kind: Kind::Protocol,
-            message: message.into(),
-        }
+        Self { kind: Kind::Protocol, message: message.into() }
     }
 
     fn too_large(message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            kind: Kind::TooLarge,
-            message: message.into(),
-        }
+        Self { kind: Kind::TooLarge, message: message.into() }
     }
 
     fn incomplete(message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            kind: Kind::Incomplete,
-            message: message.into(),
-        }
+        Self { kind: Kind::Incomplete, message: message.into() }
     }
 }
 
@@ -60,10 +51,7 @@ impl From<Fault> for Error {
 fn excerpt(bytes: &[u8]) -> String {
     const SHOWN: usize = 60;
     let cut = if bytes.len() > SHOWN { "…" } else { "" };
-    format!(
-        "\"{}{cut}\"",
-        bytes[..bytes.len().min(SHOWN)].escape_ascii()
-    )
+    format!("\"{}{cut}\"", bytes[..bytes.len().min(SHOWN)].escape_ascii())
 }
 
 /// The elements of a comma-separated list (RFC 9110 §5.6.1), trimmed, empty ones included.

@@ -29,19 +29,13 @@ pub(crate) fn encode_head(out: &mut Vec<u8>, head: &RequestHead<'_>) {
     let own = head.headers.as_bytes();
     let defaults = head.defaults.as_bytes();
     let method = head.method.as_str();
-    out.reserve(
-        method.len() + head.target.len() + head.host.len() + own.len() + defaults.len() + 96,
-    );
+    out.reserve(method.len() + head.target.len() + head.host.len() + own.len() + defaults.len() + 96);
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
 
-    let said = if own.is_empty() {
-        Said::default()
-    } else {
-        Said::by(own, defaults)
-    };
+    let said = if own.is_empty() { Said::default() } else { Said::by(own, defaults) };
     if !said.host {
         line(out, b"Host: ", head.host.as_bytes());
     }
@@ -55,11 +49,8 @@ pub(crate) fn encode_head(out: &mut Vec<u8>, head: &RequestHead<'_>) {
     } else {
         for (position, (name, whole)) in lines(defaults).enumerate() {
             let by_url = authorization.is_some() && name.eq_ignore_ascii_case(b"authorization");
-            let by_row = if position < Said::DEFAULTS {
-                said.defaults >> position & 1 == 1
-            } else {
-                has(own, name)
-            };
+            let by_row =
+                if position < Said::DEFAULTS { said.defaults >> position & 1 == 1 } else { has(own, name) };
             if !by_url && !by_row {
                 out.extend_from_slice(whole);
             }
@@ -92,9 +83,7 @@ pub(crate) fn check_framing(headers: HeaderView<'_>, body_len: Option<u64>) -> R
             lengths += 1;
             let body = body_len.unwrap_or(0);
             if lengths > 1 {
-                return refuse(
-                    "header Content-Length is set twice; leave it out, it is added".into(),
-                );
+                return refuse("header Content-Length is set twice; leave it out, it is added".into());
             }
             if digits(value) != Some(body) {
                 let value = excerpt(value);
@@ -105,15 +94,10 @@ pub(crate) fn check_framing(headers: HeaderView<'_>, body_len: Option<u64>) -> R
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             return refuse("header Transfer-Encoding: the body is sent with its length".into());
         } else if name.eq_ignore_ascii_case("upgrade") {
-            return refuse(
-                "header Upgrade: the protocol of a connection is not a row's to change".into(),
-            );
+            return refuse("header Upgrade: the protocol of a connection is not a row's to change".into());
         } else if name.eq_ignore_ascii_case("te") {
             if !value.eq_ignore_ascii_case(b"trailers") {
-                return refuse(format!(
-                    "header TE is {}; only \"trailers\" can be answered",
-                    excerpt(value)
-                ));
+                return refuse(format!("header TE is {}; only \"trailers\" can be answered", excerpt(value)));
             }
         } else if name.eq_ignore_ascii_case("connection") {
             for option in elements(value).filter(|option| !option.is_empty()) {
@@ -137,13 +121,7 @@ pub(crate) fn check_framing(headers: HeaderView<'_>, body_len: Option<u64>) -> R
 /// # Errors
 /// `bad_request`, naming the field.
 pub(crate) fn check_defaults(headers: HeaderView<'_>) -> Result<(), Error> {
-    for name in [
-        "Host",
-        "Content-Length",
-        "Transfer-Encoding",
-        "Upgrade",
-        "TE",
-    ] {
+    for name in ["Host", "Content-Length", "Transfer-Encoding", "Upgrade", "TE"] {
         if headers.get(name).is_some() {
             return Err(Error::new(
                 Kind::BadRequest,
@@ -156,10 +134,7 @@ pub(crate) fn check_defaults(headers: HeaderView<'_>) -> Result<(), Error> {
 
 /// Whether the fields ask for the connection to end after this exchange (RFC 9112 §9.6).
 pub(crate) fn wants_close(headers: HeaderView<'_>) -> bool {
-    headers
-        .get_all("connection")
-        .flat_map(elements)
-        .any(|option| option.eq_ignore_ascii_case(b"close"))
+    headers.get_all("connection").flat_map(elements).any(|option| option.eq_ignore_ascii_case(b"close"))
 }
 
 /// Which fields the row sets itself, of those that would be written for it.
@@ -210,10 +185,7 @@ fn lines(mut fields: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     std::iter::from_fn(move || {
         let (whole, rest) = fields.split_at(memchr::memchr(b'\n', fields)? + 1);
         fields = rest;
-        let name = whole
-            .iter()
-            .position(|byte| *byte == b':')
-            .unwrap_or(whole.len());
+        let name = whole.iter().position(|byte| *byte == b':').unwrap_or(whole.len());
         Some((&whole[..name], whole))
     })
 }
@@ -292,23 +264,13 @@ mod tests {
             authorization,
         };
         encode_head(&mut out, &head);
-        String::from_utf8(out)
-            .unwrap()
-            .strip_prefix("before")
-            .unwrap()
-            .to_owned()
+        String::from_utf8(out).unwrap().strip_prefix("before").unwrap().to_owned()
     }
 
     #[test]
     fn a_bare_row_gets_host_and_the_defaults() {
         assert_eq!(
-            encoded(
-                "GET",
-                &[],
-                &[("User-Agent", "loamy/1"), ("Accept", "*/*")],
-                None,
-                None
-            ),
+            encoded("GET", &[], &[("User-Agent", "loamy/1"), ("Accept", "*/*")], None, None),
             "GET /a?b=c HTTP/1.1\r\nHost: h:8080\r\nUser-Agent: loamy/1\r\nAccept: */*\r\n\r\n"
         );
     }
@@ -345,13 +307,7 @@ mod tests {
     #[test]
     fn a6_a_rows_own_host_and_length_are_sent_once() {
         assert_eq!(
-            encoded(
-                "POST",
-                &[("host", "other"), ("content-length", "3")],
-                &[],
-                Some(3),
-                None
-            ),
+            encoded("POST", &[("host", "other"), ("content-length", "3")], &[], Some(3), None),
             "POST /a?b=c HTTP/1.1\r\nhost: other\r\ncontent-length: 3\r\n\r\n"
         );
     }
@@ -359,23 +315,11 @@ mod tests {
     #[test]
     fn authorization_of_the_url_gives_way_to_the_rows_and_replaces_the_policys() {
         assert_eq!(
-            encoded(
-                "GET",
-                &[("authorization", "own")],
-                &[("Authorization", "policy")],
-                None,
-                Some("url")
-            ),
+            encoded("GET", &[("authorization", "own")], &[("Authorization", "policy")], None, Some("url")),
             "GET /a?b=c HTTP/1.1\r\nHost: h:8080\r\nauthorization: own\r\n\r\n"
         );
         assert_eq!(
-            encoded(
-                "GET",
-                &[],
-                &[("Authorization", "policy"), ("A", "b")],
-                None,
-                Some("url")
-            ),
+            encoded("GET", &[], &[("Authorization", "policy"), ("A", "b")], None, Some("url")),
             "GET /a?b=c HTTP/1.1\r\nHost: h:8080\r\nAuthorization: url\r\nA: b\r\n\r\n"
         );
     }
@@ -396,9 +340,7 @@ mod tests {
             ("POST", Some(u64::MAX), Some("18446744073709551615")),
         ] {
             let text = encoded(method, &[], &[], body_len, None);
-            let length = text
-                .lines()
-                .find_map(|line| line.strip_prefix("Content-Length: "));
+            let length = text.lines().find_map(|line| line.strip_prefix("Content-Length: "));
             assert_eq!(length, expected, "{method} {body_len:?}");
         }
     }
@@ -415,47 +357,19 @@ mod tests {
             (&[("Content-Length", "3")], None, Some("Content-Length")),
             (&[("Content-Length", "+3")], Some(3), Some("Content-Length")),
             (&[("Content-Length", "")], None, Some("Content-Length")),
-            (
-                &[("Content-Length", "3, 3")],
-                Some(3),
-                Some("Content-Length"),
-            ),
-            (
-                &[("Content-Length", "18446744073709551619")],
-                Some(3),
-                Some("Content-Length"),
-            ),
-            (
-                &[("Content-Length", "3"), ("content-length", "3")],
-                Some(3),
-                Some("Content-Length"),
-            ),
-            (
-                &[("transfer-encoding", "chunked")],
-                Some(3),
-                Some("Transfer-Encoding"),
-            ),
-            (
-                &[("Transfer-Encoding", "identity")],
-                None,
-                Some("Transfer-Encoding"),
-            ),
+            (&[("Content-Length", "3, 3")], Some(3), Some("Content-Length")),
+            (&[("Content-Length", "18446744073709551619")], Some(3), Some("Content-Length")),
+            (&[("Content-Length", "3"), ("content-length", "3")], Some(3), Some("Content-Length")),
+            (&[("transfer-encoding", "chunked")], Some(3), Some("Transfer-Encoding")),
+            (&[("Transfer-Encoding", "identity")], None, Some("Transfer-Encoding")),
             (&[("Connection", "close")], None, None),
             (&[("Connection", "Keep-Alive, TE,")], None, None),
             (&[("Connection", "upgrade")], None, Some("Connection")),
-            (
-                &[("Connection", "close, x-secret")],
-                None,
-                Some("Connection"),
-            ),
+            (&[("Connection", "close, x-secret")], None, Some("Connection")),
             (&[("TE", "trailers")], None, None),
             (&[("TE", "gzip")], None, Some("TE")),
             (&[("Upgrade", "h2c")], None, Some("Upgrade")),
-            (
-                &[("Expect", "100-continue"), ("Trailer", "X")],
-                Some(1),
-                None,
-            ),
+            (&[("Expect", "100-continue"), ("Trailer", "X")], Some(1), None),
         ] {
             let checked = check_framing(headers(own).view(), body_len);
             match refused {
@@ -463,10 +377,7 @@ mod tests {
                 Some(name) => {
                     let error = checked.unwrap_err();
                     assert_eq!(error.kind(), Kind::BadRequest);
-                    assert!(
-                        error.message().starts_with(&format!("header {name}")),
-                        "{own:?}: {error}"
-                    );
+                    assert!(error.message().starts_with(&format!("header {name}")), "{own:?}: {error}");
                 }
             }
         }
@@ -475,25 +386,14 @@ mod tests {
     #[test]
     fn fields_for_every_row_hold_no_framing() {
         assert!(check_defaults(headers(&[("X-Key", "1"), ("Connection", "close")]).view()).is_ok());
-        for name in [
-            "host",
-            "Content-Length",
-            "transfer-encoding",
-            "TE",
-            "upgrade",
-        ] {
-            assert!(
-                check_defaults(headers(&[(name, "0")]).view()).is_err(),
-                "{name}"
-            );
+        for name in ["host", "Content-Length", "transfer-encoding", "TE", "upgrade"] {
+            assert!(check_defaults(headers(&[(name, "0")]).view()).is_err(), "{name}");
         }
     }
 
     #[test]
     fn close_is_found_among_the_options_of_a_connection() {
         assert!(wants_close(headers(&[("connection", "te, Close")]).view()));
-        assert!(!wants_close(
-            headers(&[("connection", "keep-alive"), ("X", "close")]).view()
-        ));
+        assert!(!wants_close(headers(&[("connection", "keep-alive"), ("X", "close")]).view()));
     }
 }

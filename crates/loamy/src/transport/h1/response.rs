@@ -76,10 +76,7 @@ impl Decoder {
     /// A decoder for the answer to a request of that method.
     pub(crate) fn new(method: &Method, sizes: &Sizes) -> Self {
         // Positions in the head are 32 bits wide in a response.
-        let sizes = Sizes {
-            head: sizes.head.min(u32::MAX as usize / 4),
-            ..*sizes
-        };
+        let sizes = Sizes { head: sizes.head.min(u32::MAX as usize / 4), ..*sizes };
         Self {
             stage: Stage::Head,
             head_only: *method == Method::HEAD,
@@ -136,10 +133,7 @@ impl Decoder {
                 }
             }
         }
-        Ok(Fed {
-            used,
-            done: matches!(self.stage, Stage::Done),
-        })
+        Ok(Fed { used, done: matches!(self.stage, Stage::Done) })
     }
 
     /// The peer closed the connection: a body that ends with it is whole, anything else is not.
@@ -163,7 +157,8 @@ impl Decoder {
                     head::parse(&self.pending, self.head_only, &self.sizes)?;
                 }
                 Err(Fault::incomplete(match (self.pending.len(), self.informational) {
-                    (0, _) => "the connection closed after an informational response, before the final one".to_owned(),
+                    (0, _) => "the connection closed after an informational response, before the final one"
+                        .to_owned(),
                     (len, _) => format!("the connection closed after {len} bytes of the response head"),
                 }))
             }
@@ -203,11 +198,7 @@ impl Decoder {
         if let Stage::Length(whole) = self.stage
             && self.bytes.len() >= whole
         {
-            debug_assert_eq!(
-                self.bytes.len(),
-                whole,
-                "more was read than there was room for"
-            );
+            debug_assert_eq!(self.bytes.len(), whole, "more was read than there was room for");
             self.bytes.truncate(whole);
             self.stage = Stage::Done;
         }
@@ -226,10 +217,7 @@ impl Decoder {
 
     /// The response. Only for one that is whole.
     pub(crate) fn finish(self) -> Finished {
-        debug_assert!(
-            matches!(self.stage, Stage::Done),
-            "a response that is not whole was finished"
-        );
+        debug_assert!(matches!(self.stage, Stage::Done), "a response that is not whole was finished");
         Finished {
             status: self.status,
             version: self.version,
@@ -260,11 +248,7 @@ impl Decoder {
             }
             // Nearly always the whole head is here: no search for its end, no copy.
             let window = &input[..input.len().min(self.sizes.head)];
-            let known = if window.len() == input.len() {
-                input
-            } else {
-                window
-            };
+            let known = if window.len() == input.len() { input } else { window };
             return match head::parse(known, self.head_only, &self.sizes)? {
                 Parsed::Partial if window.len() == self.sizes.head => Err(self.head_too_large()),
                 Parsed::Partial => {
@@ -331,9 +315,7 @@ impl Decoder {
         self.stage = match head.framing {
             Framing::Empty | Framing::Length(0) => Stage::Done,
             Framing::Length(length) => {
-                let whole = usize::try_from(length)
-                    .ok()
-                    .and_then(|length| length.checked_add(self.head_len));
+                let whole = usize::try_from(length).ok().and_then(|length| length.checked_add(self.head_len));
                 match whole {
                     Some(whole) if length <= self.sizes.body => Stage::Length(whole),
                     _ => {
@@ -353,18 +335,13 @@ impl Decoder {
     fn skip_empty_line(&mut self, len: usize) -> Result<usize, Fault> {
         self.empty_lines += 1;
         if self.empty_lines > EMPTY_LINES {
-            return Err(Fault::protocol(
-                "empty lines came in place of a status line",
-            ));
+            return Err(Fault::protocol("empty lines came in place of a status line"));
         }
         Ok(len)
     }
 
     fn head_too_large(&self) -> Fault {
-        Fault::too_large(format!(
-            "the response head is larger than {} bytes",
-            self.sizes.head
-        ))
+        Fault::too_large(format!("the response head is larger than {} bytes", self.sizes.head))
     }
 
     fn body_too_large(&self) -> Fault {
@@ -383,12 +360,10 @@ fn make_room(bytes: &mut Vec<u8>, whole: usize, more: usize) {
 
 /// The end of the head: behind an empty line that ends at or behind `from`.
 fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
-    memchr::memchr_iter(b'\n', &bytes[from..])
-        .map(|at| from + at)
-        .find_map(|at| {
-            let line = bytes[..at].strip_suffix(b"\r").unwrap_or(&bytes[..at]);
-            line.ends_with(b"\n").then_some(at + 1)
-        })
+    memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at).find_map(|at| {
+        let line = bytes[..at].strip_suffix(b"\r").unwrap_or(&bytes[..at]);
+        line.ends_with(b"\n").then_some(at + 1)
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,402 @@
+//! Python objects read into requests and policies. No other room does that.
+//!
+//! A row that is wrong is never an exception: it becomes a request with a defect, whose outcome says what is wrong.
+
+mod bodies;
+mod policy;
+
+use loamy::{Error, Overrides, Policy, Request};
+use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple};
+
+use self::bodies::{form_body, json_body, raw_body, without_body};
+pub(crate) use self::policy::policy;
+use self::policy::read_timeouts;
+use crate::query::{self, Nothing};
+
+/// A row as read: what the engine gets, and the mark that comes back with it.
+pub(crate) struct Row {
+    pub(crate) request: Request,
+    pub(crate) tag: Option<Py<PyAny>>,
+}
+
+impl From<Request> for Row {
+    fn from(request: Request) -> Self {
+        Self { request, tag: None }
+    }
+}
+
+/// The keys of a row that is a dict.
+const KEYS: [&str; 13] = [
+    "method",
+    "url",
+    "params",
+    "json",
+    "data",
+    "content",
+    "headers",
+    "timeout",
+    "tag",
+    "allow_redirects",
+    "follow_redirects",
+    "max_redirects",
+    "raw_url",
+];
+
+/// The methods of the two contract classes.
+const CONTRACT_METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "OPTIONS", "DELETE"];
+
+/// Reads one row of any accepted form.
+///
+/// # Errors
+/// Only what is no `Exception`, such as KeyboardInterrupt out of the row's own code.
+pub(crate) fn row(row: &Bound<'_, PyAny>, policy: &Policy) -> PyResult<Row> {
+    let read = if let Ok(url) = row.cast::<PyString>() {
+        url.to_str().map(|url| Request::get(url).into())
+    } else if let Ok(fields) = row.cast::<PyDict>() {
+        from_dict(fields, policy)
+    } else if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
+        from_pair(row)
+    } else {
+        ContractMap::of(row).and_then(|map| map.read().map(Row::from))
+    };
+    or_defect(row, read)
+}
+
+/// Turns what went wrong in reading a row into the row's own failure.
+fn or_defect(row: &Bound<'_, PyAny>, read: PyResult<Row>) -> PyResult<Row> {
+    let error = match read {
+        Ok(row) => return Ok(row),
+        Err(error) => error,
+    };
+    let py = row.py();
+    if !error.is_instance_of::<PyException>(py) {
+        return Err(error);
+    }
+    let message = match error.value(py).str() {
+        Ok(text) if text.len()? > 0 => text.to_string_lossy().into_owned(),
+        _ => error.to_string(),
+    };
+    let (method, url) = (method_of(row), url_of(row));
+    let tag = row
+        .cast::<PyDict>()
+        .ok()
+        .and_then(|fields| fields.get_item(intern!(py, "tag")).ok().flatten());
+    let request = Request::new(method.as_deref().unwrap_or("GET"), url.unwrap_or_default());
+    let request = request.refuse(Error::bad_request(message));
+    Ok(Row {
+        request,
+        tag: tag.filter(|tag| !tag.is_none()).map(Bound::unbind),
+    })
+}
+
+/// The URL that a row names, as text; None where it names none.
+pub(crate) fn url_of(row: &Bound<'_, PyAny>) -> Option<String> {
+    let text = |value: Bound<'_, PyAny>| {
+        value
+            .cast::<PyString>()
+            .ok()
+            .map(|text| text.to_string_lossy().into_owned())
+    };
+    if row.is_instance_of::<PyString>() {
+        return text(row.clone());
+    }
+    if let Ok(fields) = row.cast::<PyDict>() {
+        return fields
+            .get_item(intern!(row.py(), "url"))
+            .ok()
+            .flatten()
+            .and_then(text);
+    }
+    if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
+        return row.get_item(1).ok().and_then(text);
+    }
+    row.getattr(intern!(row.py(), "url")).ok().and_then(text)
+}
+
+/// The method that a row names, as text.
+pub(crate) fn method_of(row: &Bound<'_, PyAny>) -> Option<String> {
+    let py = row.py();
+    let text = |value: Bound<'_, PyAny>| {
+        value
+            .cast::<PyString>()
+            .ok()
+            .map(|text| text.to_string_lossy().into_owned())
+    };
+    if row.is_instance_of::<PyString>() {
+        return Some("GET".to_owned());
+    }
+    if let Ok(fields) = row.cast::<PyDict>() {
+        return match fields.get_item(intern!(py, "method")).ok().flatten() {
+            Some(method) => text(method),
+            None => Some("GET".to_owned()),
+        };
+    }
+    if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
+        return row.get_item(0).ok().and_then(text);
+    }
+    let own = row
+        .getattr(intern!(py, "http_op"))
+        .or_else(|_| row.getattr(intern!(py, "httpOperation")));
+    own.ok().and_then(text)
+}
+
+fn from_pair(pair: &Bound<'_, PyAny>) -> PyResult<Row> {
+    if pair.len()? != 2 {
+        let count = pair.len()?;
+        return Err(PyTypeError::new_err(format!(
+            "a pair is (method, url); this row has {count} parts"
+        )));
+    }
+    let (method, url) = (pair.get_item(0)?, pair.get_item(1)?);
+    Ok(Request::new(string(&method, "method")?, string(&url, "url")?).into())
+}
+
+/// A RequestMap of either contract, found by its attributes.
+struct ContractMap<'py> {
+    row: Bound<'py, PyAny>,
+    operation: Bound<'py, PyAny>,
+    older: bool,
+}
+
+impl<'py> ContractMap<'py> {
+    fn of(row: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let py = row.py();
+        if let Some(operation) = row.getattr_opt(intern!(py, "http_op"))? {
+            return Ok(Self {
+                row: row.clone(),
+                operation,
+                older: false,
+            });
+        }
+        if let Some(operation) = row.getattr_opt(intern!(py, "httpOperation"))? {
+            return Ok(Self {
+                row: row.clone(),
+                operation,
+                older: true,
+            });
+        }
+        let name = row.get_type();
+        Err(PyTypeError::new_err(format!(
+            "a row is a URL, a (method, url) pair, a dict or a RequestMap, not {}",
+            name.name()?
+        )))
+    }
+
+    fn read(&self) -> PyResult<Request> {
+        let py = self.row.py();
+        let (operation_name, params_name) = if self.older {
+            ("httpOperation", intern!(py, "queryParams"))
+        } else {
+            ("http_op", intern!(py, "query_params"))
+        };
+        let operation = string(&self.operation, operation_name)?;
+        if !CONTRACT_METHODS
+            .iter()
+            .any(|method| method.eq_ignore_ascii_case(operation))
+        {
+            let known = CONTRACT_METHODS.join(", ");
+            return Err(PyValueError::new_err(format!(
+                "{operation_name} {operation:?} is none of {known}"
+            )));
+        }
+        let url = self.row.getattr(intern!(py, "url"))?;
+        let url = string(&url, "url")?;
+        let params = self.row.getattr(params_name)?;
+        let mut request = if params.is_none() {
+            Request::new(operation, url)
+        } else {
+            Request::new(operation, query::extend(url, &params, Nothing::Refused)?)
+        };
+        let given = self.row.getattr(intern!(py, "headers"))?;
+        if !given.is_none() {
+            request = headers(request, &given)?;
+        }
+        // GET drops its body, the other five send it (K16).
+        if operation == "GET" {
+            return Ok(request);
+        }
+        let body = self.row.getattr(intern!(py, "body"))?;
+        if body.is_none() {
+            return Ok(without_body(request, operation));
+        }
+        json_body(request, &body)
+    }
+}
+
+fn from_dict(fields: &Bound<'_, PyDict>, policy: &Policy) -> PyResult<Row> {
+    let py = fields.py();
+    let Some(url) = fields.get_item(intern!(py, "url"))? else {
+        return Err(PyValueError::new_err("the row has no \"url\""));
+    };
+    let mut url = string(&url, "url")?.to_owned();
+    let mut method = "GET".to_owned();
+    let mut tag = None;
+    let mut overrides = Overrides::default();
+    let mut overridden = false;
+    let mut redirects: Option<u16> = None;
+    let mut follows: Option<bool> = None;
+    let mut raw = false;
+    let mut bodies: Vec<(&str, Bound<'_, PyAny>)> = Vec::new();
+    let mut given_headers = None;
+    for (key, value) in fields.iter() {
+        let key = string(&key, "key of a row")?;
+        if !KEYS.contains(&key) {
+            return Err(PyTypeError::new_err(unknown_key(key)));
+        }
+        if value.is_none() {
+            continue;
+        }
+        match key {
+            "method" => string(&value, "method")?.clone_into(&mut method),
+            "params" => url = query::extend(&url, &value, Nothing::LeftOut)?,
+            "json" => bodies.push(("json", value)),
+            "data" => bodies.push(("data", value)),
+            "content" => bodies.push(("content", value)),
+            "headers" => given_headers = Some(value),
+            "tag" => tag = Some(value.unbind()),
+            "timeout" => {
+                overrides = overrides.timeouts(read_timeouts(&value, &policy.timeouts)?);
+                overridden = true;
+            }
+            "allow_redirects" | "follow_redirects" => follows = Some(flag(&value, key)?),
+            "max_redirects" => {
+                let most = value
+                    .extract()
+                    .map_err(|_| not_a(&value, key, "a number from 0 to 65535"))?;
+                redirects = Some(most);
+            }
+            "raw_url" => raw = flag(&value, key)?,
+            _ => {}
+        }
+    }
+    let mut request = Request::new(&method, url);
+    if let Some(given) = given_headers {
+        request = headers(request, &given)?;
+    }
+    match bodies.as_slice() {
+        [] => {}
+        [("json", value)] => request = json_body(request, value)?,
+        [("data", value)] => request = form_body(request, value)?,
+        [(_, value)] => request = raw_body(request, value, "content")?,
+        [(one, _), (other, _), ..] => {
+            return Err(PyValueError::new_err(format!(
+                "a row has one body; this one has {one} and {other}"
+            )));
+        }
+    }
+    let redirects = match (follows, redirects) {
+        (Some(false), _) => Some(0),
+        // The row follows although the policy does not: as far as a policy does by default.
+        (Some(true), None) if policy.max_redirects == 0 => Some(Policy::default().max_redirects),
+        (_, own) => own,
+    };
+    if let Some(most) = redirects {
+        overrides = overrides.max_redirects(most);
+    }
+    if raw {
+        overrides = overrides.raw_url();
+    }
+    if overridden || raw || redirects.is_some() {
+        request = request.overrides(overrides);
+    }
+    Ok(Row { request, tag })
+}
+
+fn unknown_key(key: &str) -> String {
+    let nearest = KEYS.iter().map(|known| (distance(key, known), known)).min();
+    match nearest {
+        Some((far, known)) if far <= 3 && far < key.len() => {
+            format!("the row's key {key:?} is unknown; is it {known:?}?")
+        }
+        _ => format!(
+            "the row's key {key:?} is unknown; known are {}",
+            KEYS.join(", ")
+        ),
+    }
+}
+
+/// How many characters must change to make one word of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut costs: Vec<usize> = (0..=other.len()).collect();
+    for (line, character) in one.chars().enumerate() {
+        let mut diagonal = costs[0];
+        costs[0] = line + 1;
+        for (column, candidate) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(character != *candidate);
+            diagonal = costs[column + 1];
+            costs[column + 1] = replaced.min(diagonal + 1).min(costs[column] + 1);
+        }
+    }
+    costs[other.len()]
+}
+
+fn headers(mut request: Request, given: &Bound<'_, PyAny>) -> PyResult<Request> {
+    each_pair(given, |name, value| {
+        let name = string(name, "header name")?;
+        let own = std::mem::replace(&mut request, Request::get(""));
+        request = match (value.cast::<PyString>(), value.cast::<PyBytes>()) {
+            (Ok(_), _) => own.header(name, string(value, "header value")?),
+            (_, Ok(bytes)) => own.header(name, bytes.as_bytes()),
+            _ => return Err(not_a(value, &format!("header {name}"), "str")),
+        };
+        Ok(())
+    })?;
+    Ok(request)
+}
+
+/// Goes through a mapping or a list of pairs (a list may name a header twice).
+fn each_pair(
+    given: &Bound<'_, PyAny>,
+    mut each: impl FnMut(&Bound<'_, PyAny>, &Bound<'_, PyAny>) -> PyResult<()>,
+) -> PyResult<()> {
+    if let Ok(map) = given.cast_exact::<PyDict>() {
+        for (name, value) in map.iter() {
+            each(&name, &value)?;
+        }
+        return Ok(());
+    }
+    let pairs = match given.cast::<PyMapping>() {
+        Ok(map) => map.items()?.into_any(),
+        Err(_) if given.is_instance_of::<PyList>() || given.is_instance_of::<PyTuple>() => {
+            given.clone()
+        }
+        Err(_) => return Err(not_a(given, "headers", "a mapping of str to str")),
+    };
+    for pair in pairs.try_iter()? {
+        let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?
+            .extract()
+            .map_err(|_| PyTypeError::new_err("a list of headers holds pairs of name and value"))?;
+        each(&name, &value)?;
+    }
+    Ok(())
+}
+
+fn string<'a>(value: &'a Bound<'_, PyAny>, name: &str) -> PyResult<&'a str> {
+    match value.cast::<PyString>() {
+        Ok(text) => text.to_str().map_err(|_| {
+            PyValueError::new_err(format!(
+                "{name} holds half of a surrogate pair, which has no UTF-8"
+            ))
+        }),
+        Err(_) => Err(not_a(value, name, "str")),
+    }
+}
+
+fn flag(value: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
+    value
+        .cast::<PyBool>()
+        .map(|flag| flag.is_true())
+        .map_err(|_| not_a(value, name, "True or False"))
+}
+
+fn not_a(value: &Bound<'_, PyAny>, name: &str, wanted: &str) -> PyErr {
+    let kind = value.get_type();
+    let kind = kind
+        .name()
+        .map_or_else(|_| "something else".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!("{name} must be {wanted}, not {kind}"))
+}

@@ -1,0 +1,66 @@
+//! The body of a row: JSON, a form, or bytes as they are.
+
+use loamy::Request;
+use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyString, PyTuple};
+
+use super::not_a;
+use crate::json_out;
+
+pub(super) fn json_body(request: Request, body: &Bound<'_, PyAny>) -> PyResult<Request> {
+    let text = json_out::dumps(body).map_err(|error| {
+        let py = body.py();
+        if !error.is_instance_of::<PyException>(py) {
+            return error;
+        }
+        PyValueError::new_err(format!("the body has no form in JSON: {}", error.value(py)))
+    })?;
+    Ok(typed(request, "application/json").body(text))
+}
+
+/// What servers have seen so far of a contract row without a body: an empty one, save with OPTIONS.
+pub(super) fn without_body(request: Request, operation: &str) -> Request {
+    match operation {
+        "POST" | "PUT" | "PATCH" => typed(request, "application/octet-stream").body(Vec::new()),
+        "DELETE" => request.body(Vec::new()),
+        _ => request,
+    }
+}
+
+/// The media type, unless the row names one.
+fn typed(request: Request, media_type: &str) -> Request {
+    if request.headers().get("content-type").is_some() {
+        request
+    } else {
+        request.header("Content-Type", media_type)
+    }
+}
+
+pub(super) fn form_body(request: Request, data: &Bound<'_, PyAny>) -> PyResult<Request> {
+    if !(data.is_instance_of::<PyDict>()
+        || data.is_instance_of::<PyList>()
+        || data.is_instance_of::<PyTuple>())
+    {
+        return raw_body(request, data, "data");
+    }
+    static URLENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let encode = URLENCODE.import(data.py(), "urllib.parse", "urlencode")?;
+    let text = encode.call1((data, true))?;
+    let text = text.cast::<PyString>()?.to_str()?.to_owned();
+    Ok(typed(request, "application/x-www-form-urlencoded").body(text))
+}
+
+pub(super) fn raw_body(request: Request, data: &Bound<'_, PyAny>, name: &str) -> PyResult<Request> {
+    if let Ok(bytes) = data.cast::<PyBytes>() {
+        return Ok(request.body(bytes.as_bytes().to_vec()));
+    }
+    if let Ok(text) = data.cast::<PyString>() {
+        return Ok(request.body(text.to_str()?.to_owned()));
+    }
+    if let Ok(bytes) = data.cast::<PyByteArray>() {
+        return Ok(request.body(bytes.to_vec()));
+    }
+    Err(not_a(data, name, "bytes or str"))
+}

@@ -1,0 +1,140 @@
+//! `loamy.Policy` as the engine's, and the timeouts that a row may set for itself.
+
+use std::time::Duration;
+
+use loamy::{Headers, Policy, Timeouts};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
+
+use super::{each_pair, not_a, string};
+
+/// The engine's policy of a `loamy.Policy`, which has checked itself when it was built.
+///
+/// # Errors
+/// TypeError and ValueError for what is no policy.
+pub(crate) fn policy(given: &Bound<'_, PyAny>) -> PyResult<Policy> {
+    let py = given.py();
+    let mut policy = Policy::default();
+    policy.concurrency = given.getattr(intern!(py, "concurrency"))?.extract()?;
+    policy.per_host = given.getattr(intern!(py, "per_host"))?.extract()?;
+    policy.threads = given.getattr(intern!(py, "threads"))?.extract()?;
+    policy.deadline = seconds(&given.getattr(intern!(py, "deadline"))?, "deadline")?;
+    policy.timeouts = read_timeouts(
+        &given.getattr(intern!(py, "timeout"))?,
+        &Timeouts::default(),
+    )?;
+    let follow: bool = given.getattr(intern!(py, "follow_redirects"))?.extract()?;
+    policy.max_redirects = if follow {
+        given.getattr(intern!(py, "max_redirects"))?.extract()?
+    } else {
+        0
+    };
+    policy.sizes.head = given.getattr(intern!(py, "max_head"))?.extract()?;
+    policy.sizes.fields = given.getattr(intern!(py, "max_fields"))?.extract()?;
+    policy.sizes.body = given.getattr(intern!(py, "max_body"))?.extract()?;
+    policy.secret_headers = given.getattr(intern!(py, "secret_headers"))?.extract()?;
+    let common = given.getattr(intern!(py, "headers"))?;
+    if !common.is_none() {
+        let mut fields = Headers::new();
+        each_pair(&common, |name, value| {
+            let (name, value) = (string(name, "header name")?, string(value, "header value")?);
+            fields
+                .append(name, value)
+                .map_err(|error| PyValueError::new_err(error.message().to_owned()))
+        })?;
+        policy.headers = fields;
+    }
+    policy
+        .validate()
+        .map_err(|error| PyValueError::new_err(error.message().to_owned()))?;
+    Ok(policy)
+}
+
+/// Reads a timeout: seconds in all, a (connect, read) pair, or an object or mapping with phases.
+pub(super) fn read_timeouts(given: &Bound<'_, PyAny>, base: &Timeouts) -> PyResult<Timeouts> {
+    let mut timeouts = *base;
+    if given.is_none() {
+        timeouts.total = None;
+        timeouts.connect = None;
+        return Ok(timeouts);
+    }
+    if let Ok(pair) = given.cast::<PyTuple>() {
+        let (connect, read): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair
+            .extract()
+            .map_err(|_| not_a(given, "timeout", "seconds, or a (connect, read) pair"))?;
+        timeouts.connect = seconds(&connect, "timeout")?;
+        timeouts.first_byte = seconds(&read, "timeout")?;
+        timeouts.read = timeouts.first_byte;
+        return Ok(timeouts);
+    }
+    if let Ok(phases) = given.cast::<PyDict>() {
+        for key in phases.keys() {
+            let key = string(&key, "phase of a timeout")?.to_owned();
+            if !PHASES.contains(&key.as_str()) {
+                return Err(PyTypeError::new_err(format!(
+                    "timeout has no phase {key:?}; it has {}",
+                    PHASES.join(", ")
+                )));
+            }
+        }
+    } else if !given.hasattr(intern!(given.py(), "first_byte"))? {
+        timeouts.total = seconds(given, "timeout")?;
+        return Ok(timeouts);
+    }
+    let slots = [
+        &mut timeouts.acquire,
+        &mut timeouts.resolve,
+        &mut timeouts.connect,
+        &mut timeouts.tls,
+        &mut timeouts.write,
+        &mut timeouts.first_byte,
+        &mut timeouts.read,
+        &mut timeouts.total,
+    ];
+    for (phase, slot) in PHASES.iter().zip(slots) {
+        let name = PyString::intern(given.py(), phase);
+        let value = match given.cast::<PyDict>() {
+            Ok(phases) => phases.get_item(name)?,
+            Err(_) => Some(given.getattr(name)?),
+        };
+        if let Some(value) = value {
+            *slot = seconds(&value, "timeout")?;
+        }
+    }
+    Ok(timeouts)
+}
+
+/// The phases of a timeout, in the order in which they happen.
+const PHASES: [&str; 8] = [
+    "acquire",
+    "resolve",
+    "connect",
+    "tls",
+    "write",
+    "first_byte",
+    "read",
+    "total",
+];
+
+fn seconds(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Duration>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    if value.is_instance_of::<PyBool>() {
+        return Err(not_a(value, name, "a number of seconds"));
+    }
+    let number: f64 = value
+        .extract()
+        .map_err(|_| not_a(value, name, "a number of seconds"))?;
+    if number.is_nan() || number <= 0.0 {
+        return Err(PyValueError::new_err(format!(
+            "{name} is {number}; it must be above 0, or None for no limit"
+        )));
+    }
+    // Beyond what a clock can hold there is no limit.
+    Ok(Duration::try_from_secs_f64(number)
+        .ok()
+        .filter(|span| span.as_secs() < 1 << 32))
+}

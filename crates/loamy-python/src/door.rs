@@ -1,0 +1,112 @@
+//! What the outcomes become: the doors of the package differ in nothing else.
+
+use loamy::Outcome;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyType};
+
+use crate::contract;
+use crate::response::Response;
+
+/// What the outcomes become.
+pub(crate) enum Door {
+    /// `loamy.Response`.
+    Front,
+    /// `loamy.session.RequestResponse`.
+    Clump,
+    /// A class like `zconcurrent.zsession.RequestResponse`, or exceptions.
+    ZSession {
+        class: Py<PyType>,
+        first_failure_ends: bool,
+    },
+}
+
+impl Door {
+    /// The door of that name.
+    ///
+    /// # Errors
+    /// ValueError when there is none of that form.
+    pub(crate) fn new(
+        name: &str,
+        class: Option<Py<PyType>>,
+        first_failure_ends: bool,
+    ) -> PyResult<Self> {
+        match (name, class) {
+            ("front", None) => Ok(Self::Front),
+            ("clump", None) => Ok(Self::Clump),
+            ("zsession", Some(class)) => Ok(Self::ZSession {
+                class,
+                first_failure_ends,
+            }),
+            _ => Err(PyValueError::new_err(format!(
+                "no door {name:?} of that form"
+            ))),
+        }
+    }
+
+    /// The object for an outcome.
+    ///
+    /// # Errors
+    /// Only what is no `Exception`, and want of memory.
+    pub(crate) fn object<'py>(
+        &self,
+        py: Python<'py>,
+        outcome: Outcome,
+        row: Py<PyAny>,
+        tag: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Front => Ok(Bound::new(py, Response::of(outcome, row, tag))?.into_any()),
+            Self::Clump => contract::clump(py, outcome, row.bind(py)),
+            Self::ZSession { class, .. } => {
+                contract::zsession(py, outcome, row.bind(py), class.bind(py))
+            }
+        }
+    }
+
+    /// The object for a row that was not read when its batch was stopped.
+    ///
+    /// # Errors
+    /// As [`object`](Self::object).
+    pub(crate) fn unread<'py>(
+        &self,
+        py: Python<'py>,
+        index: usize,
+        row: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Front => Ok(Bound::new(py, Response::unread(index, row.unbind()))?.into_any()),
+            Self::Clump => contract::clump_unread(py, &row),
+            Self::ZSession { .. } => contract::zsession_unread(py, &row),
+        }
+    }
+
+    /// Whether the batch ends with this object (K9).
+    pub(crate) fn ends_with(&self, made: &Bound<'_, PyAny>) -> bool {
+        self.raises() && contract::is_failure(made)
+    }
+
+    /// The failure to raise: that of the lowest index which did not fall to another one's failure.
+    pub(crate) fn first_failure<'py>(
+        &self,
+        list: &Bound<'py, PyList>,
+    ) -> Option<Bound<'py, PyAny>> {
+        if !self.raises() {
+            return None;
+        }
+        let failures = || list.iter().filter(contract::is_failure);
+        failures()
+            .find(|made| !contract::is_collateral(made))
+            .or_else(|| failures().next())
+    }
+
+    fn raises(&self) -> bool {
+        matches!(
+            self,
+            Self::ZSession {
+                first_failure_ends: true,
+                ..
+            }
+        )
+    }
+}

@@ -1,0 +1,421 @@
+//! A batch driven from Python: the one place that attaches to the interpreter and lets go of it.
+//!
+//! Rows go in and outcomes come out in slices while the network works on threads that never touch Python. Between the
+//! slices, signal handlers run; whatever one raises stops the batch at once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use loamy::{Client, Outcome, Policy, Run};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyList, PyType};
+
+use crate::collector::HeldOff;
+use crate::door::Door;
+use crate::ending::{self, Call};
+use crate::rows::{Gathered, Kept, Rows};
+use crate::{convert, failure};
+
+/// Rows made into requests or objects before other Python threads and signal handlers get their turn.
+const SLICE_ROWS: usize = 4096;
+/// The same as a time.
+const SLICE_TIME: Duration = Duration::from_millis(10);
+/// Rows between two looks at the clock.
+const LOOK: usize = 64;
+/// How long a wait lasts at most before signal handlers run.
+const WAIT: Duration = Duration::from_millis(50);
+/// Outcomes worth waking up for.
+const WORTH: usize = 512;
+/// How often progress is told.
+const TELL: Duration = Duration::from_millis(100);
+
+/// A batch of rows under way.
+#[pyclass(frozen, module = "loamy._loamy", name = "Batch", weakref)]
+pub(crate) struct Batch {
+    run: Arc<Run>,
+    door: Door,
+    policy: Policy,
+    rows: Mutex<Rows>,
+    /// Indexes that the responses bear instead of their rows' own, where rows are sent again.
+    places: Mutex<Vec<usize>>,
+    process: u32,
+}
+
+#[pymethods]
+impl Batch {
+    #[new]
+    #[pyo3(signature = (policy, door="front", response_class=None, first_failure_ends=false))]
+    fn new(
+        py: Python<'_>,
+        policy: &Bound<'_, PyAny>,
+        door: &str,
+        response_class: Option<Py<PyType>>,
+        first_failure_ends: bool,
+    ) -> PyResult<Self> {
+        if ending::is_near() {
+            return Err(PyRuntimeError::new_err(
+                "the interpreter is shutting down; nothing can be sent any more",
+            ));
+        }
+        let door = Door::new(door, response_class, first_failure_ends)?;
+        let policy = convert::policy(policy)?;
+        let client = match py.detach(Client::shared) {
+            Ok(client) => client,
+            Err(error) => {
+                let nothing = py.None().into_bound(py);
+                return Err(PyErr::from_value(failure::exception(
+                    py, &error, 0, &nothing,
+                )?));
+            }
+        };
+        let run = Arc::new(client.begin(&policy));
+        ending::watch(&run);
+        Ok(Self {
+            run,
+            door,
+            policy,
+            rows: Mutex::default(),
+            places: Mutex::default(),
+            process: std::process::id(),
+        })
+    }
+
+    /// Sends the rows and returns what came of each, in order.
+    /// Each front-door response gets its index from `places`, where given.
+    #[pyo3(signature = (rows, tell=None, places=None))]
+    fn run<'py>(
+        &self,
+        py: Python<'py>,
+        rows: &Bound<'py, PyList>,
+        tell: Option<&Bound<'py, PyAny>>,
+        places: Option<Vec<usize>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let _call = self.enter()?;
+        if let Some(places) = places {
+            *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
+        }
+        let mut gathered = Gathered {
+            made: (0..rows.len()).map(|_| None).collect(),
+            outstanding: rows.len(),
+        };
+        let mut admitted = 0;
+        let stopped = self
+            .through(py, rows, &mut admitted, &mut gathered, tell)
+            .err();
+        let Some(error) = stopped else {
+            return self.result(py, gathered);
+        };
+        self.stop(py);
+        self.run.close();
+        self.fill_unread(py, rows, admitted, &mut gathered)?;
+        self.drain(py, &mut gathered)?;
+        Err(interrupted(py, error, gathered.into_list(py)?))
+    }
+
+    /// Adds rows; they are on their way when this returns.
+    fn admit(&self, py: Python<'_>, rows: &Bound<'_, PyList>) -> PyResult<()> {
+        let _call = self.enter()?;
+        let mut admitted = 0;
+        while admitted < rows.len() {
+            self.slice_in(py, rows, &mut admitted)?;
+            py.check_signals()?;
+        }
+        Ok(())
+    }
+
+    /// Says that no more rows will come.
+    fn close(&self) {
+        self.run.close();
+    }
+
+    /// Waits until `want` rows have ended, or all, or the seconds have passed; returns all that have, as they ended.
+    fn take<'py>(
+        &self,
+        py: Python<'py>,
+        want: usize,
+        seconds: f64,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let _call = self.enter()?;
+        let end = now()
+            + Duration::try_from_secs_f64(seconds.max(0.0))
+                .unwrap_or(Duration::MAX)
+                .min(Duration::from_secs(1 << 30));
+        let mut gathered = Gathered {
+            made: Vec::new(),
+            outstanding: usize::MAX,
+        };
+        let waited = loop {
+            let left = end.saturating_duration_since(now()).min(WAIT);
+            let missing = want.saturating_sub(gathered.made.len());
+            let step = self.step(py, missing, left, &mut |made| {
+                gathered.made.push(Some(made.1))
+            });
+            let step = step.and_then(|()| py.check_signals());
+            if step.is_err()
+                || gathered.made.len() >= want
+                || self.run.is_finished()
+                || now() >= end
+            {
+                break step;
+            }
+        };
+        let Err(error) = waited else {
+            return gathered.into_list(py);
+        };
+        self.stop(py);
+        self.run.close();
+        while !self.run.is_finished() {
+            self.step(py, usize::MAX, WAIT, &mut |made| {
+                gathered.made.push(Some(made.1))
+            })?;
+        }
+        Err(interrupted(py, error, gathered.into_list(py)?))
+    }
+
+    /// Ends the batch: rows in flight as `cancelled`, waiting ones as `not_sent`. No byte is written after it returns.
+    fn cancel(&self, py: Python<'_>) {
+        if self.process == std::process::id() {
+            self.stop(py);
+        }
+    }
+
+    /// Whether no more rows will come and every outcome was taken.
+    #[getter]
+    fn finished(&self) -> bool {
+        self.run.is_finished()
+    }
+
+    /// Rows waiting, in flight, settled, and settled with an error.
+    fn progress(&self) -> (usize, usize, usize, usize) {
+        let progress = self.run.progress();
+        (
+            progress.waiting,
+            progress.in_flight,
+            progress.settled,
+            progress.failed,
+        )
+    }
+}
+
+impl Batch {
+    fn through<'py>(
+        &self,
+        py: Python<'py>,
+        rows: &Bound<'py, PyList>,
+        admitted: &mut usize,
+        gathered: &mut Gathered,
+        tell: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let total = gathered.made.len();
+        let mut told = now();
+        let mut between = |batch: &Self| -> PyResult<()> {
+            py.check_signals()?;
+            if let Some(tell) = tell
+                && now().duration_since(told) >= TELL
+            {
+                told = now();
+                tell.call1(batch.progress())?;
+            }
+            Ok(())
+        };
+        while *admitted < total {
+            // A list that another thread shortens meanwhile has no more rows to give.
+            if !self.slice_in(py, rows, admitted)? {
+                return Err(PyRuntimeError::new_err(
+                    "the list of rows became shorter while it was being sent",
+                ));
+            }
+            self.step(py, 0, Duration::ZERO, &mut |(index, made)| {
+                gathered.put(index, made)
+            })?;
+            between(self)?;
+        }
+        self.run.close();
+        while gathered.outstanding > 0 {
+            let want = gathered.outstanding.min(WORTH);
+            self.step(py, want, WAIT, &mut |(index, made)| {
+                gathered.put(index, made)
+            })?;
+            between(self)?;
+        }
+        if let Some(tell) = tell {
+            tell.call1(self.progress())?;
+        }
+        Ok(())
+    }
+
+    /// Reads a slice of rows and gives it to the engine; false when there was none left.
+    fn slice_in(
+        &self,
+        py: Python<'_>,
+        rows: &Bound<'_, PyList>,
+        admitted: &mut usize,
+    ) -> PyResult<bool> {
+        let began = now();
+        let held = HeldOff::new(py);
+        let room = rows.len().saturating_sub(*admitted).min(SLICE_ROWS);
+        let mut requests = Vec::with_capacity(room);
+        let mut kept = Vec::with_capacity(room);
+        while requests.len() < room {
+            let Ok(row) = rows.get_item(*admitted + requests.len()) else {
+                break;
+            };
+            let read = convert::row(&row, &self.policy)?;
+            requests.push(read.request);
+            kept.push(Kept {
+                row: row.unbind(),
+                tag: read.tag,
+            });
+            if requests.len().is_multiple_of(LOOK) && now().duration_since(began) > SLICE_TIME {
+                break;
+            }
+        }
+        drop(held);
+        let count = requests.len();
+        *admitted += count;
+        let mut own = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.into_iter().for_each(|kept| own.push(kept));
+        drop(own);
+        py.detach(|| self.run.admit(requests));
+        Ok(count > 0)
+    }
+
+    /// Gives the rows that a stopped batch did not come to read their end.
+    fn fill_unread(
+        &self,
+        py: Python<'_>,
+        rows: &Bound<'_, PyList>,
+        from: usize,
+        gathered: &mut Gathered,
+    ) -> PyResult<()> {
+        let _held = HeldOff::new(py);
+        for index in from..gathered.made.len() {
+            let row = rows
+                .get_item(index)
+                .unwrap_or_else(|_| py.None().into_bound(py));
+            let made = self.door.unread(py, index, row)?;
+            gathered.put(index, made.unbind());
+        }
+        Ok(())
+    }
+
+    /// Waits detached, then makes objects of the outcomes, slice by slice.
+    fn step<'py>(
+        &self,
+        py: Python<'py>,
+        want: usize,
+        at_most: Duration,
+        each: &mut dyn FnMut((usize, Py<PyAny>)),
+    ) -> PyResult<()> {
+        let mut outcomes = py.detach(|| self.run.wait(want, at_most)).into_iter();
+        let mut broken = None;
+        loop {
+            let began = now();
+            let held = HeldOff::new(py);
+            let mut done = 0;
+            for outcome in outcomes.by_ref() {
+                let index = outcome.index;
+                match self.object(py, outcome) {
+                    Ok(made) => each((index, made)),
+                    // The others keep their outcomes; the first trouble is told once they have them.
+                    Err(error) => drop(broken.get_or_insert(error)),
+                }
+                done += 1;
+                if done == SLICE_ROWS
+                    || (done.is_multiple_of(LOOK) && now().duration_since(began) > SLICE_TIME)
+                {
+                    break;
+                }
+            }
+            drop(held);
+            if outcomes.len() == 0 {
+                return broken.map_or(Ok(()), Err);
+            }
+            py.detach(|| {});
+            if let Err(error) = py.check_signals() {
+                broken.get_or_insert(error);
+                self.stop(py);
+            }
+        }
+    }
+
+    fn object(&self, py: Python<'_>, mut outcome: Outcome) -> PyResult<Py<PyAny>> {
+        let kept = self
+            .rows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(outcome.index);
+        let Some(Kept { row, tag }) = kept else {
+            return Err(PyRuntimeError::new_err(format!(
+                "row {} ended twice",
+                outcome.index
+            )));
+        };
+        let place = self
+            .places
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(outcome.index)
+            .copied();
+        outcome.index = place.unwrap_or(outcome.index);
+        let made = self.door.object(py, outcome, row, tag)?;
+        if self.door.ends_with(&made) {
+            self.stop(py);
+        }
+        Ok(made.unbind())
+    }
+
+    /// The list of all rows, or for `zSession` the failure with the lowest index.
+    fn result<'py>(&self, py: Python<'py>, gathered: Gathered) -> PyResult<Bound<'py, PyList>> {
+        let list = gathered.into_list(py)?;
+        match self.door.first_failure(&list) {
+            Some(first) => Err(PyErr::from_value(first)),
+            None => Ok(list),
+        }
+    }
+
+    fn drain(&self, py: Python<'_>, gathered: &mut Gathered) -> PyResult<()> {
+        while gathered.outstanding > 0 {
+            let want = gathered.outstanding;
+            self.step(py, want, WAIT, &mut |(index, made)| {
+                gathered.put(index, made)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.run.cancel());
+    }
+
+    fn enter(&self) -> PyResult<Call> {
+        if self.process != std::process::id() {
+            return Err(PyRuntimeError::new_err(
+                "this batch was begun before the process forked; begin another one",
+            ));
+        }
+        Ok(Call::begin())
+    }
+}
+
+/// What leaves the call: Ctrl-C with everything that is known; any other exception as itself.
+fn interrupted(py: Python<'_>, error: PyErr, made: Bound<'_, PyList>) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    if !error.get_type(py).is(py.get_type::<PyKeyboardInterrupt>()) {
+        return error;
+    }
+    let class = CLASS.import(py, "loamy.errors", "BatchInterrupted");
+    class
+        .and_then(|class| class.call1((made,)))
+        .map_or_else(|other| other, PyErr::from_value)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a driver: it bounds its slices and waits by the clock"
+)]
+fn now() -> Instant {
+    Instant::now()
+}

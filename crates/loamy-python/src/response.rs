@@ -1,0 +1,399 @@
+//! `loamy.Response`: one row's end, read only where somebody looks.
+
+use std::sync::{Mutex, PoisonError};
+
+use loamy::{MaskedUrl, Outcome};
+use pyo3::exceptions::{PyRecursionError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+
+use crate::answer::{Answer, Restored, read_lines};
+use crate::{convert, failure, fields, json_in};
+
+/// What became of one row.
+#[pyclass(frozen, module = "loamy", name = "Response", weakref)]
+pub(crate) struct Response {
+    #[pyo3(get)]
+    index: usize,
+    row: Py<PyAny>,
+    tag: Option<Py<PyAny>>,
+    #[pyo3(get)]
+    attempts: u32,
+    #[pyo3(get)]
+    elapsed: f64,
+    end: End,
+    headers: PyOnceLock<Py<PyAny>>,
+}
+
+enum End {
+    Answered(Answer),
+    /// The exception is made when somebody asks and held weakly: held strongly, raising it would tie a knot of
+    /// exception, traceback, frame and response that no collector sees.
+    Failed {
+        error: Box<loamy::Error>,
+        made: Mutex<Option<Py<PyWeakrefReference>>>,
+    },
+    /// The batch was stopped before the row was read.
+    Unread {
+        made: Mutex<Option<Py<PyWeakrefReference>>>,
+    },
+    /// Out of a pickle: the exception came along.
+    Restored {
+        error: Py<PyAny>,
+    },
+}
+
+impl Response {
+    /// The response of an outcome, for the row given.
+    pub(crate) fn of(outcome: Outcome, row: Py<PyAny>, tag: Option<Py<PyAny>>) -> Self {
+        let end = match outcome.result {
+            Ok(response) => End::Answered(Answer::Received(response)),
+            Err(error) => End::Failed {
+                error: Box::new(error),
+                made: Mutex::new(None),
+            },
+        };
+        Self {
+            index: outcome.index,
+            row,
+            tag,
+            attempts: outcome.attempts,
+            elapsed: outcome.timing.elapsed.as_secs_f64(),
+            end,
+            headers: PyOnceLock::new(),
+        }
+    }
+
+    /// The end of a row that was never read, because the batch was stopped.
+    pub(crate) fn unread(index: usize, row: Py<PyAny>) -> Self {
+        let end = End::Unread {
+            made: Mutex::new(None),
+        };
+        Self {
+            index,
+            row,
+            tag: None,
+            attempts: 0,
+            elapsed: 0.0,
+            end,
+            headers: PyOnceLock::new(),
+        }
+    }
+
+    /// A response that stands beside an error.
+    pub(crate) fn partial(
+        index: usize,
+        row: &Bound<'_, PyAny>,
+        response: loamy::Response,
+        attempts: u32,
+    ) -> Self {
+        Self {
+            index,
+            row: row.clone().unbind(),
+            tag: None,
+            attempts,
+            elapsed: 0.0,
+            end: End::Answered(Answer::Received(response)),
+            headers: PyOnceLock::new(),
+        }
+    }
+
+    pub(crate) fn row(&self) -> &Py<PyAny> {
+        &self.row
+    }
+
+    /// The URL that answered, or the one of the row.
+    pub(crate) fn address(&self, py: Python<'_>) -> String {
+        match self.answer() {
+            Some(answer) => answer.url().to_owned(),
+            None => convert::url_of(self.row.bind(py)).unwrap_or_default(),
+        }
+    }
+
+    fn answer(&self) -> Option<&Answer> {
+        match &self.end {
+            End::Answered(answer) => Some(answer),
+            _ => None,
+        }
+    }
+
+    fn body(&self) -> &[u8] {
+        self.answer().map(Answer::body).unwrap_or_default()
+    }
+
+    fn charset(&self) -> Option<&str> {
+        self.answer()
+            .and_then(|answer| json_in::charset(answer.headers()))
+    }
+
+    fn exception<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match &self.end {
+            End::Answered(_) => Ok(None),
+            End::Restored { error } => Ok(Some(error.bind(py).clone())),
+            End::Failed { error, made } => held(py, made, || {
+                failure::exception(py, error, self.index, self.row.bind(py))
+            })
+            .map(Some),
+            End::Unread { made } => {
+                held(py, made, || failure::unread(py, self.row.bind(py))).map(Some)
+            }
+        }
+    }
+}
+
+/// The exception made before, as long as somebody holds it, or a new one.
+fn held<'py>(
+    py: Python<'py>,
+    made: &Mutex<Option<Py<PyWeakrefReference>>>,
+    make: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let known = made
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .as_ref()
+        .map(|weak| weak.clone_ref(py));
+    if let Some(alive) = known.and_then(|weak| weak.bind(py).upgrade()) {
+        return Ok(alive);
+    }
+    let fresh = make()?;
+    let weak = PyWeakrefReference::new(&fresh)?.unbind();
+    let before = made
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .replace(weak);
+    drop(before);
+    Ok(fresh)
+}
+
+#[pymethods]
+impl Response {
+    #[getter]
+    fn request(&self, py: Python<'_>) -> Py<PyAny> {
+        self.row.clone_ref(py)
+    }
+
+    #[getter]
+    fn tag(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.tag.as_ref().map(|tag| tag.clone_ref(py))
+    }
+
+    #[getter]
+    fn ok(&self) -> bool {
+        self.answer().is_some_and(|answer| answer.status() < 400)
+    }
+
+    #[getter]
+    fn status_code(&self) -> u16 {
+        self.answer().map_or(0, Answer::status)
+    }
+
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(made) = self.headers.get(py) {
+            return Ok(made.bind(py).clone());
+        }
+        let view = self.answer().map(Answer::headers).unwrap_or_default();
+        let (fresh, _) = fields::with_seen(py, |seen| seen.headers(py, view))?;
+        Ok(self
+            .headers
+            .get_or_init(py, || fresh.unbind())
+            .bind(py)
+            .clone())
+    }
+
+    #[getter]
+    fn content<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.body())
+    }
+
+    #[getter]
+    fn text<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        json_in::text(py, self.body(), self.charset())
+    }
+
+    #[pyo3(signature = (**options))]
+    fn json<'py>(
+        slf: &Bound<'py, Self>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, own) = (slf.py(), slf.get());
+        if let Some(error) = own.exception(py)? {
+            return Err(PyErr::from_value(error));
+        }
+        json_in::loads(py, own.body(), own.charset(), options).map_err(|error| {
+            if !error.is_instance_of::<PyValueError>(py)
+                && !error.is_instance_of::<PyRecursionError>(py)
+            {
+                return error;
+            }
+            let text = json_in::text(py, own.body(), own.charset());
+            let reason = error.into_value(py).into_bound(py).into_any();
+            let made = text.and_then(|text| {
+                failure::not_json(py, own.row.bind(py), &text, &reason, slf.clone())
+            });
+            made.map_or_else(|other| other, PyErr::from_value)
+        })
+    }
+
+    #[getter]
+    fn url(&self, py: Python<'_>) -> String {
+        self.address(py)
+    }
+
+    /// The method that the row names.
+    #[getter]
+    fn method(&self, py: Python<'_>) -> String {
+        convert::method_of(self.row.bind(py)).unwrap_or_default()
+    }
+
+    #[getter]
+    fn http_version(&self) -> &str {
+        self.answer().map_or("", Answer::version)
+    }
+
+    #[getter]
+    fn redirects(&self) -> u16 {
+        self.answer().map_or(0, Answer::redirects)
+    }
+
+    #[getter]
+    fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.exception(py)
+    }
+
+    /// The kind of the error without making the exception.
+    #[getter]
+    fn kind<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match &self.end {
+            End::Answered(_) => Ok(None),
+            End::Failed { error, .. } => Ok(Some(
+                pyo3::types::PyString::intern(py, error.kind().name()).into_any(),
+            )),
+            End::Unread { .. } => Ok(Some(
+                pyo3::types::PyString::intern(py, loamy::Kind::NotSent.name()).into_any(),
+            )),
+            End::Restored { error } => error.bind(py).getattr("kind").map(Some),
+        }
+    }
+
+    fn raise_for_status<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        let py = slf.py();
+        let own = slf.get();
+        if let Some(error) = own.exception(py)? {
+            return Err(PyErr::from_value(error));
+        }
+        if own.status_code() >= 400 {
+            return Err(PyErr::from_value(failure::status(py, slf)?));
+        }
+        Ok(slf.clone())
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let url = self.address(py);
+        let url = MaskedUrl(&url);
+        match &self.end {
+            End::Answered(answer) => {
+                let method = convert::method_of(self.row.bind(py)).unwrap_or_default();
+                format!(
+                    "<Response {}: status {} ({method} {url})>",
+                    self.index,
+                    answer.status()
+                )
+            }
+            End::Failed { error, .. } => format!("<Response {}: {error}>", self.index),
+            End::Unread { .. } => format!(
+                "<Response {}: {}>",
+                self.index,
+                failure::unread_text(self.row.bind(py))
+            ),
+            End::Restored { error } => {
+                // The first argument is the text without its hint.
+                let text = error
+                    .bind(py)
+                    .getattr("args")
+                    .and_then(|arguments| arguments.get_item(0));
+                format!(
+                    "<Response {}: {}>",
+                    self.index,
+                    text.map(|text| text.to_string()).unwrap_or_default()
+                )
+            }
+        }
+    }
+
+    fn __reduce__<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        static RESTORE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = slf.py();
+        let own = slf.get();
+        let answer = own.answer().map(|answer| {
+            (
+                answer.status(),
+                answer.version(),
+                answer.url(),
+                PyBytes::new(py, answer.headers().as_bytes()),
+                PyBytes::new(py, answer.body()),
+                answer.redirects(),
+            )
+        });
+        let row = own.row.bind(py);
+        let parts = (
+            own.index,
+            row,
+            &own.tag,
+            own.attempts,
+            own.elapsed,
+            answer,
+            own.exception(py)?,
+        )
+            .into_pyobject(py)?;
+        Ok((
+            RESTORE
+                .import(py, "loamy._loamy", "restore_response")?
+                .clone(),
+            parts,
+        ))
+    }
+}
+
+/// The parts of an answer as they stand in a pickle.
+type Parts = (u16, String, String, Vec<u8>, Vec<u8>, u16);
+
+/// A response out of a pickle.
+#[pyfunction]
+pub(crate) fn restore_response(
+    index: usize,
+    row: Py<PyAny>,
+    tag: Option<Py<PyAny>>,
+    attempts: u32,
+    elapsed: f64,
+    answer: Option<Parts>,
+    error: Option<Py<PyAny>>,
+) -> PyResult<Response> {
+    let end = match (answer, error) {
+        (Some((status, version, url, lines, body, redirects)), _) => {
+            let restored = Restored {
+                status,
+                version: version.into(),
+                url: url.into(),
+                lines: read_lines(&lines)?,
+                body: body.into(),
+                redirects,
+            };
+            End::Answered(Answer::Restored(Box::new(restored)))
+        }
+        (None, Some(error)) => End::Restored { error },
+        (None, None) => return Err(PyValueError::new_err("neither an answer nor an error")),
+    };
+    Ok(Response {
+        index,
+        row,
+        tag,
+        attempts,
+        elapsed,
+        end,
+        headers: PyOnceLock::new(),
+    })
+}

@@ -1,0 +1,54 @@
+//! The rows of a batch on their way in, and what came of them on the way out.
+
+use std::collections::VecDeque;
+
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+/// The rows whose outcomes are outstanding.
+#[derive(Default)]
+pub(crate) struct Rows {
+    /// Index of the first one kept.
+    base: usize,
+    kept: VecDeque<Option<Kept>>,
+}
+
+pub(crate) struct Kept {
+    pub(crate) row: Py<PyAny>,
+    pub(crate) tag: Option<Py<PyAny>>,
+}
+
+impl Rows {
+    pub(crate) fn push(&mut self, kept: Kept) {
+        self.kept.push_back(Some(kept));
+    }
+
+    pub(crate) fn take(&mut self, index: usize) -> Option<Kept> {
+        let taken = self.kept.get_mut(index.checked_sub(self.base)?)?.take();
+        while let Some(None) = self.kept.front() {
+            self.kept.pop_front();
+            self.base += 1;
+        }
+        taken
+    }
+}
+
+/// What came out so far, at its place.
+pub(crate) struct Gathered {
+    pub(crate) made: Vec<Option<Py<PyAny>>>,
+    pub(crate) outstanding: usize,
+}
+
+impl Gathered {
+    pub(crate) fn put(&mut self, index: usize, made: Py<PyAny>) {
+        if let Some(place) = self.made.get_mut(index)
+            && place.replace(made).is_none()
+        {
+            self.outstanding -= 1;
+        }
+    }
+
+    pub(crate) fn into_list(self, py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+        PyList::new(py, self.made)
+    }
+}

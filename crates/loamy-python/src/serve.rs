@@ -1,0 +1,92 @@
+//! The well-behaved test server, for `loamy.testing`.
+
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use testkit::{Farewell, Log, Options};
+
+/// A server on a free port of 127.0.0.1.
+#[pyclass(frozen, module = "loamy._loamy", name = "Server")]
+pub(crate) struct Server {
+    running: Mutex<State>,
+    base: String,
+}
+
+enum State {
+    Running(testkit::Server),
+    Stopped(Box<Log>),
+}
+
+#[pymethods]
+impl Server {
+    #[new]
+    #[pyo3(signature = (close_after=None, announce_close=true, keep_log=true))]
+    fn new(
+        py: Python<'_>,
+        close_after: Option<u64>,
+        announce_close: bool,
+        keep_log: bool,
+    ) -> PyResult<Self> {
+        if close_after == Some(0) {
+            return Err(PyValueError::new_err(
+                "close_after is 0; it must be 1 or more",
+            ));
+        }
+        let farewell = if announce_close {
+            Farewell::Announced
+        } else {
+            Farewell::Silent
+        };
+        let options = Options {
+            close_after,
+            keep_log,
+            farewell,
+            ..Options::default()
+        };
+        let server = py.detach(|| testkit::Server::try_serve_with(options))?;
+        let base = server.url("");
+        Ok(Self {
+            running: Mutex::new(State::Running(server)),
+            base,
+        })
+    }
+
+    /// The server's address followed by a path.
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// What it saw so far, as JSON.
+    fn log(&self, py: Python<'_>) -> String {
+        py.detach(|| match &*self.state() {
+            State::Running(server) => server.log().to_json().to_string(),
+            State::Stopped(log) => log.to_json().to_string(),
+        })
+    }
+
+    /// Stops it; what it saw stays.
+    fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| {
+            let mut state = self.state();
+            if let State::Running(_) = &*state {
+                let before = std::mem::replace(&mut *state, State::Stopped(Box::default()));
+                if let State::Running(server) = before {
+                    let log = server.into_log();
+                    let failures = log.failures.join("; ");
+                    *state = State::Stopped(Box::new(log));
+                    if !failures.is_empty() {
+                        return Err(PyRuntimeError::new_err(failures));
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Server {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,42 @@
+"""Bodies of responses where the fast path has no answer: other encodings, and what only ``json.loads`` decides."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_PLAIN = {"utf-8", "utf8", "us-ascii", "ascii"}
+
+
+def loads(body: bytes, charset: str | None = None, **options: Any) -> Any:
+    """Decode JSON in the charset given, or in what its first bytes say (RFC 8259 §8.1).
+
+    Raises:
+        ValueError: when it is not JSON.
+
+    """
+    if charset is None or charset.lower() in _PLAIN:
+        return json.loads(body, **options)
+    try:
+        text = body.decode(charset)
+    except LookupError:
+        return json.loads(body, **options)
+    return json.loads(text, **options)
+
+
+def loads_as_before(body: bytes, charset: str | None = None) -> Any:
+    """Decode JSON for the contract classes, which take a byte order mark for a mistake.
+
+    Raises:
+        ValueError: when it is not JSON.
+
+    """
+    return json.loads(body.decode()) if body.startswith(b"\xef\xbb\xbf") else loads(body, charset)
+
+
+def decode(body: bytes, charset: str | None = None) -> str:
+    """Decode text in the charset given, else UTF-8; what is no text becomes U+FFFD."""
+    try:
+        return body.decode(charset or "utf-8", "replace")
+    except LookupError:
+        return body.decode("utf-8", "replace")

@@ -1,0 +1,161 @@
+"""The compiled half of loamy."""
+
+from collections.abc import Callable
+from typing import Any, Literal, final
+
+from loamy.errors import LoamyError
+from loamy.headers import Headers
+from loamy.policy import Policy
+
+__all__ = [
+    "Batch",
+    "shut_down",
+    "canonical_name",
+    "is_secret_header",
+    "masked_url",
+    "Response",
+    "restore_response",
+    "Server",
+    "__version__",
+    "optimised",
+    "KINDS",
+]
+
+__version__: str
+optimised: bool
+"""Whether the build is fit for use at full speed."""
+KINDS: list[tuple[str, str, list[str]]]
+"""Each kind of failure: its name, its exception class in `loamy.errors`, and that class's builtin parents."""
+
+@final
+class Response:
+    """What became of one row."""
+
+    @property
+    def index(self) -> int:
+        """The row's place in the list given, from 0."""
+    @property
+    def tag(self) -> Any:
+        """The row's own ``tag``; None where it has none."""
+    @property
+    def request(self) -> Any:
+        """The row itself, the very object given."""
+    @property
+    def method(self) -> str:
+        """The method that the row names."""
+    @property
+    def ok(self) -> bool:
+        """Whether a whole answer arrived with a status below 400."""
+    @property
+    def status_code(self) -> int:
+        """The status received; 0 when there was no whole answer."""
+    @property
+    def headers(self) -> Headers:
+        """The headers received; empty when there was no whole answer."""
+    @property
+    def content(self) -> bytes:
+        """The body's bytes, their content coding undone."""
+    @property
+    def text(self) -> str:
+        """The body as text: by the charset of its Content-Type, else UTF-8; bytes that are no text become U+FFFD."""
+    def json(self, **options: Any) -> Any:
+        """Return the body decoded from JSON; the options are those of ``json.loads``.
+
+        Raises:
+            JSONDecodeError: when it is not JSON.
+            LoamyError: the row's error, when there was no whole answer.
+
+        """
+    @property
+    def url(self) -> str:
+        """The URL that answered, after redirects; the row's own when there was no whole answer."""
+    @property
+    def http_version(self) -> str:
+        """The protocol that the peer spoke, such as ``HTTP/1.1``; empty when there was no whole answer."""
+    @property
+    def redirects(self) -> int:
+        """How many redirects led here."""
+    @property
+    def elapsed(self) -> float:
+        """Seconds from taking a slot to the end, redirects and second sendings included."""
+    @property
+    def attempts(self) -> int:
+        """How often the row was sent, or a connection tried for it."""
+    @property
+    def error(self) -> LoamyError | None:
+        """Why there is no whole answer; None when there is one."""
+    @property
+    def kind(self) -> str | None:
+        """The kind of the error, such as ``timeout.connect``; None when there is none."""
+    def raise_for_status(self) -> Response:
+        """Return the response itself when it is ok.
+
+        Raises:
+            LoamyError: the row's error.
+            HTTPStatusError: for a status of 400 or above.
+
+        """
+
+@final
+class Batch:
+    """A batch of rows under way. Not for use from outside: `loamy.send` and its kin are."""
+
+    def __new__(
+        cls,
+        policy: Policy,
+        door: Literal["front", "clump", "zsession"] = "front",
+        response_class: type[Any] | None = None,
+        first_failure_ends: bool = False,
+    ) -> Batch: ...
+    def run(
+        self, rows: list[Any], tell: Callable[[int, int, int, int], None] | None = None, places: list[int] | None = None
+    ) -> list[Any]:
+        """Send the rows and return what came of each, in order; ``places`` are indexes that the responses bear instead."""
+    def admit(self, rows: list[Any]) -> None:
+        """Add rows; they are on their way when this returns."""
+    def close(self) -> None:
+        """Say that no more rows will come."""
+    def take(self, want: int, seconds: float) -> list[Response]:
+        """Wait until ``want`` rows have ended, or all, or the seconds have passed; return all that have, as they ended."""
+    def cancel(self) -> None:
+        """End the batch: rows in flight as ``cancelled``, waiting ones as ``not_sent``. No byte is written afterwards."""
+    @property
+    def finished(self) -> bool:
+        """Whether no more rows will come and every outcome was taken."""
+    def progress(self) -> tuple[int, int, int, int]:
+        """Return the numbers of rows waiting, in flight, settled, and settled with an error."""
+
+@final
+class Server:
+    """The server behind `loamy.testing`."""
+
+    def __new__(cls, close_after: int | None = None, announce_close: bool = True, keep_log: bool = True) -> Server: ...
+    def url(self, path: str) -> str:
+        """Return the server's address followed by a path."""
+    def log(self) -> str:
+        """Return what it saw so far, as JSON."""
+    def stop(self) -> None:
+        """Stop it; what it saw stays."""
+
+def shut_down() -> None:
+    """End every batch and wait until no call is under way; for the end of the process."""
+
+def canonical_name(name: str) -> str:
+    """Return the spelling under which a header stands in `Headers`."""
+
+def is_secret_header(name: str) -> bool:
+    """Return whether a header of that name carries a credential."""
+
+def masked_url(url: str) -> str:
+    """Return a URL without the credentials that stand in it."""
+
+def restore_response(
+    index: int,
+    row: Any,
+    tag: Any | None,
+    attempts: int,
+    elapsed: float,
+    answer: tuple[int, str, str, bytes, bytes, int] | None,
+    error: Any | None,
+) -> Response:
+    """Return a response out of a pickle."""

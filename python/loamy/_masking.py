@@ -1,0 +1,45 @@
+"""Requests and responses as text fit for a log: credentials masked, long values cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loamy._loamy import is_secret_header, masked_url
+
+_LONGEST = 120
+"""Characters that a value may take."""
+
+
+def shown(struct: Any) -> str:
+    """Return the repr of a contract class without its secrets."""
+    parts = (f"{name}={_field(name, getattr(struct, name))}" for name in struct.__struct_fields__)
+    return f"{type(struct).__name__}({', '.join(parts)})"
+
+
+def _field(name: str, value: Any) -> str:
+    if name == "url" and isinstance(value, str):
+        return _cut(repr(masked_url(value)))
+    if name == "headers" and isinstance(value, dict):
+        return _cut(repr({key: "***" if _is_secret(key) else own for key, own in value.items()}))
+    if name in ("query_params", "queryParams") and isinstance(value, dict):
+        return _cut(repr({key: "***" if _is_secret_parameter(key) else own for key, own in value.items()}))
+    if name in ("request_map", "requestMap"):
+        return repr(value)
+    if isinstance(value, (bytes, str)) and len(value) > _LONGEST:
+        return (
+            f"{_cut(repr(value[:_LONGEST]))} ({len(value):,} {'bytes' if isinstance(value, bytes) else 'characters'})"
+        )
+    return _cut(repr(value))
+
+
+def _is_secret(name: object) -> bool:
+    return isinstance(name, str) and is_secret_header(name)
+
+
+def _is_secret_parameter(name: object) -> bool:
+    # What is secret in a query is decided in one place, which knows URLs.
+    return isinstance(name, str) and masked_url(f"http://h/?{name}=shown").endswith("=***")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -1,0 +1,303 @@
+"""The doors `send`, `stream` and `send_async`."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+from loamy._loamy import Batch
+from loamy.errors import BatchInterrupted
+from loamy.policy import resolve
+from loamy.progress import telling
+from loamy.responses import Responses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    from typing_extensions import Unpack
+
+    from loamy._loamy import Response
+    from loamy.policy import Policy, PolicyFields
+    from loamy.progress import Progress
+
+_PULL = 64
+"""Rows pulled from a stream's source before they are on their way and results are handed on."""
+_PULL_TIME = 0.005
+"""The same in seconds: a slow source does not hold up the rows that it has given."""
+
+
+def send(
+    rows: Iterable[Any],
+    *,
+    policy: Policy | None = None,
+    progress: bool | Callable[[Progress], object] = False,
+    **fields: Unpack[PolicyFields],
+) -> Responses:
+    """Send every row and return what came of each, in order.
+
+    Args:
+        rows: URLs, ``("POST", url)`` pairs, dicts with the keys ``method url params json data content headers timeout tag
+            allow_redirects follow_redirects max_redirects raw_url``, or RequestMaps, in any mixture.
+        policy: how to send.
+        progress: True for a bar or a line in the log; a function gets a `Progress` ten times a second.
+        fields: fields of `Policy`, which win over ``policy``.
+
+    Raises:
+        TypeError: for a mistake of the whole call. What is wrong with a row is the outcome of that row.
+        BatchInterrupted: on Ctrl-C, with every response.
+
+    Example:
+        >>> loamy.send(["http://127.0.0.1:8080/1", "http://127.0.0.1:8080/2"], timeout=10)
+
+    """
+    listed = listed_rows(rows, "send")
+    return _gather(listed, resolve("send", policy, fields), progress)
+
+
+def send_again(responses: list[Response], policy: Policy | None, fields: Mapping[str, Any]) -> list[Response]:
+    """Send the rows of responses once more; each answer keeps its response's index."""
+    plan = resolve("resend", policy, fields)
+    if not responses:
+        return []
+    batch = Batch(plan)
+    return batch.run([response.request for response in responses], None, [response.index for response in responses])
+
+
+def _gather(rows: list[Any], plan: Policy, progress: bool | Callable[[Progress], object]) -> Responses:
+    with telling(progress, len(rows)) as tell:
+        if not rows:
+            return Responses(policy=plan)
+        return _run(Batch(plan), rows, plan, tell)
+
+
+def _run(batch: Batch, rows: list[Any], plan: Policy, tell: Callable[[int, int, int, int], None] | None) -> Responses:
+    try:
+        return Responses(batch.run(rows, tell), policy=plan)
+    except BatchInterrupted as stop:
+        stop.responses = Responses(stop.responses, policy=plan)
+        raise
+
+
+def stream(
+    rows: Iterable[Any],
+    *,
+    order: Literal["done", "given"] = "done",
+    window: int | None = None,
+    policy: Policy | None = None,
+    progress: bool | Callable[[Progress], object] = False,
+    **fields: Unpack[PolicyFields],
+) -> Generator[Response, None, None]:
+    """Send rows as they are pulled from an iterable of any length, and yield responses while others are under way.
+
+    The iterable is only used by the thread that consumes the responses. When it raises, the rows that it gave before are
+    finished and yielded first. Leaving the loop cancels what is under way.
+
+    Args:
+        rows: as for `send`; a generator may go on for ever.
+        order: ``"done"`` yields each response when it has ended, ``"given"`` in the order of the rows.
+        window: rows under way or waiting to be yielded, at most; 4 × ``concurrency`` when left out.
+        policy: how to send.
+        progress: as for `send`.
+        fields: fields of `Policy`, which win over ``policy``.
+
+    Raises:
+        TypeError: for a mistake of the whole call.
+        BatchInterrupted: on Ctrl-C, with the responses not yet yielded.
+
+    """
+    check_rows(rows, "stream")
+    plan = resolve("stream", policy, fields)
+    if order not in ("done", "given"):
+        raise ValueError(f"order is {order!r}; it must be 'done' or 'given'")
+    room = 4 * plan.concurrency if window is None else window
+    if type(room) is not int or room < 1:
+        raise ValueError(f"window is {window!r}; it must be a number of rows, 1 or more")
+    return _Streaming(iter(rows), plan, order == "given", room).responses(progress)
+
+
+class _Streaming:
+    """A stream under way."""
+
+    def __init__(self, source: Iterator[Any], plan: Policy, as_given: bool, window: int) -> None:
+        self.source = source
+        self.batch = Batch(plan)
+        self.as_given = as_given
+        self.window = window
+        self.ready: deque[Response] = deque()
+        self.early: dict[int, Response] = {}
+        self.admitted = 0
+        self.taken = 0
+        self.yielded = 0
+        self.exhausted = False
+        self.broken: BaseException | None = None
+
+    def responses(self, progress: bool | Callable[[Progress], object]) -> Generator[Response, None, None]:
+        try:
+            with telling(progress, None) as tell:
+                told = time.monotonic()
+                while not (self.exhausted and self.yielded == self.admitted):
+                    self.pull()
+                    self.take()
+                    if tell is not None and time.monotonic() - told >= 0.1:
+                        told = time.monotonic()
+                        tell(*self.batch.progress())
+                    for _ in range(_PULL):
+                        if not self.ready:
+                            break
+                        self.yielded += 1
+                        yield self.ready.popleft()
+                if tell is not None:
+                    tell(*self.batch.progress())
+        except BatchInterrupted as stop:
+            stop.responses = Responses([*self.ready, *self.early.values(), *stop.responses])
+            raise
+        finally:
+            if not self.batch.finished:
+                self.batch.cancel()
+        if self.broken is not None:
+            raise self.broken
+
+    def pull(self) -> None:
+        """Take rows from the source as far as the window has room."""
+        room = min(self.window - (self.admitted - self.yielded), _PULL)
+        if self.exhausted or room <= 0:
+            return
+        rows: list[Any] = []
+        until = time.monotonic() + _PULL_TIME
+        try:
+            for row in islice(self.source, room):
+                rows.append(row)
+                if time.monotonic() >= until:
+                    break
+            else:
+                self.exhausted = len(rows) < room
+        except Exception as error:
+            self.exhausted = True
+            self.broken = error
+        if rows:
+            self.admitted += len(rows)
+            self.batch.admit(rows)
+        if self.exhausted:
+            self.batch.close()
+
+    def take(self) -> None:
+        """Take what has ended; wait for something only when there is nothing else to do."""
+        under_way = self.admitted - self.taken
+        if not under_way:
+            return
+        full = self.exhausted or self.admitted - self.yielded >= self.window
+        if self.ready or not full:
+            fresh = self.batch.take(0, 0.0)
+        else:
+            # A few at once cost fewer awakenings; a lone one is not kept waiting for long.
+            fresh = self.batch.take(min(under_way, _PULL), 0.01) or self.batch.take(1, 0.1)
+        self.taken += len(fresh)
+        if not self.as_given:
+            self.ready.extend(fresh)
+            return
+        self.early.update((response.index, response) for response in fresh)
+        while (following := self.early.pop(self.yielded + len(self.ready), None)) is not None:
+            self.ready.append(following)
+
+
+async def send_async(
+    rows: Iterable[Any],
+    *,
+    policy: Policy | None = None,
+    progress: bool | Callable[[Progress], object] = False,
+    **fields: Unpack[PolicyFields],
+) -> Responses:
+    """Send every row and return what came of each, in order, without holding up the event loop.
+
+    Cancelling the awaiting task cancels the batch. A ``progress`` function is called on a thread of its own.
+
+    Args:
+        rows: as for `send`.
+        policy: how to send.
+        progress: as for `send`.
+        fields: fields of `Policy`, which win over ``policy``.
+
+    Raises:
+        TypeError: for a mistake of the whole call.
+
+    """
+    import asyncio
+    import threading
+
+    listed = listed_rows(rows, "send_async")
+    plan = resolve("send_async", policy, fields)
+    if not listed:
+        return Responses(policy=plan)
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Responses] = loop.create_future()
+    batch = Batch(plan)
+
+    def settle(result: Responses | None, error: BaseException | None) -> None:
+        if ended.done():
+            return
+        if error is not None:
+            ended.set_exception(error)
+        elif result is not None:
+            ended.set_result(result)
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            with telling(progress, len(listed)) as tell:
+                result = _run(batch, listed, plan, tell)
+        except BaseException as raised:
+            error = raised
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:
+            # The loop was closed meanwhile: nobody is there to be told.
+            return
+
+    thread = threading.Thread(target=work, name="loamy.send_async", daemon=True)
+    thread.start()
+    try:
+        return await ended
+    except asyncio.CancelledError:
+        batch.cancel()
+        raise
+
+
+def listed_rows(rows: Iterable[Any], door: str) -> list[Any]:
+    """Return the rows as a list.
+
+    Raises:
+        TypeError: when what was given is no list of rows.
+
+    """
+    check_rows(rows, door)
+    return rows if type(rows) is list else list(rows)
+
+
+def check_rows(rows: Any, door: str) -> None:
+    """Refuse what people give by mistake for a list of rows.
+
+    Raises:
+        TypeError: with what to give instead.
+
+    """
+    if type(rows) is list:
+        return
+    given = type(rows)
+    advice = None
+    if isinstance(rows, (str, bytes, bytearray)):
+        advice = "for one row give a list of one: [url]"
+    elif isinstance(rows, Mapping):
+        advice = "for one row give a list of one: [row]; for many, list(rows.values())"
+    elif rows is None:
+        advice = "a function that builds the list may lack its return"
+    elif hasattr(rows, "columns") and hasattr(rows, "shape"):
+        advice = "give a column of URLs, or rows as dicts: frame['url'].tolist(), frame.to_dict('records')"
+    elif hasattr(rows, "http_op") or hasattr(rows, "httpOperation"):
+        advice = "for one row give a list of one: [row]"
+    elif not hasattr(rows, "__iter__") and not hasattr(rows, "__getitem__"):
+        advice = "it cannot be iterated over"
+    if advice is not None:
+        raise TypeError(f"{door}() takes a list of rows, not {given.__name__}\nhint: {advice}")

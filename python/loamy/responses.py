@@ -1,0 +1,165 @@
+"""What came of a list of rows: a list of `Response` that can say so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+
+from loamy.errors import FailedResponses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from typing_extensions import Self, Unpack
+
+    from loamy._loamy import Response
+    from loamy.policy import Policy, PolicyFields
+
+_SHOWN = 10
+"""Failures that the repr shows one by one."""
+
+
+class Responses(list["Response"]):
+    """One `Response` for each row, in the order given, whatever happened on the way."""
+
+    def __init__(self, responses: Iterable[Response] = (), *, policy: Policy | None = None) -> None:
+        super().__init__(responses)
+        self._policy = policy
+
+    @property
+    def failed(self) -> Responses:
+        """Those that are not ok: without a whole answer, or with a status of 400 or above."""
+        return Responses((response for response in self if not response.ok), policy=self._policy)
+
+    def counts(self) -> dict[str, int]:
+        """How many ended in which way: ``{"ok": 4962, "status 503": 21, "timeout.connect": 17}``, the most frequent first."""
+        counted = Counter(_ending(response) for response in self)
+        ok = counted.pop("ok", None)
+        return ({} if ok is None else {"ok": ok}) | dict(counted.most_common())
+
+    def raise_for_failures(self) -> Self:
+        """Return the list itself when every response is ok.
+
+        Raises:
+            FailedResponses: otherwise, with the failures as ``responses`` and the first one's error as its cause.
+
+        """
+        failed = self.failed
+        if not failed:
+            return self
+        try:
+            failed[0].raise_for_status()
+        except Exception as first:
+            raise FailedResponses(f"failures: {self!r}", failed) from first
+        return self
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a flat, JSON-able dict for each response: fit for a data frame or a task's result.
+
+        The columns: ``index tag method url status_code ok kind error in_doubt attempts elapsed text``; ``elapsed`` in seconds,
+        ``kind`` and ``error`` None where an answer arrived; a ``tag`` that is neither text nor number as ``str(tag)``.
+        """
+        return [_row(response) for response in self]
+
+    def resend(
+        self, *, in_doubt: bool = False, policy: Policy | None = None, **fields: Unpack[PolicyFields]
+    ) -> Responses:
+        """Send the failures again and return the whole list anew, with the new answers in their places.
+
+        Args:
+            in_doubt: whether rows whose effect is unknown are sent too; the server may then act on them twice.
+            policy: how to send; left out, as before.
+            fields: fields of the policy to set otherwise.
+
+        """
+        from loamy._send import send_again
+
+        again = [
+            place
+            for place, response in enumerate(self)
+            if not response.ok
+            and (in_doubt or response.error is None or not getattr(response.error, "in_doubt", False))
+        ]
+        whole = Responses(self, policy=policy or self._policy)
+        answers = send_again([self[place] for place in again], policy or self._policy, fields)
+        for place, answer in zip(again, answers, strict=True):
+            whole[place] = answer
+        return whole
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> Response: ...
+    @overload
+    def __getitem__(self, place: slice) -> Responses: ...
+    def __getitem__(self, place: SupportsIndex | slice) -> Response | Responses:
+        if isinstance(place, slice):
+            return Responses(super().__getitem__(place), policy=self._policy)
+        return super().__getitem__(place)
+
+    def __repr__(self) -> str:
+        lines = [self._summary(), *(f"  {line}" for line in self._failures())]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        import html
+
+        items = "".join(f"<li><code>{html.escape(line)}</code></li>" for line in self._failures())
+        return f"<p>{html.escape(self._summary())}</p>" + (f"<ul>{items}</ul>" if items else "")
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text("Responses(...)" if cycle else repr(self))
+
+    def _summary(self) -> str:
+        noun = "response" if len(self) == 1 else "responses"
+        if not self:
+            return f"0 {noun}"
+        parts = [f"{count:,} {ending}{self._hosts(ending)}" for ending, count in self.counts().items()]
+        return f"{len(self):,} {noun}: {' · '.join(parts)}"
+
+    def _hosts(self, ending: str) -> str:
+        """Name the host of a group of errors, or how many there are."""
+        if ending == "ok" or ending.startswith("status "):
+            return ""
+        hosts = {_host(response.url) for response in self if response.kind == ending} - {""}
+        if not hosts:
+            return ""
+        return f" ({hosts.pop()})" if len(hosts) == 1 else f" ({len(hosts):,} hosts)"
+
+    def _failures(self) -> Iterator[str]:
+        failed = self.failed
+        for response in failed[:_SHOWN]:
+            yield repr(response).removeprefix("<Response ").removesuffix(">")
+        if len(failed) > _SHOWN:
+            yield f"… and {len(failed) - _SHOWN:,} more in .failed"
+
+
+def _ending(response: Response) -> str:
+    if response.ok:
+        return "ok"
+    return response.kind or f"status {response.status_code}"
+
+
+def _host(url: str) -> str:
+    from urllib.parse import urlsplit
+
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return ""
+
+
+def _row(response: Response) -> dict[str, Any]:
+    error, tag = response.error, response.tag
+    return {
+        "index": response.index,
+        "tag": tag if tag is None or isinstance(tag, (str, int, float)) else str(tag),
+        "method": response.method,
+        "url": response.url,
+        "status_code": response.status_code,
+        "ok": response.ok,
+        "kind": response.kind,
+        "error": None if error is None else str(error),
+        "in_doubt": bool(getattr(error, "in_doubt", False)),
+        "attempts": response.attempts,
+        "elapsed": response.elapsed,
+        "text": response.text,
+    }

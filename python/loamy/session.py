@@ -1,0 +1,147 @@
+"""The documented API: a `Clump` of requests, sent concurrently from synchronous code.
+
+Example:
+    >>> from loamy.session import Clump, RequestMap
+    >>> requests = [RequestMap(url="http://127.0.0.1:8080/get", http_op="GET", query_params={"page": str(page)}) for page in range(3)]
+    >>> for response in Clump(requests=requests).send_requests():
+    ...     print(response.status_code, response.body)
+
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from loamy._loamy import Batch
+from loamy._masking import shown
+from loamy._send import listed_rows
+from loamy.headers import Headers
+from loamy.policy import as_before
+from loamy.progress import telling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from typing_extensions import Self
+
+    from loamy.policy import Policy
+    from loamy.progress import Progress
+
+__all__ = ["Clump", "RequestMap", "RequestResponse"]
+
+
+class _Named(msgspec.Struct):
+    """The methods that the classes of 0.0.10 had from pydantic; each names what to use instead."""
+
+    def model_dump(self) -> dict[str, Any]:
+        """Return the fields as a dict. Deprecated: use ``msgspec.structs.asdict``."""
+        _deprecated("model_dump", "msgspec.structs.asdict(value) or msgspec.to_builtins(value)")
+        return {name: _plain(getattr(self, name)) for name in self.__struct_fields__}
+
+    def model_dump_json(self) -> str:
+        """Return the fields as JSON. Deprecated: use ``msgspec.json.encode``."""
+        _deprecated("model_dump_json", "msgspec.json.encode(value)")
+        return msgspec.json.encode(self, enc_hook=str).decode()
+
+    def model_copy(self, *, update: dict[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy. Deprecated: use ``msgspec.structs.replace``."""
+        _deprecated("model_copy", "msgspec.structs.replace(value, **changes)")
+        import copy
+
+        own = copy.deepcopy(self) if deep else self
+        return msgspec.structs.replace(own, **(update or {}))
+
+    @classmethod
+    def model_validate(cls, obj: Any) -> Self:
+        """Make a struct of a dict. Deprecated: use ``msgspec.convert``."""
+        _deprecated("model_validate", f"msgspec.convert(value, {cls.__name__})")
+        return obj if isinstance(obj, cls) else msgspec.convert(obj, cls)
+
+    def __repr__(self) -> str:
+        return shown(self)
+
+    def __rich_repr__(self) -> Any:
+        yield shown(self)
+
+
+class RequestMap(_Named):
+    """One request to be sent. Nothing is checked here: what is wrong with it becomes the outcome of its row."""
+
+    url: str
+    """Where to; its own query stays, and ``query_params`` are appended."""
+    http_op: Literal["GET", "POST", "PUT", "PATCH", "OPTIONS", "DELETE"]
+    """The method."""
+    body: dict[str, Any] | None = None
+    """Sent as JSON, the bytes of ``json.dumps(body)``; a GET goes without."""
+    query_params: dict[str, str] | None = None
+    """Appended to the URL; numbers, bools and lists are fine too."""
+    headers: dict[str, str] | None = None
+    """Sent in this spelling."""
+
+
+class RequestResponse(_Named, gc=False):
+    """What came of one request."""
+
+    request_map: RequestMap
+    """The very object given."""
+    status_code: int
+    """The status received; 0 when there was no whole answer."""
+    body: Any = None
+    """The JSON value; None for an empty body; ``{"text": …}`` for one that is not JSON, with ``error`` set."""
+    error: BaseException | None = None
+    """Why there is no answer, or why its body is not JSON; see `loamy.errors`."""
+    headers: Headers | None = None
+    """The headers received; None when there was no answer."""
+    content: bytes = b""
+    """The body's bytes, their content coding undone."""
+    elapsed: float = 0.0
+    """Seconds from taking a slot to the end."""
+    attempts: int = 0
+    """How often the request was sent, or a connection tried for it."""
+
+
+class Clump:
+    """A list of requests that are sent concurrently.
+
+    Args:
+        requests: the requests; rows of the other forms that `loamy.send` takes are fine too.
+        policy: how to send them; left out, 100 at once, as ever.
+
+    """
+
+    def __init__(self, requests: Iterable[RequestMap], *, policy: Policy | None = None) -> None:
+        self._requests: list[Any] = listed_rows(requests, "Clump")
+        self._policy = as_before("Clump", policy)
+
+    def send_requests(
+        self, return_exceptions: bool = False, *, progress: bool | Callable[[Progress], object] = False
+    ) -> list[RequestResponse]:
+        """Send the requests and return a response for each, in order.
+
+        Nothing is raised for a request that fails: its response has status 0 and its ``error``.
+
+        Args:
+            return_exceptions: changes nothing; it never did.
+            progress: as for `loamy.send`.
+
+        Raises:
+            BatchInterrupted: on Ctrl-C, with every response.
+
+        """
+        rows = self._requests
+        with telling(progress, len(rows)) as tell:
+            if not rows:
+                return []
+            responses: list[RequestResponse] = Batch(self._policy, "clump").run(rows, tell)
+            return responses
+
+
+def _deprecated(name: str, instead: str) -> None:
+    warnings.warn(f"{name}() is pydantic's name; use {instead}", DeprecationWarning, stacklevel=3)
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.structs.asdict(value) if isinstance(value, msgspec.Struct) else value

@@ -1,0 +1,111 @@
+"""A well-behaved HTTP server on a free port of 127.0.0.1, for your own tests.
+
+Example:
+    >>> with loamy.testing.serve() as server:
+    ...     [response] = loamy.send([server.url("/json")])
+    ...     assert response.ok and server.requests[0].target == "/json"
+
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from loamy._loamy import Server as _Server
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["SeenRequest", "TestServer", "serve"]
+
+
+class SeenRequest(NamedTuple):
+    """One request as the server received it."""
+
+    method: str
+    """As sent."""
+    target: str
+    """Path and query, as sent."""
+    headers: list[tuple[str, str]]
+    """Names and values in the order and spelling of the wire."""
+    body: bytes
+    """The body without its framing."""
+    connection: int
+    """The connection that it came on, from 0."""
+    arrived: float
+    """Seconds since the server started."""
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of a header, its name in any spelling; None when it did not come."""
+        return next((value for own, value in self.headers if own.lower() == name.lower()), None)
+
+
+class TestServer:
+    """A running server; a context manager that stops it.
+
+    It answers ``/json`` (197 bytes of JSON), ``/get`` ``/post`` ``/put`` ``/patch`` ``/delete`` ``/options`` and ``/anything`` (what it
+    received, as JSON), ``/echo`` (the body received), ``/status/404``, ``/delay/1`` (seconds), ``/redirect/3``, ``/bytes/1000``,
+    ``/text``, ``/html``, ``/gzip``, ``/headers``, ``/reset``, ``/close`` and ``/hang``, among others.
+    """
+
+    __test__ = False
+
+    def __init__(self, server: _Server) -> None:
+        self._server = server
+
+    def url(self, path: str = "/") -> str:
+        """Return the URL of a path, which starts with a slash."""
+        return self._server.url(path)
+
+    @property
+    def requests(self) -> list[SeenRequest]:
+        """Every request so far, in the order of arrival; empty with ``keep_log=False``."""
+        return [
+            SeenRequest(
+                request["method"],
+                request["target"],
+                [(name, value) for name, value in request["headers"]],
+                request["body"].encode("latin-1"),
+                request["connection"],
+                request["arrived"],
+            )
+            for request in self.log()["requests"]
+        ]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Totals: ``connections ended open max_open requests in_flight max_in_flight bytes_received``."""
+        counts: dict[str, int] = self.log()["counts"]
+        return counts
+
+    def log(self) -> dict[str, Any]:
+        """Everything that the server saw: its counts, connections and requests."""
+        log: dict[str, Any] = json.loads(self._server.log())
+        return log
+
+    def stop(self) -> None:
+        """Stop the server; what it saw stays."""
+        self._server.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def serve(*, close_after: int | None = None, announce_close: bool = True, keep_log: bool = True) -> TestServer:
+    """Start a server.
+
+    Args:
+        close_after: closes each connection after so many requests; never when left out.
+        announce_close: whether the last answer says so (``Connection: close``).
+        keep_log: whether the requests are kept; without, only the ``counts`` are, and a million requests need no memory.
+
+    """
+    return TestServer(_Server(close_after, announce_close, keep_log))
