@@ -5,7 +5,7 @@
 //!
 //! let client = Client::new()?;
 //! let rows = (1..=100).map(|n| Request::get(format!("http://127.0.0.1:8080/items/{n}")));
-//! for outcome in client.run(rows, &Policy::default()) {
+//! for outcome in client.run(rows, &Policy::default().concurrency(20)) {
 //!     match outcome.result {
 //!         Ok(response) => println!("{} {} bytes", response.status(), response.body().len()),
 //!         Err(error) => println!("row {}: {error}", outcome.index),
@@ -13,7 +13,39 @@
 //! }
 //! # Ok::<(), loamy::Error>(())
 //! ```
-#![warn(missing_docs)]
+//!
+//! # From the top
+//!
+//! A [`Client`] has the threads and the connections; make one and keep it, clones are the same one. It is given rows, which
+//! are [`Request`]s or what becomes one (a URL, an `http::Request<Bytes>`), and a [`Policy`], which says how they are sent. It
+//! gives an [`Outcome`] for each row: a [`Response`], or an [`Error`] with its [`Kind`]. Building a request never fails; what
+//! is wrong with it is its outcome, and stops no other row. A status of 4xx or 5xx is a response.
+//!
+//! [`Client::run`] takes a list and gives a list. [`Client::stream`] takes an iterator of any length and is one, in the
+//! [`Order`] you say. [`Client::run_async`] and [`Client::stream_async`] are the same on any executor. The blocking ones wait
+//! on a condition variable and never on a runtime, so they may be called inside tokio too, where they hold up their thread.
+//! [`Client::begin`] is for doors of other languages: a [`Run`] that its owner feeds and drains.
+//!
+//! Dropping what a call returned cancels what is left of it. After that no byte of it is written.
+//!
+//! # What it replaces
+//!
+//! A loop around an asynchronous client: the semaphore, `buffer_unordered`, putting answers back in order, the timeout around
+//! each request, the decision whether a broken one may be sent again, and the place where a panic of one request lost the
+//! others. It does not replace a client for single requests: there is no streaming of one body, and no connection to hold.
+//!
+//! This version speaks plain HTTP/1.1: no TLS, no HTTP/2, no proxies, no cookies. A row is sent again only with proof that
+//! nothing happened, or, if it is idempotent, when a kept-alive connection died under it.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `decompression` | yes | gzip, deflate, br and zstd are asked for and decoded; without it `Accept-Encoding: identity` is sent |
+//!
+//! # Minimum Rust version
+//!
+//! Rust 1.88. Raising it is a change of the minor version.
 
 mod batch;
 mod client;

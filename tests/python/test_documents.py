@@ -1,0 +1,68 @@
+"""The documents say what is so: their snippets run, their tables are those of the code, their links lead somewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import loamy
+import pytest
+from loamy import testing
+from loamy._loamy import KINDS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+SNIPPET = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n\n```\n(?P<printed>.*?)^```$)?", re.MULTILINE | re.DOTALL)
+PLACE = "127.0.0.1:8080"
+"""The server that the documents speak of."""
+LONGEST_EXAMPLE = 40
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if SNIPPET.search(page.read_text())], ids=named)
+def test_the_snippets_of_a_page_run_in_order_and_print_what_stands_below_them(page: Path) -> None:
+    space: dict[str, Any] = {}
+    with testing.serve() as server:
+        here = server.url("").removeprefix("http://")
+        for snippet in SNIPPET.finditer(page.read_text()):
+            code = re.sub(r"127\.0\.0\.1:8080|example\.(com|org)(?=/)", here, snippet["code"])
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                exec(compile(code, str(page), "exec"), space)
+            if snippet["printed"] is not None:
+                assert printed.getvalue().replace(here, PLACE) == snippet["printed"]
+
+
+def test_the_page_of_kinds_has_the_table_of_the_engine() -> None:
+    text = (ROOT / "docs/reference/kinds.md").read_text()
+    rows = re.findall(r"^\| `([a-z_.]+)` \| `(\w+)` \| (.*?) \|", text, re.MULTILINE)
+    assert [(kind, cls, re.findall("`(.*?)`", parents)) for kind, cls, parents in rows] == KINDS
+
+
+def test_the_page_of_the_policy_has_every_field_and_phase() -> None:
+    text = (ROOT / "docs/reference/policy.md").read_text()
+    documented = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    fields = [field.name for value in (loamy.Policy, loamy.Timeout) for field in dataclasses.fields(value)]
+    assert documented[: len(fields)] == fields
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_an_example_fits_on_a_screen() -> None:
+    lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "examples").glob("*.py")}
+    del lengths["quickstart.py"]
+    assert len(lengths) >= 9 and max(lengths.values()) <= LONGEST_EXAMPLE
