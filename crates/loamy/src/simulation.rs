@@ -66,6 +66,7 @@ struct Seen {
     in_doubt: u64,
     shared_fates: u64,
     own_fates: u64,
+    not_tried: u64,
     late: u64,
     unsent: u64,
     stopped_on_the_way: u64,
@@ -76,7 +77,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn counts(&self) -> [(&'static str, u64); 18] {
+    fn counts(&self) -> [(&'static str, u64); 19] {
         [
             ("a grant", self.granted),
             ("a refusal at admission", self.refused_at_admission),
@@ -89,6 +90,7 @@ impl Seen {
             ("doubt", self.in_doubt),
             ("a shared failure to connect", self.shared_fates),
             ("a failure to connect that is the row's own", self.own_fates),
+            ("a row for which no connection was tried", self.not_tried),
             ("a row late for its next sending", self.late),
             ("a row left unsent", self.unsent),
             ("a row stopped between two sendings", self.stopped_on_the_way),
@@ -111,6 +113,7 @@ impl Seen {
         self.in_doubt += other.in_doubt;
         self.shared_fates += other.shared_fates;
         self.own_fates += other.own_fates;
+        self.not_tried += other.not_tried;
         self.late += other.late;
         self.unsent += other.unsent;
         self.stopped_on_the_way += other.stopped_on_the_way;
@@ -265,6 +268,7 @@ struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     NotConnected,
+    NotTried,
     TimedOut,
     OnTheWire,
 }
@@ -709,6 +713,8 @@ impl World {
         let mut fate = Fate::OnTheWire;
         if must_connect && self.random.chance(self.lanes[lane].trouble) {
             fate = Fate::NotConnected;
+        } else if must_connect && self.random.chance(3) {
+            fate = Fate::NotTried;
         } else if must_connect {
             let connected = self.random.up_to_millis(100);
             due += connected;
@@ -736,6 +742,11 @@ impl World {
             Fate::NotConnected => {
                 let kind = self.random.pick(&[Kind::ConnectRefused, Kind::TimeoutConnect, Kind::Dns]);
                 self.not_connected(job, lane, kind);
+            }
+            Fate::NotTried => {
+                self.batch.settle(self.now, job, End::NotTried);
+                self.seen.not_tried += 1;
+                self.go_again(index);
             }
             Fate::TimedOut => self.broken(job, Kind::TimeoutTotal, reused),
             Fate::OnTheWire => match self.random.below(100) {

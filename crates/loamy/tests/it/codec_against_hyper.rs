@@ -82,18 +82,7 @@ const BAD_FIELDS: &[&str] = &[
     "Transfer-Encoding: gzip",
     "Content-Length: 1, 2",
 ];
-const LENGTHS: &[&str] = &[
-    "+5",
-    "-1",
-    "5, 5",
-    "05, 5",
-    "0x5",
-    "",
-    "5,",
-    "18446744073709551616",
-    "99",
-    "5 5",
-];
+const LENGTHS: &[&str] = &["+5", "-1", "5, 5", "05, 5", "0x5", "", "5,", "18446744073709551616", "99", "5 5"];
 const CODINGS: &[&str] = &[
     "chunked, chunked",
     "gzip, chunked",
@@ -156,23 +145,13 @@ fn response(random: &mut Random) -> Vec<u8> {
         out.extend_from_slice(text.as_bytes());
         out.extend_from_slice(eol.as_bytes());
     };
-    let status = if random.once_in(3) {
-        random.one_of(STATUS_LINES)
-    } else {
-        STATUS_LINES[0]
-    };
+    let status = if random.once_in(3) { random.one_of(STATUS_LINES) } else { STATUS_LINES[0] };
     line(status);
     for _ in 0..random.below(8) {
-        let from = if random.once_in(60) {
-            BAD_FIELDS
-        } else {
-            FIELDS
-        };
+        let from = if random.once_in(60) { BAD_FIELDS } else { FIELDS };
         line(random.one_of(from));
     }
-    let body: Vec<u8> = (0..random.below(300))
-        .map(|_| random.next() as u8)
-        .collect();
+    let body: Vec<u8> = (0..random.below(300)).map(|_| random.next() as u8).collect();
     let chunked = match random.below(10) {
         0..=3 => {
             line(&format!("Content-Length: {}", body.len()));
@@ -202,11 +181,7 @@ fn response(random: &mut Random) -> Vec<u8> {
         out.extend_from_slice(&body);
     }
     if random.once_in(10) {
-        out.extend_from_slice(
-            random
-                .one_of(&["extra", "\r\n", "HTTP/1.1 200 OK\r\n\r\n"])
-                .as_bytes(),
-        );
+        out.extend_from_slice(random.one_of(&["extra", "\r\n", "HTTP/1.1 200 OK\r\n\r\n"]).as_bytes());
     }
     out
 }
@@ -215,22 +190,15 @@ fn chunk(random: &mut Random, body: &[u8], out: &mut Vec<u8>) {
     let mut rest = body;
     while !rest.is_empty() {
         let (data, after) = rest.split_at(1 + random.below(rest.len()));
-        let size = if random.once_in(40) {
-            random.one_of(SIZES).to_owned()
-        } else {
-            format!("{:x}", data.len())
-        };
+        let size =
+            if random.once_in(40) { random.one_of(SIZES).to_owned() } else { format!("{:x}", data.len()) };
         out.extend_from_slice(size.as_bytes());
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(data);
         out.extend_from_slice(b"\r\n");
         rest = after;
     }
-    out.extend_from_slice(
-        random
-            .one_of(&["0\r\n", "0\r\n", "000;last\r\n"])
-            .as_bytes(),
-    );
+    out.extend_from_slice(random.one_of(&["0\r\n", "0\r\n", "000;last\r\n"]).as_bytes());
     if random.once_in(10) {
         out.extend_from_slice(random.one_of(TRAILERS).as_bytes());
     }
@@ -274,27 +242,16 @@ fn loamy_and_hyper_read_the_same_or_differ_for_a_reason_that_is_written_down() {
         let most = 1 + random.below(input.len().max(1));
         let comparison = compare(head_only, &input, |rest| 1 + random.below(most.min(rest)));
         let announce = Announce(seed);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the test's own thread has no other runtime"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "the test's own thread has no other runtime")]
         let verdict = runtime.block_on(comparison);
         drop(announce);
         *counts.entry(format!("{verdict:?}")).or_default() += 1;
     }
     // A comparison that mostly compares refusals, or mostly excuses, would prove little.
-    let of = |verdict: Verdict| {
-        counts
-            .get(&format!("{verdict:?}"))
-            .copied()
-            .unwrap_or_default()
-    };
+    let of = |verdict: Verdict| counts.get(&format!("{verdict:?}")).copied().unwrap_or_default();
     assert!(of(Verdict::Same) > CASES / 2, "{counts:#?}");
     assert!(of(Verdict::BothRefused) > CASES / 20, "{counts:#?}");
-    assert!(
-        of(Verdict::Same) + of(Verdict::BothRefused) > CASES * 9 / 10,
-        "{counts:#?}"
-    );
+    assert!(of(Verdict::Same) + of(Verdict::BothRefused) > CASES * 9 / 10, "{counts:#?}");
 }
 
 /// Says which case failed, when the comparison panics.

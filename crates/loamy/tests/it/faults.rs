@@ -21,10 +21,10 @@ use cell::{Cell, Column, Runner};
 
 /// The cases that the list must cover, each with a cell for every column.
 const IDS: &[&str] = &[
-    "A1", "A2", "A3", "A4", "A5", "A7", "A8", "A9", "A10", "A11", "A13", "B1", "B2", "B3", "B4",
-    "B5", "B6", "B8", "B9", "C4", "C5", "C6", "C7", "C8", "C9", "C10", "C14", "E1", "E2", "E3",
-    "E4", "E5", "E6", "E7", "E8", "E9", "E10", "E11", "E12", "E14", "E15", "E16", "E17", "E18",
-    "E19", "E21", "G1", "G2", "G3", "H1", "H11", "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P9",
+    "A1", "A2", "A3", "A4", "A5", "A7", "A8", "A9", "A10", "A11", "A13", "B1", "B2", "B3", "B4", "B5", "B6",
+    "B8", "B9", "C4", "C5", "C6", "C7", "C8", "C9", "C10", "C14", "E1", "E2", "E3", "E4", "E5", "E6", "E7",
+    "E8", "E9", "E10", "E11", "E12", "E14", "E15", "E16", "E17", "E18", "E19", "E21", "G1", "G2", "G3", "H1",
+    "H11", "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P9",
 ];
 
 /// Cells mostly wait, so many go on at once; more would make them late on two cores.
@@ -35,56 +35,30 @@ fn the_list_has_every_case_in_every_column() {
     let list = cell::list();
     let mut variants: BTreeMap<(&str, &str), Vec<Column>> = BTreeMap::new();
     for cell in &list.cells {
+        assert!(IDS.contains(&cell.id.as_str()), "{cell} bears an id that no case has");
         assert!(
-            IDS.contains(&cell.id.as_str()),
-            "{cell} bears an id that no case has"
-        );
-        assert!(
-            cell.na
-                .as_ref()
-                .is_none_or(|reason| !reason.trim().is_empty()),
+            cell.na.as_ref().is_none_or(|reason| !reason.trim().is_empty()),
             "{cell} is n/a without a reason"
         );
-        variants
-            .entry((&cell.id, &cell.variant))
-            .or_default()
-            .push(cell.column);
+        variants.entry((&cell.id, &cell.variant)).or_default().push(cell.column);
     }
     for (variant, columns) in &variants {
-        assert_eq!(
-            columns[..],
-            Column::ALL,
-            "{variant:?}: each variant has one cell for each column"
-        );
+        assert_eq!(columns[..], Column::ALL, "{variant:?}: each variant has one cell for each column");
     }
     for id in IDS {
         let cells = list.cells.iter().filter(|cell| cell.id == *id);
-        assert!(
-            cells.filter(|cell| cell.na.is_none()).count() > 0,
-            "{id} has no cell that runs"
-        );
+        assert!(cells.filter(|cell| cell.na.is_none()).count() > 0, "{id} has no cell that runs");
     }
-    assert_eq!(
-        list.cells.len(),
-        list.count,
-        "the list says how many cells it holds"
-    );
+    assert_eq!(list.cells.len(), list.count, "the list says how many cells it holds");
 }
 
 #[test]
 fn every_cell_ends_in_time_in_order_as_it_should_and_is_sent_as_often_as_it_may() {
     let list = cell::list();
     keep_wanted_panics_quiet();
-    let engine: Vec<&Cell> = list
-        .cells
-        .iter()
-        .filter(|cell| cell.runner == Runner::Engine && cell.is_chosen())
-        .collect();
-    let (next, ran, not_applicable) = (
-        AtomicUsize::new(0),
-        AtomicUsize::new(0),
-        AtomicUsize::new(0),
-    );
+    let engine: Vec<&Cell> =
+        list.cells.iter().filter(|cell| cell.runner == Runner::Engine && cell.is_chosen()).collect();
+    let (next, ran, not_applicable) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -106,30 +80,17 @@ fn every_cell_ends_in_time_in_order_as_it_should_and_is_sent_as_often_as_it_may(
         }
     });
     let (ran, not_applicable) = (ran.into_inner(), not_applicable.into_inner());
-    let python = list
-        .cells
-        .iter()
-        .filter(|cell| cell.runner == Runner::Python)
-        .count();
+    let python = list.cells.iter().filter(|cell| cell.runner == Runner::Python).count();
     println!(
         "faults: {ran} cells ran, {not_applicable} are not applicable, {python} are Python's, of {}",
         list.cells.len()
     );
     let mut failures = failures.into_inner().unwrap();
     failures.sort();
-    assert!(
-        failures.is_empty(),
-        "{} of {ran} cells failed:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "{} of {ran} cells failed:\n{}", failures.len(), failures.join("\n"));
     assert_eq!(ran + not_applicable, engine.len());
     if cell::chosen().is_none() {
-        assert_eq!(
-            ran + not_applicable,
-            list.count - python,
-            "a cell was left out"
-        );
+        assert_eq!(ran + not_applicable, list.count - python, "a cell was left out");
     }
 }
 
@@ -145,6 +106,5 @@ fn keep_wanted_panics_quiet() {
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_default()
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }

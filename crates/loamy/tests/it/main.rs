@@ -1,3 +1,7 @@
+//! The engine from outside: against the scripted server, another codec, and its own source.
+
 mod codec_against_hyper;
+mod doors;
 mod faults;
 mod scheduling;
+mod walls;

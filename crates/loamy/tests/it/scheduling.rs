@@ -38,35 +38,23 @@ fn client_with_names(threads: usize, addresses: &[IpAddr]) -> (Client, Arc<Atomi
         counter.fetch_add(1, Ordering::SeqCst);
         Ok(addresses.clone())
     }));
-    (
-        Client::builder().threads(threads).dns(dns).build().unwrap(),
-        asked,
-    )
+    (Client::builder().threads(threads).dns(dns).build().unwrap(), asked)
 }
 
 fn serve_at(address: impl Into<IpAddr>) -> Server {
     Server::serve_with(Options {
-        listen: Listen {
-            address: address.into(),
-            ..Listen::default()
-        },
+        listen: Listen { address: address.into(), ..Listen::default() },
         ..Options::default()
     })
 }
 
 fn kept() -> Server {
-    Server::serve_with(Options {
-        keep_log: true,
-        ..Options::default()
-    })
+    Server::serve_with(Options { keep_log: true, ..Options::default() })
 }
 
 #[track_caller]
 fn all_answered(outcomes: &[Outcome], rows: usize) {
-    assert!(
-        outcomes.iter().map(|outcome| outcome.index).eq(0..rows),
-        "one outcome a row, in order"
-    );
+    assert!(outcomes.iter().map(|outcome| outcome.index).eq(0..rows), "one outcome a row, in order");
     for outcome in outcomes {
         assert!(outcome.is_ok(), "{outcome:?}");
     }
@@ -74,23 +62,15 @@ fn all_answered(outcomes: &[Outcome], rows: usize) {
 
 #[track_caller]
 fn only_error(outcomes: &[Outcome]) -> &loamy::Error {
-    let [outcome] = outcomes else {
-        panic!("one row, {} outcomes", outcomes.len())
-    };
+    let [outcome] = outcomes else { panic!("one row, {} outcomes", outcomes.len()) };
     outcome.result.as_ref().expect_err("the row fails")
 }
 
 #[track_caller]
 fn on_time(begin: Instant, limit: Duration) {
     let elapsed = begin.elapsed();
-    assert!(
-        elapsed >= limit,
-        "{elapsed:?} is before the limit of {limit:?}"
-    );
-    assert!(
-        elapsed <= limit + LATE,
-        "{elapsed:?} is long after the limit of {limit:?}"
-    );
+    assert!(elapsed >= limit, "{elapsed:?} is before the limit of {limit:?}");
+    assert!(elapsed <= limit + LATE, "{elapsed:?} is long after the limit of {limit:?}");
 }
 
 #[test]
@@ -120,22 +100,15 @@ fn many_origins_together_never_pass_concurrency() {
     let server = Server::serve();
     let (client, asked) = client_with_names(4, &[Ipv4Addr::LOCALHOST.into()]);
     let policy = Policy::default().concurrency(9).threads(4);
-    let rows =
-        (0..600).map(|row| format!("http://name{}.test:{}/delay/0.004", row % 12, server.port()));
+    let rows = (0..600).map(|row| format!("http://name{}.test:{}/delay/0.004", row % 12, server.port()));
     all_answered(&client.run(rows, &policy), 600);
     assert_eq!(server.counts().max_in_flight, 9);
-    assert_eq!(
-        asked.load(Ordering::SeqCst),
-        12,
-        "each name is looked up once"
-    );
+    assert_eq!(asked.load(Ordering::SeqCst), 12, "each name is looked up once");
 }
 
 #[test]
 fn no_origin_sees_more_than_per_host() {
-    let servers: Vec<Server> = (1..=6)
-        .map(|last| serve_at(Ipv4Addr::new(127, 0, 0, last)))
-        .collect();
+    let servers: Vec<Server> = (1..=6).map(|last| serve_at(Ipv4Addr::new(127, 0, 0, last))).collect();
     let policy = Policy::default().concurrency(64).per_host(3).threads(4);
     let rows = (0..900).map(|row| servers[row % servers.len()].url("/delay/0.003"));
     all_answered(&client(4).run(rows, &policy), 900);
@@ -148,9 +121,7 @@ fn no_origin_sees_more_than_per_host() {
 #[test]
 fn slots_are_shared_between_a_long_list_and_a_short_one() {
     let (long, short) = (kept(), serve_at(Ipv4Addr::new(127, 0, 0, 2)));
-    let rows = (0..400)
-        .map(|_| long.url("/delay/0.01"))
-        .chain((0..8).map(|_| short.url("/delay/0.01")));
+    let rows = (0..400).map(|_| long.url("/delay/0.01")).chain((0..8).map(|_| short.url("/delay/0.01")));
     let run = client(2).begin(&Policy::default().concurrency(4));
     run.admit(rows.map(Request::from));
     run.close();
@@ -158,10 +129,7 @@ fn slots_are_shared_between_a_long_list_and_a_short_one() {
     while short.counts().requests < 8 {
         before += run.wait(1, PATIENCE).len();
     }
-    assert!(
-        before < 100,
-        "the last 8 of 408 rows waited for {before} rows of the other origin"
-    );
+    assert!(before < 100, "the last 8 of 408 rows waited for {before} rows of the other origin");
 }
 
 #[test]
@@ -185,10 +153,7 @@ fn there_are_only_as_many_connections_as_there_is_work_for() {
     for (rows, concurrency, most) in [(1, 100, 1), (5, 100, 5), (200, 1, 1), (200, 6, 6)] {
         let server = Server::serve();
         let policy = Policy::default().concurrency(concurrency);
-        all_answered(
-            &client(1).run((0..rows).map(|_| server.url("/json")), &policy),
-            rows,
-        );
+        all_answered(&client(1).run((0..rows).map(|_| server.url("/json")), &policy), rows);
         let connections = server.counts().connections;
         assert!(
             connections <= most,
@@ -200,21 +165,12 @@ fn there_are_only_as_many_connections_as_there_is_work_for() {
 #[test]
 fn an_origin_without_a_working_connection_holds_one_slot_and_the_others_go_on() {
     let (silent, server) = (FullBacklog::new().unwrap(), Server::serve());
-    let rows = (0..100).map(|row| {
-        if row % 2 == 0 {
-            silent.url("/")
-        } else {
-            server.url("/json")
-        }
-    });
+    let rows = (0..100).map(|row| if row % 2 == 0 { silent.url("/") } else { server.url("/json") });
     let run = client(4).begin(&Policy::default().concurrency(4).threads(4));
     run.admit(rows.map(Request::from));
     run.close();
     let answered = run.wait(50, PATIENCE);
-    assert!(
-        answered.iter().all(Outcome::is_ok),
-        "the living origin's rows are the first to end"
-    );
+    assert!(answered.iter().all(Outcome::is_ok), "the living origin's rows are the first to end");
     assert_eq!(answered.len(), 50);
     let progress = run.progress();
     assert_eq!((progress.in_flight, progress.waiting), (1, 49));
@@ -227,17 +183,23 @@ fn connections_are_reused_by_the_next_run_of_the_client() {
     let client = client(1);
     for _ in 0..3 {
         all_answered(
-            &client.run(
-                (0..10).map(|_| server.url("/json")),
-                &Policy::default().concurrency(1),
-            ),
+            &client.run((0..10).map(|_| server.url("/json")), &Policy::default().concurrency(1)),
             10,
         );
     }
-    assert_eq!(
-        (server.counts().connections, server.counts().requests),
-        (1, 30)
-    );
+    assert_eq!((server.counts().connections, server.counts().requests), (1, 30));
+}
+
+#[test]
+fn rows_fan_out_at_once_although_a_connection_of_an_earlier_run_is_ready() {
+    let server = Server::serve();
+    let client = client(1);
+    all_answered(&client.run([server.url("/json")], &Policy::default()), 1);
+    let run = client.begin(&Policy::default());
+    run.admit((0..5).map(|_| Request::get(server.url("/hang"))));
+    run.close();
+    server.wait_for(|log| log.counts.in_flight == 5, LATE);
+    run.cancel();
 }
 
 #[test]
@@ -253,12 +215,8 @@ fn p4_32_threads_call_one_client_at_once() {
                 let outcomes = client.run(rows, &Policy::default().concurrency(10));
                 all_answered(&outcomes, 100);
                 for outcome in &outcomes {
-                    let body =
-                        String::from_utf8_lossy(outcome.response().unwrap().body()).into_owned();
-                    assert!(
-                        body.contains(&format!("/anything/{caller}/{}\"", outcome.index)),
-                        "{body}"
-                    );
+                    let body = String::from_utf8_lossy(outcome.response().unwrap().body()).into_owned();
+                    assert!(body.contains(&format!("/anything/{caller}/{}\"", outcome.index)), "{body}");
                 }
             });
         }
@@ -277,56 +235,34 @@ fn one_name_is_looked_up_once_for_500_rows_on_four_threads() {
 
 #[test]
 fn c3_a_dead_address_of_either_family_is_passed_over_with_one_record() {
-    let (v4, v6) = (
-        IpAddr::from(Ipv4Addr::LOCALHOST),
-        IpAddr::from(Ipv6Addr::LOCALHOST),
-    );
+    let (v4, v6) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
     for alive in [v4, v6] {
-        let options = Options {
-            listen: Listen {
-                address: alive,
-                ..Listen::default()
-            },
-            ..Options::default()
-        };
-        let server = Server::try_serve_with(options)
-            .unwrap_or_else(|error| panic!("no server on {alive}: {error}"));
+        let options =
+            Options { listen: Listen { address: alive, ..Listen::default() }, ..Options::default() };
+        let server =
+            Server::try_serve_with(options).unwrap_or_else(|error| panic!("no server on {alive}: {error}"));
         let dead = if alive == v4 { v6 } else { v4 };
         let (client, asked) = client_with_names(2, &[dead, alive]);
         let rows = (0..20).map(|_| format!("http://both.test:{}/json", server.port()));
         let begin = Instant::now();
         all_answered(&client.run(rows, &Policy::default().concurrency(4)), 20);
         assert!(begin.elapsed() < LATE, "{:?}", begin.elapsed());
-        assert_eq!(
-            (asked.load(Ordering::SeqCst), server.counts().requests),
-            (1, 20)
-        );
+        assert_eq!((asked.load(Ordering::SeqCst), server.counts().requests), (1, 20));
     }
 }
 
 #[test]
 fn c3_an_address_that_does_not_answer_is_not_waited_for() {
     let silent = FullBacklog::new().unwrap();
-    let listen = Listen {
-        address: Ipv6Addr::LOCALHOST.into(),
-        port: silent.addr().port(),
-        ..Listen::default()
-    };
-    let server = Server::try_serve_with(Options {
-        listen,
-        ..Options::default()
-    })
-    .unwrap_or_else(|error| panic!("no server on ::1: {error}"));
-    let (client, _) =
-        client_with_names(1, &[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+    let listen =
+        Listen { address: Ipv6Addr::LOCALHOST.into(), port: silent.addr().port(), ..Listen::default() };
+    let server = Server::try_serve_with(Options { listen, ..Options::default() })
+        .unwrap_or_else(|error| panic!("no server on ::1: {error}"));
+    let (client, _) = client_with_names(1, &[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
     let begin = Instant::now();
     let rows = (0..20).map(|_| format!("http://both.test:{}/json", server.port()));
     all_answered(&client.run(rows, &Policy::default().concurrency(1)), 20);
-    assert!(
-        begin.elapsed() < Duration::from_millis(250) + LATE,
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() < Duration::from_millis(250) + LATE, "{:?}", begin.elapsed());
 }
 
 fn limits(set: impl FnOnce(&mut Timeouts)) -> Policy {
@@ -341,27 +277,15 @@ const SHORT: Duration = Duration::from_millis(300);
 fn c5_no_connection_in_time_is_named_after_the_limit_that_passed() {
     let silent = FullBacklog::new().unwrap();
     for (policy, kind) in [
-        (
-            limits(|limits| limits.connect = Some(SHORT)),
-            Kind::TimeoutConnect,
-        ),
-        (
-            limits(|limits| limits.acquire = Some(SHORT)),
-            Kind::TimeoutAcquire,
-        ),
-        (
-            limits(|limits| limits.total = Some(SHORT)),
-            Kind::TimeoutConnect,
-        ),
+        (limits(|limits| limits.connect = Some(SHORT)), Kind::TimeoutConnect),
+        (limits(|limits| limits.acquire = Some(SHORT)), Kind::TimeoutAcquire),
+        (limits(|limits| limits.total = Some(SHORT)), Kind::TimeoutConnect),
     ] {
         let begin = Instant::now();
         let outcomes = client(1).run([Request::post(silent.url("/"), "x")], &policy);
         on_time(begin, SHORT);
         let error = only_error(&outcomes);
-        assert_eq!(
-            (error.kind(), error.in_doubt(), error.bytes_sent()),
-            (kind, false, 0)
-        );
+        assert_eq!((error.kind(), error.in_doubt(), error.bytes_sent()), (kind, false, 0));
     }
 }
 
@@ -373,9 +297,7 @@ fn a_look_up_that_takes_too_long_is_a_timeout_of_its_own_name() {
     let counter = Arc::clone(&asked);
     let dns = Dns::Fixed(Arc::new(move |_| {
         counter.fetch_add(1, Ordering::SeqCst);
-        let opened = keeper
-            .1
-            .wait_while(keeper.0.lock().unwrap(), |opened| !*opened);
+        let opened = keeper.1.wait_while(keeper.0.lock().unwrap(), |opened| !*opened);
         drop(opened);
         Ok(vec![Ipv4Addr::LOCALHOST.into()])
     }));
@@ -388,33 +310,20 @@ fn a_look_up_that_takes_too_long_is_a_timeout_of_its_own_name() {
             thread::sleep(Duration::from_millis(1));
         }
         let begin = Instant::now();
-        let outcomes = client.run(
-            [url.as_str()],
-            &limits(|limits| limits.resolve = Some(SHORT)),
-        );
+        let outcomes = client.run([url.as_str()], &limits(|limits| limits.resolve = Some(SHORT)));
         on_time(begin, SHORT);
         *gate.0.lock().unwrap() = true;
         gate.1.notify_all();
         let error = only_error(&outcomes);
-        assert_eq!(
-            (error.kind(), error.in_doubt()),
-            (Kind::TimeoutResolve, false)
-        );
+        assert_eq!((error.kind(), error.in_doubt()), (Kind::TimeoutResolve, false));
         all_answered(&first.join().unwrap(), 1);
     });
-    assert_eq!(
-        asked.load(Ordering::SeqCst),
-        1,
-        "whoever waits does not ask again"
-    );
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "whoever waits does not ask again");
 }
 
 #[test]
 fn c10_a_server_that_does_not_read_is_a_timeout_of_writing() {
-    let listen = Listen {
-        receive_buffer: Some(4096),
-        ..Listen::default()
-    };
+    let listen = Listen { receive_buffer: Some(4096), ..Listen::default() };
     let server = Server::start(Script::new([Step::Hold]).listen(listen));
     let body = vec![b'x'; 32 << 20];
     for (method, in_doubt) in [("POST", true), ("PUT", false)] {
@@ -423,10 +332,7 @@ fn c10_a_server_that_does_not_read_is_a_timeout_of_writing() {
         let outcomes = client(1).run([row], &limits(|limits| limits.write = Some(SHORT)));
         on_time(begin, SHORT);
         let error = only_error(&outcomes);
-        assert_eq!(
-            (error.kind(), error.in_doubt()),
-            (Kind::TimeoutWrite, in_doubt)
-        );
+        assert_eq!((error.kind(), error.in_doubt()), (Kind::TimeoutWrite, in_doubt));
         assert!((1..32 << 20).contains(&error.bytes_sent()), "{error:?}");
     }
 }
@@ -435,12 +341,8 @@ fn c10_a_server_that_does_not_read_is_a_timeout_of_writing() {
 fn silence_before_the_response_a_pause_in_it_and_slowness_in_all_are_told_apart() {
     let silent = Server::serve();
     let paused = Server::start(
-        Script::parse([
-            "read",
-            "send HTTP/1.1 200 OK\\r\\nContent-Length: 9\\r\\n\\r\\nhalf",
-            "hold",
-        ])
-        .unwrap(),
+        Script::parse(["read", "send HTTP/1.1 200 OK\\r\\nContent-Length: 9\\r\\n\\r\\nhalf", "hold"])
+            .unwrap(),
     );
     let slow = Server::start(
         Script::parse([
@@ -454,18 +356,8 @@ fn silence_before_the_response_a_pause_in_it_and_slowness_in_all_are_told_apart(
     let read = limits(|limits| limits.read = Some(SHORT));
     let both = limits(|limits| (limits.read, limits.total) = (Some(SHORT / 2), Some(SHORT)));
     for (url, policy, kind, answered) in [
-        (
-            silent.url("/hang"),
-            &first_byte,
-            Kind::TimeoutFirstByte,
-            false,
-        ),
-        (
-            silent.url("/hang"),
-            &Policy::default().timeout(SHORT),
-            Kind::TimeoutTotal,
-            false,
-        ),
+        (silent.url("/hang"), &first_byte, Kind::TimeoutFirstByte, false),
+        (silent.url("/hang"), &Policy::default().timeout(SHORT), Kind::TimeoutTotal, false),
         (paused.url("/"), &read, Kind::TimeoutRead, true),
         (slow.url("/"), &both, Kind::TimeoutTotal, true),
     ] {
@@ -473,30 +365,18 @@ fn silence_before_the_response_a_pause_in_it_and_slowness_in_all_are_told_apart(
         let outcomes = client(1).run([Request::post(url, "x")], policy);
         on_time(begin, SHORT);
         let error = only_error(&outcomes);
-        assert_eq!(
-            (error.kind(), error.response().is_some()),
-            (kind, answered),
-            "{error}"
-        );
-        assert_eq!(error.in_doubt(), !answered, "{error}");
-        assert!(
-            outcomes[0].timing.elapsed >= SHORT,
-            "{:?}",
-            outcomes[0].timing
-        );
+        assert_eq!((error.kind(), error.response().is_some()), (kind, answered), "{error}");
+        // A POST that has no whole answer may have taken effect, even where the answer had begun.
+        assert!(error.in_doubt(), "{error}");
+        assert!(outcomes[0].timing.elapsed >= SHORT, "{:?}", outcomes[0].timing);
     }
 }
 
 #[test]
 fn the_clock_of_a_row_does_not_run_while_it_waits_for_a_slot() {
     let server = Server::serve();
-    let policy = Policy::default()
-        .concurrency(1)
-        .timeout(Duration::from_millis(700));
-    all_answered(
-        &client(1).run((0..8).map(|_| server.url("/delay/0.2")), &policy),
-        8,
-    );
+    let policy = Policy::default().concurrency(1).timeout(Duration::from_millis(700));
+    all_answered(&client(1).run((0..8).map(|_| server.url("/delay/0.2")), &policy), 8);
 }
 
 #[test]
@@ -511,10 +391,7 @@ fn a_rows_own_limit_holds_for_it_alone() {
     ];
     let outcomes = client(1).run(rows, &Policy::default());
     assert!(outcomes[0].is_ok() && outcomes[2].is_ok(), "{outcomes:?}");
-    assert_eq!(
-        outcomes[1].result.as_ref().unwrap_err().kind(),
-        Kind::TimeoutTotal
-    );
+    assert_eq!(outcomes[1].result.as_ref().unwrap_err().kind(), Kind::TimeoutTotal);
 }
 
 #[test]
@@ -524,24 +401,13 @@ fn a_rows_own_limit_to_connect_takes_no_other_row_with_it() {
     own.connect = Some(Duration::from_millis(50));
     let rows = (0..8).map(|row| {
         let request = Request::get(silent.url("/"));
-        if row == 0 {
-            request.overrides(Overrides::default().timeouts(own))
-        } else {
-            request
-        }
+        if row == 0 { request.overrides(Overrides::default().timeouts(own)) } else { request }
     });
     let run = client(1).begin(&Policy::default());
     run.admit(rows);
     run.close();
     let ended = run.wait(2, Duration::from_millis(50) + LATE);
-    assert_eq!(
-        ended
-            .iter()
-            .map(|outcome| outcome.index)
-            .collect::<Vec<_>>(),
-        [0],
-        "{ended:?}"
-    );
+    assert_eq!(ended.iter().map(|outcome| outcome.index).collect::<Vec<_>>(), [0], "{ended:?}");
     run.cancel();
 }
 
@@ -563,10 +429,7 @@ fn a_redirected_row_that_waits_for_its_next_slot_still_ends_in_time() {
     let begin = Instant::now();
     let ended = run.wait(1, SHORT + LATE);
     assert_eq!(
-        ended
-            .iter()
-            .map(|outcome| outcome.index)
-            .collect::<Vec<_>>(),
+        ended.iter().map(|outcome| outcome.index).collect::<Vec<_>>(),
         [1],
         "after {:?}",
         begin.elapsed()
@@ -580,8 +443,7 @@ fn limits_without_end_are_no_limits() {
     let endless = Some(Duration::MAX);
     let policy = limits(|limits| {
         (limits.acquire, limits.resolve, limits.connect) = (endless, endless, endless);
-        (limits.write, limits.first_byte, limits.read, limits.total) =
-            (endless, endless, endless, endless);
+        (limits.write, limits.first_byte, limits.read, limits.total) = (endless, endless, endless, endless);
     });
     let (sender, receiver) = std::sync::mpsc::channel();
     let url = server.url("/json");
@@ -600,14 +462,9 @@ fn the_deadline_of_the_batch_ends_what_is_in_flight_and_leaves_the_rest_unsent()
     assert!(outcomes.iter().map(|outcome| outcome.index).eq(0..200));
     let mut kinds: HashMap<Kind, usize> = HashMap::new();
     for outcome in &outcomes {
-        *kinds
-            .entry(outcome.result.as_ref().unwrap_err().kind())
-            .or_default() += 1;
+        *kinds.entry(outcome.result.as_ref().unwrap_err().kind()).or_default() += 1;
     }
-    assert_eq!(
-        kinds,
-        HashMap::from([(Kind::TimeoutTotal, 4), (Kind::NotSent, 196)])
-    );
+    assert_eq!(kinds, HashMap::from([(Kind::TimeoutTotal, 4), (Kind::NotSent, 196)]));
     assert_eq!(server.counts().requests, 4);
 }
 
@@ -615,16 +472,9 @@ fn the_deadline_of_the_batch_ends_what_is_in_flight_and_leaves_the_rest_unsent()
 fn p1_a_cancelled_run_ends_within_200_ms_and_writes_no_byte_afterwards() {
     let server = kept();
     let upload = {
-        let listen = Listen {
-            receive_buffer: Some(64 << 10),
-            ..Listen::default()
-        };
-        let slowly = (0..2_000).flat_map(|_| {
-            [
-                Step::ReadBytes(16 << 10),
-                Step::Wait(Duration::from_millis(2)),
-            ]
-        });
+        let listen = Listen { receive_buffer: Some(64 << 10), ..Listen::default() };
+        let slowly =
+            (0..2_000).flat_map(|_| [Step::ReadBytes(16 << 10), Step::Wait(Duration::from_millis(2))]);
         Server::start(Script::new([Step::ReadHead].into_iter().chain(slowly)).listen(listen))
     };
     let client = client(4);
@@ -644,45 +494,26 @@ fn p1_a_cancelled_run_ends_within_200_ms_and_writes_no_byte_afterwards() {
     let outcomes = run.wait(usize::MAX, PATIENCE);
     assert!(run.is_finished());
     thread::sleep(IN_TRANSIT * 2);
-    assert_eq!(
-        (server.counts().bytes_received, server.counts().requests),
-        (seen, requests)
-    );
+    assert_eq!((server.counts().bytes_received, server.counts().requests), (seen, requests));
     // What the system had buffered may still be read; what was not yet written never comes.
     upload.wait_for(
         |log| log.counts.ended == 3 || log.connections.iter().all(|one| one.ended.is_some()),
         PATIENCE,
     );
     for connection in upload.into_log().connections {
-        assert!(
-            connection.received < 48 << 20,
-            "{} bytes of the body arrived",
-            connection.received
-        );
+        assert!(connection.received < 48 << 20, "{} bytes of the body arrived", connection.received);
     }
     let of = |kind| {
         outcomes
             .iter()
-            .filter(|outcome| {
-                outcome
-                    .result
-                    .as_ref()
-                    .is_err_and(|error| error.kind() == kind)
-            })
+            .filter(|outcome| outcome.result.as_ref().is_err_and(|error| error.kind() == kind))
             .count()
     };
     let (cancelled, unsent) = (of(Kind::Cancelled), of(Kind::NotSent));
-    assert!(
-        (1..=12).contains(&cancelled),
-        "{cancelled} rows were in flight"
-    );
+    assert!((1..=12).contains(&cancelled), "{cancelled} rows were in flight");
     assert!(unsent > 1_000, "{unsent} rows were never sent");
     let answered = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    assert_eq!(
-        answered + cancelled + unsent,
-        2_003,
-        "every row has its outcome"
-    );
+    assert_eq!(answered + cancelled + unsent, 2_003, "every row has its outcome");
 }
 
 #[test]
@@ -691,11 +522,7 @@ fn a_cancel_wakes_the_thread_that_waits_for_the_run() {
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
     let keeper = Arc::clone(&gate);
     let dns = Dns::Fixed(Arc::new(move |_| {
-        drop(
-            keeper
-                .1
-                .wait_while(keeper.0.lock().unwrap(), |opened| !*opened),
-        );
+        drop(keeper.1.wait_while(keeper.0.lock().unwrap(), |opened| !*opened));
         Err(std::io::Error::other("none"))
     }));
     let held = Client::builder().threads(1).dns(dns).build().unwrap();
@@ -708,10 +535,7 @@ fn a_cancel_wakes_the_thread_that_waits_for_the_run() {
         let waiting = Arc::clone(&run);
         let waiter = scope.spawn(move || {
             let begin = Instant::now();
-            (
-                waiting.wait(usize::MAX, Duration::from_secs(5)),
-                begin.elapsed(),
-            )
+            (waiting.wait(usize::MAX, Duration::from_secs(5)), begin.elapsed())
         });
         thread::sleep(Duration::from_millis(100));
         run.cancel();
@@ -719,35 +543,23 @@ fn a_cancel_wakes_the_thread_that_waits_for_the_run() {
         *gate.0.lock().unwrap() = true;
         gate.1.notify_all();
         assert_eq!(only_error(&outcomes).kind(), Kind::NotSent);
-        assert!(
-            waited < Duration::from_secs(2),
-            "the waiting thread was told after {waited:?}"
-        );
+        assert!(waited < Duration::from_secs(2), "the waiting thread was told after {waited:?}");
         assert_eq!(only_error(&blocked.join().unwrap()).kind(), Kind::Dns);
     });
 }
 
 #[test]
 fn an_idle_connection_that_the_server_closed_is_not_used_again() {
-    let options = Options {
-        idle_timeout: Some(Duration::from_millis(50)),
-        ..Options::default()
-    };
+    let options = Options { idle_timeout: Some(Duration::from_millis(50)), ..Options::default() };
     let server = Server::serve_with(options);
     let client = client(1);
     for visit in 1..=4 {
-        let outcomes = client.run(
-            [Request::post(server.url("/post"), "x")],
-            &Policy::default(),
-        );
+        let outcomes = client.run([Request::post(server.url("/post"), "x")], &Policy::default());
         all_answered(&outcomes, 1);
         assert_eq!(outcomes[0].attempts, 1);
         server.wait_for(|log| log.counts.ended == visit, PATIENCE);
     }
-    assert_eq!(
-        (server.counts().connections, server.counts().requests),
-        (4, 4)
-    );
+    assert_eq!((server.counts().connections, server.counts().requests), (4, 4));
 }
 
 /// Closes each connection after two requests without a word, as servers with a limit do.
@@ -775,11 +587,7 @@ fn k17_no_post_is_sent_twice_to_a_server_that_closes_silently() {
     let mut lost = 0;
     for outcome in &outcomes {
         if let Err(error) = &outcome.result {
-            assert_eq!(
-                (error.kind(), error.in_doubt()),
-                (Kind::Closed, true),
-                "{error}"
-            );
+            assert_eq!((error.kind(), error.in_doubt()), (Kind::Closed, true), "{error}");
             lost += 1;
         } else {
             assert_eq!(seen.get(&format!("/anything/{}", outcome.index)), Some(&1));

@@ -191,34 +191,16 @@ impl Cell {
             return;
         }
         assert_eq!(self.runner, Runner::Engine, "{self} names no check");
-        let expect = self
-            .expect
-            .as_deref()
-            .unwrap_or_else(|| panic!("{self} has no `expect`"));
-        assert!(
-            self.seen.is_some() || self.wire.is_some(),
-            "{self} does not say how often it is seen"
-        );
-        assert!(
-            expect == "ok" || self.in_doubt.is_some(),
-            "{self} does not say whether it is in doubt"
-        );
-        assert!(
-            expect != "ok" || self.status.is_some(),
-            "{self} has no `status`"
-        );
+        let expect = self.expect.as_deref().unwrap_or_else(|| panic!("{self} has no `expect`"));
+        assert!(self.seen.is_some() || self.wire.is_some(), "{self} does not say how often it is seen");
+        assert!(expect == "ok" || self.in_doubt.is_some(), "{self} does not say whether it is in doubt");
+        assert!(expect != "ok" || self.status.is_some(), "{self} has no `status`");
     }
 }
 
 impl fmt::Display for Cell {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{} {} [{}]",
-            self.id,
-            self.variant,
-            self.column.name()
-        )
+        write!(formatter, "{} {} [{}]", self.id, self.variant, self.column.name())
     }
 }
 
@@ -229,23 +211,16 @@ pub(crate) fn chosen() -> Option<String> {
 /// Reads the list. A case is written once, with what its columns have in common; each makes a cell.
 pub(crate) fn list() -> List {
     let text = std::fs::read_to_string(LIST).unwrap_or_else(|error| panic!("{LIST}: {error}"));
-    let table: toml::Table = text
-        .parse()
-        .unwrap_or_else(|error| panic!("{LIST}: {error}"));
+    let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("{LIST}: {error}"));
     let known = ["count", "case"];
     assert!(
         table.keys().all(|key| known.contains(&key.as_str())),
         "the list holds {known:?} and nothing else"
     );
-    let count = table["count"]
-        .as_integer()
-        .and_then(|count| usize::try_from(count).ok())
-        .expect("count is a number");
+    let count =
+        table["count"].as_integer().and_then(|count| usize::try_from(count).ok()).expect("count is a number");
     let cases = table["case"].as_array().expect("case is a list of tables");
-    let cells = cases
-        .iter()
-        .flat_map(|case| cells_of(case.as_table().expect("a case is a table")))
-        .collect();
+    let cells = cases.iter().flat_map(|case| cells_of(case.as_table().expect("a case is a table"))).collect();
     List { count, cells }
 }
 
@@ -254,13 +229,9 @@ fn cells_of(case: &toml::Table) -> Vec<Cell> {
     let columns = Column::ALL.map(|column| (column, common.remove(column.name())));
     let cell = |(column, own): (Column, Option<toml::Value>)| {
         let mut merged = common.clone();
-        merged.extend(
-            own.map(|own| own.as_table().expect("a column is a table").clone())
-                .unwrap_or_default(),
-        );
-        let mut cell: Cell = merged
-            .try_into()
-            .unwrap_or_else(|error| panic!("{error}in {case}"));
+        merged
+            .extend(own.map(|own| own.as_table().expect("a column is a table").clone()).unwrap_or_default());
+        let mut cell: Cell = merged.try_into().unwrap_or_else(|error| panic!("{error}in {case}"));
         cell.column = column;
         cell.check();
         cell

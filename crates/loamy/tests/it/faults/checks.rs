@@ -13,31 +13,16 @@ use super::cell::{Cell, Column};
 type Check = fn(&Cell) -> Vec<String>;
 
 const CHECKS: [(&str, Check); 8] = [
-    (
-        "an empty list gives nothing at once",
-        an_empty_list_gives_nothing_at_once,
-    ),
-    (
-        "the same row twice gives two outcomes",
-        the_same_row_twice_gives_two_outcomes,
-    ),
+    ("an empty list gives nothing at once", an_empty_list_gives_nothing_at_once),
+    ("the same row twice gives two outcomes", the_same_row_twice_gives_two_outcomes),
     (
         "a stream whose rows panic has yielded what was done",
         a_stream_whose_rows_panic_has_yielded_what_was_done,
     ),
-    (
-        "a URL of many at-signs is read in linear time",
-        a_url_of_many_at_signs_is_read_in_linear_time,
-    ),
-    (
-        "the engine reads no wall clock",
-        the_engine_reads_no_wall_clock,
-    ),
+    ("a URL of many at-signs is read in linear time", a_url_of_many_at_signs_is_read_in_linear_time),
+    ("the engine reads no wall clock", the_engine_reads_no_wall_clock),
     ("few descriptors fail no row", few_descriptors_fail_no_row),
-    (
-        "descriptors that others hold fail no row",
-        descriptors_that_others_hold_fail_no_row,
-    ),
+    ("descriptors that others hold fail no row", descriptors_that_others_hold_fail_no_row),
     ("a panic ends one row", a_panic_ends_one_row),
 ];
 
@@ -53,9 +38,7 @@ fn an_empty_list_gives_nothing_at_once(_: &Cell) -> Vec<String> {
     let client = Client::builder().threads(1).build().unwrap();
     let began = Instant::now();
     let outcomes = client.run(Vec::<Request>::new(), &Policy::default());
-    let streamed = client
-        .stream(Vec::<Request>::new(), &Policy::default(), Order::AsGiven)
-        .count();
+    let streamed = client.stream(Vec::<Request>::new(), &Policy::default(), Order::AsGiven).count();
     let mut wrong = Vec::new();
     if !outcomes.is_empty() || streamed != 0 {
         wrong.push(format!("{} outcomes, {streamed} streamed", outcomes.len()));
@@ -86,11 +69,7 @@ fn the_same_row_twice_gives_two_outcomes(cell: &Cell) -> Vec<String> {
         }
     }
     if outcomes.len() != 2 || server.counts().requests != 2 {
-        wrong.push(format!(
-            "{} outcomes, {} requests seen",
-            outcomes.len(),
-            server.counts().requests
-        ));
+        wrong.push(format!("{} outcomes, {} requests seen", outcomes.len(), server.counts().requests));
     }
     wrong
 }
@@ -114,19 +93,13 @@ fn a_stream_whose_rows_panic_has_yielded_what_was_done(cell: &Cell) -> Vec<Strin
         wrong.push("the panic did not reach the caller".to_owned());
     }
     if outcomes.is_empty()
-        || outcomes
-            .iter()
-            .enumerate()
-            .any(|(n, outcome)| outcome.index != n || !outcome.is_ok())
+        || outcomes.iter().enumerate().any(|(n, outcome)| outcome.index != n || !outcome.is_ok())
     {
         wrong.push(format!("yielded before: {outcomes:?}"));
     }
     let seen = server.counts().requests as usize;
     if seen < outcomes.len() || seen > GOOD {
-        wrong.push(format!(
-            "{seen} requests seen, {} outcomes, {GOOD} good rows",
-            outcomes.len()
-        ));
+        wrong.push(format!("{seen} requests seen, {} outcomes, {GOOD} good rows", outcomes.len()));
     }
     // The client goes on: nothing of the broken call holds it.
     if !client.run([row(cell, server.url("/anything"))], &Policy::default())[0].is_ok() {
@@ -141,11 +114,7 @@ fn a_url_of_many_at_signs_is_read_in_linear_time(cell: &Cell) -> Vec<String> {
     let server = Server::serve();
     let client = Client::builder().threads(1).build().unwrap();
     // Each at-sign but the last becomes three bytes, which Basic carries: the head is refused or sent, never stuck.
-    let url = format!(
-        "http://{}:{}/anything",
-        "@".repeat(MANY) + "127.0.0.1",
-        server.port()
-    );
+    let url = format!("http://{}:{}/anything", "@".repeat(MANY) + "127.0.0.1", server.port());
     let began = Instant::now();
     let outcomes = client.run([row(cell, url.clone())], &Policy::default());
     let elapsed = began.elapsed();
@@ -196,11 +165,7 @@ fn the_engine_reads_no_wall_clock(_: &Cell) -> Vec<String> {
 }
 
 /// Where the child finds its server, its rows' column, and how many descriptors to hold while it sends.
-const CHILD: [&str; 3] = [
-    "LOAMY_FAULTS_URL",
-    "LOAMY_FAULTS_COLUMN",
-    "LOAMY_FAULTS_HELD",
-];
+const CHILD: [&str; 3] = ["LOAMY_FAULTS_URL", "LOAMY_FAULTS_COLUMN", "LOAMY_FAULTS_HELD"];
 
 const ROWS: usize = 200;
 
@@ -222,31 +187,17 @@ fn in_a_child_with_64_descriptors(cell: &Cell, held: usize) -> Vec<String> {
     let child = Command::new("sh")
         .args(["-c", r#"ulimit -n 64; exec "$0" "$@""#])
         .arg(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "faults::checks::more_rows_at_once_than_descriptors_all_end_well",
-        ])
-        .envs(CHILD.into_iter().zip([
-            server.url("/delay/0.005"),
-            column.to_owned(),
-            held.to_string(),
-        ]))
+        .args(["--exact", "faults::checks::more_rows_at_once_than_descriptors_all_end_well"])
+        .envs(CHILD.into_iter().zip([server.url("/delay/0.005"), column.to_owned(), held.to_string()]))
         .output()
         .unwrap();
     let mut wrong = Vec::new();
     let said = String::from_utf8_lossy(&child.stdout);
     if !child.status.success() || !said.contains("1 passed") {
-        wrong.push(format!(
-            "the child: {}\n{said}{}",
-            child.status,
-            String::from_utf8_lossy(&child.stderr)
-        ));
+        wrong.push(format!("the child: {}\n{said}{}", child.status, String::from_utf8_lossy(&child.stderr)));
     }
     if server.counts().requests != ROWS as u64 {
-        wrong.push(format!(
-            "{} requests seen, not {ROWS}",
-            server.counts().requests
-        ));
+        wrong.push(format!("{} requests seen, not {ROWS}", server.counts().requests));
     }
     wrong
 }
@@ -258,26 +209,17 @@ fn more_rows_at_once_than_descriptors_all_end_well() {
     let url = url.unwrap_or_else(|| server.as_ref().unwrap().url("/delay/0.005"));
     let held = held.map_or(0, |held| held.parse().unwrap());
     let client = Client::builder().threads(1).build().unwrap();
-    let others: Vec<_> = (0..held)
-        .map(|_| std::fs::File::open("/dev/null").unwrap())
-        .collect();
+    let others: Vec<_> = (0..held).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
     let rows = (0..ROWS).map(|_| match column.as_deref() {
         Some("post") => Request::post(url.clone(), "x=1"),
         Some("keyed") => Request::post(url.clone(), "x=1").header("Idempotency-Key", "k-1"),
         _ => Request::get(url.clone()),
     });
-    let policy = Policy::default()
-        .concurrency(ROWS)
-        .timeout(Duration::from_secs(20));
+    let policy = Policy::default().concurrency(ROWS).timeout(Duration::from_secs(20));
     let outcomes = client.run(rows, &policy);
     assert_eq!(outcomes.len(), ROWS);
     let failed: Vec<_> = outcomes.iter().filter(|outcome| !outcome.is_ok()).collect();
-    assert!(
-        failed.is_empty(),
-        "{} of {ROWS} failed, the first: {:?}",
-        failed.len(),
-        failed[0]
-    );
+    assert!(failed.is_empty(), "{} of {ROWS} failed, the first: {:?}", failed.len(), failed[0]);
     drop(others);
 }
 
@@ -291,11 +233,7 @@ fn a_panic_ends_one_row(cell: &Cell) -> Vec<String> {
     let client = Client::builder().threads(1).dns(dns).build().unwrap();
     let port = server.port();
     let rows = (0..2 * AMONG).map(|n| {
-        let host = if n == AMONG {
-            "panics.test"
-        } else {
-            "fine.test"
-        };
+        let host = if n == AMONG { "panics.test" } else { "fine.test" };
         row(cell, format!("http://{host}:{port}/anything/{n}"))
     });
     let mut wrong = Vec::new();
@@ -308,10 +246,7 @@ fn a_panic_ends_one_row(cell: &Cell) -> Vec<String> {
         let should = (outcome.index == AMONG).then_some(Kind::Internal);
         let in_doubt = outcome.result.as_ref().is_err_and(loamy::Error::in_doubt);
         if kind != should || in_doubt {
-            wrong.push(format!(
-                "row {}: {outcome:?}, not {should:?}",
-                outcome.index
-            ));
+            wrong.push(format!("row {}: {outcome:?}, not {should:?}", outcome.index));
         }
     }
     if server.counts().requests != 2 * AMONG as u64 - 1 {

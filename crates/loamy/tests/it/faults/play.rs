@@ -23,11 +23,7 @@ const LINGER: Duration = Duration::from_millis(40);
 /// How long the connections may take to end once the client is gone.
 const ENDING: Duration = Duration::from_secs(5);
 
-const WELL: [&str; 3] = [
-    "read",
-    r"send HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-    "again",
-];
+const WELL: [&str; 3] = ["read", r"send HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "again"];
 
 /// What stands for itself in the list: addresses that are known only now.
 struct Scene {
@@ -64,38 +60,18 @@ pub(crate) fn play(cell: &Cell) -> Vec<String> {
 
 fn play_rows(cell: &Cell) -> Vec<String> {
     let mut wrong = Vec::new();
-    let scene = Scene {
-        host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        port: 0,
-        other: 0,
-        backlog: None,
-    };
+    let scene = Scene { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 0, other: 0, backlog: None };
     let other = cell.other.as_ref().map(|lines| start(cell, lines, &scene));
-    let scene = Scene {
-        other: other.as_ref().map_or(0, Server::port),
-        ..scene
-    };
+    let scene = Scene { other: other.as_ref().map_or(0, Server::port), ..scene };
     let well = WELL.map(str::to_owned);
     let server = start(cell, cell.server.as_deref().unwrap_or(&well), &scene);
-    let backlog = cell
-        .url
-        .as_ref()
-        .is_some_and(|url| url.contains("{backlog}"));
-    let backlog = backlog
-        .then(|| FullBacklog::new().unwrap_or_else(|error| panic!("no full backlog: {error}")));
-    let scene = Scene {
-        host: server.addr().ip(),
-        port: server.port(),
-        backlog,
-        ..scene
-    };
+    let backlog = cell.url.as_ref().is_some_and(|url| url.contains("{backlog}"));
+    let backlog =
+        backlog.then(|| FullBacklog::new().unwrap_or_else(|error| panic!("no full backlog: {error}")));
+    let scene = Scene { host: server.addr().ip(), port: server.port(), backlog, ..scene };
 
     let lookups = Arc::new(Mutex::new(Vec::new()));
-    let client = Client::builder()
-        .threads(1)
-        .dns(dns(cell, &lookups))
-        .build()
-        .unwrap();
+    let client = Client::builder().threads(1).dns(dns(cell, &lookups)).build().unwrap();
     let policy = policy(cell);
     if cell.before > 0 {
         let rows = (0..cell.before).map(|n| Request::get(server.url(&format!("/before/{n}"))));
@@ -131,11 +107,7 @@ fn play_rows(cell: &Cell) -> Vec<String> {
         let after = outcomes.split_off(1);
         judge(cell, &scene, &outcomes[0], &mut wrong);
         for outcome in after {
-            if outcome
-                .response()
-                .is_none_or(|response| response.body() != b"ok")
-                || !outcome.is_ok()
-            {
+            if outcome.response().is_none_or(|response| response.body() != b"ok") || !outcome.is_ok() {
                 wrong.push(format!("a row that follows: {outcome:?}"));
             }
         }
@@ -149,10 +121,7 @@ fn play_rows(cell: &Cell) -> Vec<String> {
 fn start(cell: &Cell, lines: &[String], scene: &Scene) -> Server {
     let lines: Vec<String> = lines.iter().map(|line| scene.fill(line)).collect();
     let script = Script::parse(&lines).unwrap_or_else(|error| panic!("{cell}: {error}"));
-    let mut listen = Listen {
-        receive_buffer: cell.receive_buffer,
-        ..Listen::default()
-    };
+    let mut listen = Listen { receive_buffer: cell.receive_buffer, ..Listen::default() };
     if let Some(address) = cell.address {
         listen.address = address;
     }
@@ -183,10 +152,8 @@ fn policy(cell: &Cell) -> Policy {
     sizes.body = cell.max_body.unwrap_or(sizes.body);
     sizes.fields = cell.max_fields.unwrap_or(sizes.fields);
     sizes.head = cell.max_head.unwrap_or(sizes.head);
-    let mut policy = Policy::default()
-        .concurrency(cell.concurrency.unwrap_or(1))
-        .timeouts(timeouts)
-        .sizes(sizes);
+    let mut policy =
+        Policy::default().concurrency(cell.concurrency.unwrap_or(1)).timeouts(timeouts).sizes(sizes);
     policy.max_redirects = cell.max_redirects.unwrap_or(policy.max_redirects);
     policy
 }
@@ -194,12 +161,9 @@ fn policy(cell: &Cell) -> Policy {
 fn row(cell: &Cell, scene: &Scene) -> Request {
     let url = scene.fill(cell.url.as_deref().unwrap_or("http://{server}/row"));
     let url = url.replace("{long}", &"x".repeat(cell.long.unwrap_or(0)));
-    let params: Vec<_> = (0..cell.params.unwrap_or(0))
-        .map(|n| format!("p{n:05}=v"))
-        .collect();
+    let params: Vec<_> = (0..cell.params.unwrap_or(0)).map(|n| format!("p{n:05}=v")).collect();
     let url = url.replace("{params}", &params.join("&"));
-    let mut row =
-        Request::new(cell.method.as_deref().unwrap_or(cell.column.method()), url).tag("row");
+    let mut row = Request::new(cell.method.as_deref().unwrap_or(cell.column.method()), url).tag("row");
     for (name, value) in &cell.headers {
         row = row.header(name, scene.fill(value));
     }
@@ -231,31 +195,17 @@ fn neighbour(cell: &Cell, url: &str) -> Request {
     }
 }
 
-fn run(
-    client: &Client,
-    rows: Vec<Request>,
-    policy: &Policy,
-    wrong: &mut Vec<String>,
-) -> Vec<Outcome> {
+fn run(client: &Client, rows: Vec<Request>, policy: &Policy, wrong: &mut Vec<String>) -> Vec<Outcome> {
     let count = rows.len();
-    let rows: Vec<_> = rows
-        .into_iter()
-        .enumerate()
-        .map(|(n, row)| row.tag(format!("row {n}")))
-        .collect();
+    let rows: Vec<_> = rows.into_iter().enumerate().map(|(n, row)| row.tag(format!("row {n}"))).collect();
     let within = policy.timeouts.total.unwrap_or(TOTAL) * count as u32 + GRACE;
     let began = Instant::now();
     let outcomes = client.run(rows, policy);
     if began.elapsed() > within {
-        wrong.push(format!(
-            "the call took {:?}, more than {within:?}",
-            began.elapsed()
-        ));
+        wrong.push(format!("the call took {:?}, more than {within:?}", began.elapsed()));
     }
-    let order: Vec<_> = outcomes
-        .iter()
-        .map(|outcome| (outcome.index, outcome.tag.as_deref().map(str::to_owned)))
-        .collect();
+    let order: Vec<_> =
+        outcomes.iter().map(|outcome| (outcome.index, outcome.tag.as_deref().map(str::to_owned))).collect();
     let given: Vec<_> = (0..count).map(|n| (n, Some(format!("row {n}")))).collect();
     expect("index and tag of the outcomes", &order, &given, wrong);
     outcomes
@@ -272,25 +222,15 @@ fn ended(server: Server, wrong: &mut Vec<String>) -> Log {
         std::thread::sleep(Duration::from_millis(2));
     }
     if open() {
-        wrong.push(format!(
-            "connections are open although the client is gone: {:?}",
-            server.counts()
-        ));
+        wrong.push(format!("connections are open although the client is gone: {:?}", server.counts()));
     }
     let log = server.into_log();
-    wrong.extend(
-        log.failures
-            .iter()
-            .map(|failure| format!("the server: {failure}")),
-    );
+    wrong.extend(log.failures.iter().map(|failure| format!("the server: {failure}")));
     log
 }
 
 fn judge(cell: &Cell, scene: &Scene, outcome: &Outcome, wrong: &mut Vec<String>) {
-    let is = outcome
-        .result
-        .as_ref()
-        .map_or_else(|error| error.kind().name(), |_| "ok");
+    let is = outcome.result.as_ref().map_or_else(|error| error.kind().name(), |_| "ok");
     let should = cell.expect.as_deref().unwrap_or_default();
     if !should.split('|').any(|one| one == is) {
         wrong.push(format!("it is {is}, not {should}: {outcome:?}"));
@@ -303,12 +243,7 @@ fn judge(cell: &Cell, scene: &Scene, outcome: &Outcome, wrong: &mut Vec<String>)
             Some(InDoubt::Never) | None => false,
         };
         expect("in_doubt", &error.in_doubt(), &in_doubt, wrong);
-        expect(
-            "attempts of the error",
-            &error.attempts(),
-            &outcome.attempts,
-            wrong,
-        );
+        expect("attempts of the error", &error.attempts(), &outcome.attempts, wrong);
         if let Some(retryable) = cell.retryable {
             expect("retryable", &error.retryable(), &retryable, wrong);
         }
@@ -316,24 +251,14 @@ fn judge(cell: &Cell, scene: &Scene, outcome: &Outcome, wrong: &mut Vec<String>)
             expect_in("message", error.message(), &scene.fill(message), wrong);
         }
         if let Some(hint) = &cell.hint {
-            expect_in(
-                "hint",
-                error.hint().unwrap_or_default(),
-                &scene.fill(hint),
-                wrong,
-            );
+            expect_in("hint", error.hint().unwrap_or_default(), &scene.fill(hint), wrong);
         }
     }
     if let Some(attempts) = cell.attempts {
         expect("attempts", &outcome.attempts, &attempts, wrong);
     }
     if !should.contains('|') {
-        expect(
-            "status",
-            &outcome.response().map(loamy::Response::status),
-            &cell.status,
-            wrong,
-        );
+        expect("status", &outcome.response().map(loamy::Response::status), &cell.status, wrong);
     }
     if let Some(most) = cell.at_most_ms {
         let elapsed = outcome.timing.elapsed;
@@ -341,10 +266,7 @@ fn judge(cell: &Cell, scene: &Scene, outcome: &Outcome, wrong: &mut Vec<String>)
             wrong.push(format!("the row took {elapsed:?}, more than {most} ms"));
         }
     }
-    let printed = format!(
-        "{outcome:?}{}",
-        outcome.result.as_ref().err().map(chain).unwrap_or_default()
-    );
+    let printed = format!("{outcome:?}{}", outcome.result.as_ref().err().map(chain).unwrap_or_default());
     for secret in &cell.masked {
         if printed.contains(secret.as_str()) {
             wrong.push(format!("{secret:?} is shown: {printed}"));
@@ -354,35 +276,20 @@ fn judge(cell: &Cell, scene: &Scene, outcome: &Outcome, wrong: &mut Vec<String>)
 }
 
 fn judge_response(cell: &Cell, scene: &Scene, outcome: &Outcome, wrong: &mut Vec<String>) {
-    let body = outcome
-        .response()
-        .map(loamy::Response::body)
-        .unwrap_or_default();
+    let body = outcome.response().map(loamy::Response::body).unwrap_or_default();
     if let Some(text) = &cell.text {
-        expect(
-            "body",
-            &body.escape_ascii().to_string(),
-            &text.as_bytes().escape_ascii().to_string(),
-            wrong,
-        );
+        expect("body", &body.escape_ascii().to_string(), &text.as_bytes().escape_ascii().to_string(), wrong);
     }
     if let Some(size) = cell.text_size {
         expect("bytes of the body", &body.len(), &size, wrong);
     }
     if cell.raw {
-        let sent = cell
-            .server
-            .iter()
-            .flatten()
-            .find_map(|line| match line.parse() {
-                Ok(Step::Send(bytes)) => Some(bytes),
-                _ => None,
-            });
+        let sent = cell.server.iter().flatten().find_map(|line| match line.parse() {
+            Ok(Step::Send(bytes)) => Some(bytes),
+            _ => None,
+        });
         let sent = sent.unwrap_or_else(|| panic!("{cell} has no sending step"));
-        let end = sent
-            .windows(4)
-            .position(|four| four == b"\r\n\r\n")
-            .map_or(sent.len(), |at| at + 4);
+        let end = sent.windows(4).position(|four| four == b"\r\n\r\n").map_or(sent.len(), |at| at + 4);
         if body != &sent[end..] {
             wrong.push(format!(
                 "the body is {} bytes and not the {} that were sent",
@@ -391,10 +298,8 @@ fn judge_response(cell: &Cell, scene: &Scene, outcome: &Outcome, wrong: &mut Vec
             ));
         }
     }
-    let fields: Vec<_> = outcome
-        .response()
-        .map(|response| response.headers().iter().collect())
-        .unwrap_or_default();
+    let fields: Vec<_> =
+        outcome.response().map(|response| response.headers().iter().collect()).unwrap_or_default();
     let fields: Vec<_> = fields
         .into_iter()
         .map(|(name, value): (&str, &[u8])| (name.to_owned(), value.escape_ascii().to_string()))
@@ -406,21 +311,10 @@ fn judge_response(cell: &Cell, scene: &Scene, outcome: &Outcome, wrong: &mut Vec
     }
 }
 
-fn judge_servers(
-    cell: &Cell,
-    scene: &Scene,
-    log: &Log,
-    other: Option<&Log>,
-    wrong: &mut Vec<String>,
-) {
+fn judge_servers(cell: &Cell, scene: &Scene, log: &Log, other: Option<&Log>, wrong: &mut Vec<String>) {
     let sendings = sendings(log);
     if let Some(seen) = cell.seen {
-        expect(
-            "requests of the row at the server",
-            &sendings.len(),
-            &seen,
-            wrong,
-        );
+        expect("requests of the row at the server", &sendings.len(), &seen, wrong);
     }
     if let Some(connections) = cell.connections {
         expect("connections", &log.connections.len(), &connections, wrong);
@@ -429,10 +323,8 @@ fn judge_servers(
         expect("on the wire", &on_the_wire(&sendings), wire, wrong);
     }
     if let Some(bodies) = &cell.bodies {
-        let is: Vec<_> = sendings
-            .iter()
-            .map(|request| String::from_utf8_lossy(&request.body).into_owned())
-            .collect();
+        let is: Vec<_> =
+            sendings.iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
         expect("bodies at the server", &is, bodies, wrong);
     }
     if let Some(size) = cell.target_size {
@@ -444,51 +336,21 @@ fn judge_servers(
         );
     }
     if let Some(size) = cell.header_size {
-        let is = sendings
-            .last()
-            .and_then(|request| request.header("X-Long"))
-            .map_or(0, str::len);
+        let is = sendings.last().and_then(|request| request.header("X-Long")).map_or(0, str::len);
         expect("bytes of the long header", &is, &size, wrong);
     }
-    if let Some(most) = cell.received_at_most {
-        if log.counts.bytes_received > most {
-            wrong.push(format!(
-                "the server received {} bytes, more than {most}",
-                log.counts.bytes_received
-            ));
-        }
+    if cell.received_at_most.is_some_and(|most| log.counts.bytes_received > most) {
+        wrong.push(format!("the server received {} bytes, more than it may", log.counts.bytes_received));
     }
-    judge_head(
-        "the head",
-        sendings.last(),
-        (&cell.head_has, &cell.head_lacks),
-        scene,
-        wrong,
-    );
+    judge_head("the head", sendings.last(), (&cell.head_has, &cell.head_lacks), scene, wrong);
 
     let nothing = Log::default();
     let theirs = self::sendings(other.unwrap_or(&nothing));
-    expect(
-        "requests at the other server",
-        &theirs.len(),
-        &cell.other_seen.unwrap_or(0),
-        wrong,
-    );
+    expect("requests at the other server", &theirs.len(), &cell.other_seen.unwrap_or(0), wrong);
     if let Some(wire) = &cell.other_wire {
-        expect(
-            "on the wire to the other server",
-            &on_the_wire(&theirs),
-            wire,
-            wrong,
-        );
+        expect("on the wire to the other server", &on_the_wire(&theirs), wire, wrong);
     }
-    judge_head(
-        "the head there",
-        theirs.last(),
-        (&cell.other_head_has, &cell.other_head_lacks),
-        scene,
-        wrong,
-    );
+    judge_head("the head there", theirs.last(), (&cell.other_head_has, &cell.other_head_lacks), scene, wrong);
 }
 
 fn judge_head(
@@ -498,9 +360,7 @@ fn judge_head(
     scene: &Scene,
     wrong: &mut Vec<String>,
 ) {
-    let head = request
-        .map(|request| String::from_utf8_lossy(&request.head).into_owned())
-        .unwrap_or_default();
+    let head = request.map(|request| String::from_utf8_lossy(&request.head).into_owned()).unwrap_or_default();
     let lines: Vec<String> = head.split("\r\n").map(str::to_owned).collect();
     let has: Vec<String> = has.iter().map(|line| scene.fill(line)).collect();
     expect_sequence(&format!("lines of {what}"), &lines, &has, wrong);
@@ -513,19 +373,12 @@ fn judge_head(
 
 /// The requests of the row itself.
 fn sendings(log: &Log) -> Vec<&RequestLog> {
-    let is_neighbour =
-        |target: &str| target.starts_with("/before/") || target.starts_with("/after/");
-    log.requests
-        .iter()
-        .filter(|request| !is_neighbour(&request.target))
-        .collect()
+    let is_neighbour = |target: &str| target.starts_with("/before/") || target.starts_with("/after/");
+    log.requests.iter().filter(|request| !is_neighbour(&request.target)).collect()
 }
 
 fn on_the_wire(requests: &[&RequestLog]) -> Vec<String> {
-    requests
-        .iter()
-        .map(|request| format!("{} {}", request.method, request.target))
-        .collect()
+    requests.iter().map(|request| format!("{} {}", request.method, request.target)).collect()
 }
 
 /// The error and what lies below it, as they are printed.
@@ -565,8 +418,6 @@ fn expect_sequence<T: PartialEq + std::fmt::Debug>(
 ) {
     let mut rest = is.iter();
     if !should.iter().all(|one| rest.any(|own| own == one)) {
-        wrong.push(format!(
-            "{what}: {is:?} without {should:?}, or in another order"
-        ));
+        wrong.push(format!("{what}: {is:?} without {should:?}, or in another order"));
     }
 }
