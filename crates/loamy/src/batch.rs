@@ -8,55 +8,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::gate::Gate;
 use crate::headers::Headers;
+use crate::job::{End, Job, OriginId};
 use crate::ledger::{Entry, Ledger, NoLedger};
-use crate::plan::{OriginId, Placed, Plan};
-use crate::policy::Timeouts;
+use crate::plan::{Placed, Plan};
 use crate::redirect;
 use crate::request::Request;
 use crate::retry::{self, Failed, Sender};
 use crate::target::Origin;
 use crate::{Error, Kind, Outcome, Policy, Progress, Response, Timing};
-
-/// A row under way.
-#[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) index: usize,
-    pub(crate) request: Request,
-    pub(crate) origin: OriginId,
-    path_at: usize,
-    /// What userinfo of the URL asks for.
-    pub(crate) authorization: Option<Box<str>>,
-    attempts: u32,
-    redirects: u16,
-    /// Whether it must go out on a connection of its own making (rule 3 of `retry`).
-    pub(crate) on_new_connection: bool,
-    started: Option<Instant>,
-    /// When it must have ended, redirects included.
-    pub(crate) deadline: Option<Instant>,
-    /// The span that the deadline stands for.
-    pub(crate) limit: Option<Duration>,
-}
-
-impl Job {
-    /// The request target in origin form.
-    pub(crate) fn path(&self) -> &str {
-        &self.request.url[self.path_at..]
-    }
-
-    /// Whether its time is measured by the policy alone, as that of every other row is.
-    fn goes_by(&self, policy: &Policy) -> bool {
-        std::ptr::eq(self.timeouts(policy), &policy.timeouts) && self.redirects == 0
-    }
-
-    /// How long each phase of it may take.
-    pub(crate) fn timeouts<'a>(&'a self, policy: &'a Policy) -> &'a Timeouts {
-        self.request.overrides.as_ref().and_then(|own| own.timeouts.as_ref()).unwrap_or(&policy.timeouts)
-    }
-}
 
 /// The answer to a claim.
 #[derive(Debug)]
@@ -67,20 +30,6 @@ pub(crate) enum Claim {
     Full,
     /// Nothing waits that may be sent now.
     Nothing,
-}
-
-/// How one sending of a row ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    Answered(Response),
-    /// Nothing of the row was written: no connection.
-    NotConnected(Error),
-    /// It was not even tried, for want of a descriptor.
-    NotTried,
-    /// Broken on the wire.
-    Broken(Error, Failed),
-    /// It ends like this whatever the rules say: a panic while it was worked on, an interrupt before it was sent.
-    Over(Error),
 }
 
 /// The rows of one call, from admission to outcome.
@@ -181,14 +130,14 @@ impl Batch {
         };
         if job.started.is_none() {
             job.started = Some(now);
-            job.attempts = 1;
             let own = job.timeouts(&self.policy).total;
             let own = own.and_then(|span| Some((now.checked_add(span)?, span)));
             let batch = self.deadline.zip(self.policy.deadline);
             (job.deadline, job.limit) = [own, batch].into_iter().flatten().min().unzip();
-        } else if let Some(deadline) = job.deadline {
-            self.late.remove(&(deadline, job.origin, job.index));
+        } else {
+            self.forget_deadline(&job);
         }
+        job.attempts = job.attempts.max(1);
         Claim::Granted(job)
     }
 
@@ -204,17 +153,19 @@ impl Batch {
             End::Answered(response) => self.answered(now, job, response),
             End::NotConnected(error) => {
                 // A limit of the row's own, or one that earlier hops used up, says nothing of other rows.
-                if job.goes_by(&self.policy) {
+                let late = matches!(
+                    error.kind(),
+                    Kind::TimeoutAcquire | Kind::TimeoutResolve | Kind::TimeoutConnect
+                );
+                if !late || job.goes_by(&self.policy) {
                     for other in self.plan.failed_to_connect(job.origin, &self.gate) {
+                        self.forget_deadline(&other);
                         self.finish(now, other, Err(error.clone()));
                     }
                 }
                 self.finish(now, job, Err(error));
             }
-            End::NotTried => match self.stopped {
-                Some(stop) => self.leave_unsent(job, stop, now),
-                None => self.put_back(job),
-            },
+            End::NotTried => self.not_tried(now, job),
             End::Broken(error, failed) => self.broken(now, job, error, failed),
             End::Over(error) => self.finish(now, job, Err(error)),
         }
@@ -296,6 +247,16 @@ impl Batch {
         self.plan.place(request, &self.gate)
     }
 
+    fn not_tried(&mut self, now: Instant, mut job: Box<Job>) {
+        if job.attempts == 1 && job.redirects == 0 {
+            job.attempts = 0;
+        }
+        match self.stopped {
+            Some(stop) => self.leave_unsent(job, stop, now),
+            None => self.put_back(job),
+        }
+    }
+
     fn answered(&mut self, now: Instant, mut job: Box<Job>, response: Response) {
         self.plan.proved(job.origin, &self.gate);
         match redirect::verdict(&job.request, job.redirects, &response, &self.policy) {
@@ -339,6 +300,12 @@ impl Batch {
         job.attempts += 1;
         job.on_new_connection |= again == retry::Verdict::OnNewConnection;
         self.put_back(job);
+    }
+
+    fn forget_deadline(&mut self, job: &Job) {
+        if let Some(deadline) = job.deadline {
+            self.late.remove(&(deadline, job.origin, job.index));
+        }
     }
 
     fn put_back(&mut self, job: Box<Job>) {

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes};
 
-use crate::batch::{End, Job};
 use crate::headers::Headers;
+use crate::job::{End, Job};
 use crate::policy::{Policy, Sizes, Timeouts};
 use crate::retry::Failed;
 use crate::target::Origin;
 use crate::transport::connect::seconds;
 use crate::transport::{Wire, h1};
-use crate::{Error, Kind, Response, decode, redirect};
+use crate::{Error, Kind, Response, decode, framing, redirect};
 
 /// A body up to this many bytes is written in one piece with its head.
 const SMALL_BODY: usize = 16 << 10;
@@ -102,7 +102,7 @@ impl Exchange {
             written_before: wire.written(),
             read_before: wire.read(),
             reused: wire.served() > 0,
-            closes: h1::wants_close(request.headers.view()),
+            closes: framing::wants_close(request.headers.view()),
             has_surplus: false,
             deadline: job.deadline,
             limit: job.limit,

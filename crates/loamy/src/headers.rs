@@ -170,6 +170,11 @@ pub(crate) const fn is_token_byte(byte: u8) -> bool {
         )
 }
 
+/// The elements of a comma-separated list (RFC 9110 §5.6.1), trimmed, empty ones included.
+pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
 fn split(line: &[u8]) -> (&str, &[u8]) {
     let colon = memchr::memchr(b':', line).unwrap_or(line.len().saturating_sub(2));
     let name = std::str::from_utf8(&line[..colon]).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The port between the scheduler and a record of the batch that outlives the process.
 
 use crate::Outcome;
-use crate::batch::Job;
+use crate::job::Job;
 
 /// What a ledger knows of a row that is admitted.
 pub(crate) enum Entry {
@@ -15,7 +15,8 @@ pub(crate) enum Entry {
     Settled(Outcome),
 }
 
-/// Told of every row twice: when it is admitted, before it can be sent, and when it is settled, before that is shown.
+/// Told of every row that can be sent when it is admitted, before it is; and of every outcome before it is shown, those
+/// of rows that were refused and never admitted included.
 pub(crate) trait Ledger: Send {
     fn admit(&mut self, job: Box<Job>) -> Entry;
     fn settle(&mut self, outcome: &Outcome);

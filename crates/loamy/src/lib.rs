@@ -49,15 +49,17 @@
 
 mod batch;
 mod client;
+mod clock;
 mod decode;
 mod error;
 mod exchange;
+mod framing;
 mod gate;
 mod headers;
 mod hint;
+mod job;
 mod kind;
 mod ledger;
-mod mailbox;
 mod mask;
 mod outcome;
 mod plan;
@@ -70,6 +72,7 @@ mod response;
 mod retry;
 mod run;
 mod runtime;
+mod seat;
 #[cfg(test)]
 mod simulation;
 mod stream;

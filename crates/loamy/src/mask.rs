@@ -1,4 +1,4 @@
-//! URLs fit to be shown: without the credentials that stand in them.
+//! What may be shown: URLs without their credentials, pieces of input without what would not print.
 
 use std::fmt;
 
@@ -34,6 +34,13 @@ fn write_without_userinfo(formatter: &mut fmt::Formatter<'_>, head: &str) -> fmt
         Some(at) => write!(formatter, "{scheme}***{}", &rest[at..]),
         None => formatter.write_str(head),
     }
+}
+
+/// A piece of what came from outside, safe to print: quoted, escaped, and cut.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    const SHOWN: usize = 60;
+    let cut = if bytes.len() > SHOWN { "…" } else { "" };
+    format!("\"{}{cut}\"", bytes[..bytes.len().min(SHOWN)].escape_ascii())
 }
 
 /// Whether a query parameter of that name carries a credential.

@@ -4,14 +4,10 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::Error;
-use crate::batch::Job;
 use crate::gate::{Gate, OriginGate};
+use crate::job::{Job, OriginId};
 use crate::request::Request;
 use crate::target::{self, Origin, Target};
-
-/// An origin's number within one batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct OriginId(pub(crate) u32);
 
 /// What waits for one origin.
 #[derive(Debug)]

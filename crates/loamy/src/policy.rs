@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use crate::headers::Headers;
-use crate::transport::h1;
-use crate::{Error, Kind};
+use crate::{Error, Kind, framing};
 
 /// How a batch is sent. Its own builder: `Policy::default().concurrency(256).per_host(8)`.
 #[derive(Clone, Debug)]
@@ -196,7 +195,7 @@ impl Policy {
                 return Err(Error::new(Kind::BadRequest, format!("{name} is 0; leave it out for no limit")));
             }
         }
-        h1::check_defaults(self.headers.view())
+        framing::check_defaults(self.headers.view())
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use crate::batch::Job;
 use crate::exchange::Exchange;
-use crate::mailbox::{Bell, Mailbox};
+use crate::job::Job;
+use crate::seat::{Bell, Mailbox};
 use crate::target::Origin;
 use crate::transport::Wire;
 use crate::transport::connect::Connecting;

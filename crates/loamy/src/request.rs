@@ -5,8 +5,7 @@ use http::Method;
 
 use crate::headers::{HeaderView, Headers, is_token_byte};
 use crate::policy::Timeouts;
-use crate::transport::h1;
-use crate::{Error, Kind};
+use crate::{Error, Kind, framing};
 
 /// A request to send. Building one never fails: what is wrong with it becomes the outcome of its row.
 #[derive(Clone, Debug)]
@@ -120,7 +119,7 @@ impl Request {
         if self.headers.view().is_empty() {
             return Ok(());
         }
-        h1::check_framing(self.headers.view(), self.body.as_ref().map(|body| body.len() as u64))
+        framing::check_framing(self.headers.view(), self.body.as_ref().map(|body| body.len() as u64))
     }
 
     /// Whether sending it twice does no more than sending it once (RFC 9110 §9.2.2, or an `Idempotency-Key`).

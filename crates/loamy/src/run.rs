@@ -1,15 +1,15 @@
 //! A batch under way, between the one who feeds and drains it and the workers that drive it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::batch::{self, Batch};
+use crate::clock::now;
 use crate::exchange::Terms;
-use crate::mailbox::{Mailbox, Message};
-use crate::runtime::{Threads, now};
-use crate::{Error, Outcome, Policy, Progress, Request};
+use crate::runtime::Threads;
+use crate::seat::{Message, Shared, State};
+use crate::{Outcome, Policy, Progress, Request};
 
 /// Rows that make another thread worth its while.
 const ROWS_A_THREAD: usize = 64;
@@ -20,96 +20,6 @@ const LET_GO: Duration = Duration::from_millis(150);
 
 /// The longest single wait; longer ones are the caller's to begin again.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
-
-/// What the workers of a batch share with its owner.
-pub(crate) struct Shared {
-    state: Mutex<State>,
-    ready: Condvar,
-    stopped: AtomicBool,
-    pub(crate) terms: Terms,
-}
-
-struct State {
-    batch: Batch,
-    /// How many outcomes the owner waits for; none while it does not.
-    wanted: Option<usize>,
-    task: Option<Waker>,
-    workers: Vec<Arc<Mailbox>>,
-    /// Workers that would take another row if there were one.
-    hungry: Vec<usize>,
-}
-
-/// What a worker may do while it holds the batch.
-pub(crate) struct Turn<'a> {
-    pub(crate) batch: &'a mut Batch,
-    /// Rows that one worker may have in flight, so that all have their share.
-    pub(crate) quota: usize,
-    /// Set when the worker would take another row if there were one.
-    pub(crate) hungry: bool,
-}
-
-impl Shared {
-    /// Gives a worker its turn at the batch, then tells those whom the result concerns.
-    pub(crate) fn turn<R>(&self, seat: usize, work: impl FnOnce(&mut Turn<'_>) -> R) -> R {
-        let mut state = self.lock();
-        let quota = self.terms.policy.concurrency.div_ceil(state.workers.len());
-        let mut turn = Turn { batch: &mut state.batch, quota, hungry: false };
-        let result = work(&mut turn);
-        let hungry = turn.hungry;
-        if hungry && !state.hungry.contains(&seat) {
-            state.hungry.push(seat);
-        }
-        self.tell(state, Some(seat));
-        result
-    }
-
-    /// A worker broke down: every row that has no outcome yet gets one that says so.
-    pub(crate) fn abandon(&self, error: &Error) {
-        self.stopped.store(true, Ordering::Release);
-        let mut state = self.lock();
-        state.batch.abandon(error);
-        self.tell(state, None);
-        self.ready.notify_all();
-    }
-
-    /// Whether the batch was interrupted: nothing of it may be written any more.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
-    }
-
-    fn tell(&self, mut state: MutexGuard<'_, State>, seat: Option<usize>) {
-        let settled = state.batch.is_settled();
-        let enough = state.wanted.is_some_and(|wanted| state.batch.ready() >= wanted) || settled;
-        let task = if enough { state.task.take() } else { None };
-        let called: Vec<Arc<Mailbox>> = if settled {
-            state.workers.clone()
-        } else if !state.hungry.is_empty() && state.batch.has_work() {
-            let hungry = std::mem::take(&mut state.hungry);
-            hungry
-                .into_iter()
-                .filter(|own| Some(*own) != seat)
-                .map(|own| Arc::clone(&state.workers[own]))
-                .collect()
-        } else {
-            Vec::new()
-        };
-        let waits = enough && state.wanted.take().is_some();
-        drop(state);
-        if waits {
-            self.ready.notify_all();
-        }
-        if let Some(task) = task {
-            task.wake();
-        }
-        for mailbox in called {
-            mailbox.send(Message::Look);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// A batch under way: its owner admits rows, closes it, and takes outcomes as they become ready.
 ///
@@ -123,19 +33,7 @@ impl Run {
     pub(crate) fn begin(threads: Arc<Threads>, policy: &Policy) -> Self {
         let policy = Arc::new(policy.clone());
         let terms = Terms { defaults: batch::defaults(&policy), policy: Arc::clone(&policy) };
-        let state = State {
-            batch: Batch::new(policy, now()),
-            wanted: None,
-            task: None,
-            workers: Vec::new(),
-            hungry: Vec::new(),
-        };
-        let shared = Shared {
-            state: Mutex::new(state),
-            ready: Condvar::new(),
-            stopped: AtomicBool::new(false),
-            terms,
-        };
+        let shared = Shared::new(Batch::new(policy, now()), terms);
         Self { shared: Arc::new(shared), threads }
     }
 
@@ -203,7 +101,7 @@ impl Run {
     /// Interrupts: rows that wait end as `not_sent`, rows in flight as `cancelled`. Returns once no byte of the batch
     /// will be written any more.
     pub fn cancel(&self) {
-        self.shared.stopped.store(true, Ordering::Release);
+        self.shared.stop();
         let mut state = self.shared.lock();
         state.batch.cancel(now());
         for worker in &state.workers {

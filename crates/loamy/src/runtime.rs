@@ -1,12 +1,11 @@
-//! The sync seam: the threads of a client, the clock, the limit on descriptors, and what a fork leaves behind.
+//! The sync seam: the threads of a client, the limit on descriptors, and what a fork leaves behind.
 
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Instant;
 
-use crate::mailbox::{Mailbox, Message};
+use crate::seat::{Mailbox, Message};
 use crate::transport::dns::Resolver;
 use crate::worker::Worker;
 use crate::{Client, Error};
@@ -42,17 +41,21 @@ impl Threads {
         self.seats.len()
     }
 
-    /// The threads with the fewest batches that are not taken yet, at most so many. A thread that the system would not
-    /// start is passed over.
+    /// The threads with the fewest batches that are not taken yet, at most so many; further ones are started while too
+    /// few are idle. A thread that the system would not start is passed over.
     pub(crate) fn idlest(&self, at_most: usize, taken: &[Arc<Mailbox>]) -> Vec<Arc<Mailbox>> {
-        let mut free: Vec<_> = self
-            .seats
-            .iter()
-            .enumerate()
-            .filter_map(|(number, seat)| seat.get_or_init(|| self.spawn(number).ok()).clone())
-            .filter(|mailbox| !taken.iter().any(|own| Arc::ptr_eq(own, mailbox)))
-            .collect();
-        free.sort_by_key(|mailbox| mailbox.batches.load(Ordering::Relaxed));
+        let is_free = |mailbox: &Arc<Mailbox>| !taken.iter().any(|own| Arc::ptr_eq(own, mailbox));
+        let batches = |mailbox: &Arc<Mailbox>| mailbox.batches.load(Ordering::Relaxed);
+        let started = self.seats.iter().filter_map(OnceLock::get).flatten();
+        let mut free: Vec<_> = started.filter(|mailbox| is_free(mailbox)).cloned().collect();
+        let mut unstarted = self.seats.iter().enumerate().filter(|(_, seat)| seat.get().is_none());
+        while free.iter().filter(|mailbox| batches(mailbox) == 0).count() < at_most
+            && let Some((number, seat)) = unstarted.next()
+        {
+            let started = seat.get_or_init(|| self.spawn(number).ok());
+            free.extend(started.iter().filter(|mailbox| is_free(mailbox)).cloned());
+        }
+        free.sort_by_key(batches);
         free.truncate(at_most);
         for mailbox in &free {
             mailbox.batches.fetch_add(1, Ordering::Relaxed);
@@ -83,12 +86,6 @@ impl Drop for Threads {
             mailbox.send(Message::Leave);
         }
     }
-}
-
-/// The time. Read once for each wake-up and handed down: the rooms that decide have no clock.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
 }
 
 /// The cores that this process may use.

@@ -13,11 +13,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::batch::{Batch, Claim, End, Job};
+use crate::batch::{Batch, Claim};
+use crate::clock::now;
+use crate::job::{End, Job, OriginId};
 use crate::ledger::{Entry, Ledger};
-use crate::plan::OriginId;
 use crate::retry::Failed;
-use crate::runtime;
 use crate::{Error, Kind, Outcome, Policy, Request, Response, Timing};
 
 const SEEDS: u64 = 10_000;
@@ -314,7 +314,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
-        let begin = runtime::now();
+        let begin = now();
         let mut policy = Policy::default().concurrency(random.between(1, 64) as usize);
         if random.chance(30) {
             policy.concurrency = random.between(1, 4) as usize;
@@ -746,6 +746,9 @@ impl World {
             Fate::NotTried => {
                 self.batch.settle(self.now, job, End::NotTried);
                 self.seen.not_tried += 1;
+                if self.rows[index].sendings == 1 && self.rows[index].hops == 0 {
+                    self.rows[index].sendings = 0;
+                }
                 self.go_again(index);
             }
             Fate::TimedOut => self.broken(job, Kind::TimeoutTotal, reused),
@@ -795,7 +798,8 @@ impl World {
         self.batch.settle(self.now, job, End::NotConnected(Error::new(kind, "no connection")));
         self.expect(index, Err(kind), false);
         // A limit of the row's own, or one that hops used up, says nothing of the others.
-        if self.rows[index].own_timeouts || self.rows[index].hops > 0 {
+        let late = matches!(kind, Kind::TimeoutAcquire | Kind::TimeoutResolve | Kind::TimeoutConnect);
+        if late && (self.rows[index].own_timeouts || self.rows[index].hops > 0) {
             self.seen.own_fates += 1;
             return;
         }

@@ -47,7 +47,7 @@ where
     I::Item: Into<Request>,
 {
     pub(crate) fn new(run: Run, rows: I, policy: &Policy, order: Order) -> Self {
-        let window = policy.concurrency.saturating_mul(ROWS_A_SLOT);
+        let window = policy.concurrency.max(1).saturating_mul(ROWS_A_SLOT);
         let queue = Queue { order, next: 0, early: BTreeMap::new(), ready: VecDeque::new() };
         Self { run, rows: Some(rows), window, admitted: 0, yielded: 0, queue }
     }

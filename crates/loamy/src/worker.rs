@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
-use crate::batch::{Claim, End, Job};
+use crate::batch::Claim;
+use crate::clock::now;
 use crate::exchange::{Done, Exchange, Scratch};
-use crate::mailbox::{Mailbox, Message};
-use crate::plan::OriginId;
+use crate::job::{End, Job, OriginId};
 use crate::pool::{IDLE, Pool, Stage, Task};
-use crate::run::Shared;
-use crate::runtime::now;
+use crate::seat::Shared;
+use crate::seat::{Mailbox, Message};
 use crate::transport::Wire;
 use crate::transport::connect;
 use crate::transport::dns::Resolver;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::clock::now;
 use crate::{Error, Kind};
 
 /// How long an answer is used. The operating system's look-up tells no lifetime; a minute is short enough for a fail-over.
@@ -196,11 +197,6 @@ fn interleaved(mut addresses: Vec<IpAddr>) -> Arc<[IpAddr]> {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[expect(clippy::disallowed_methods, reason = "the age of an answer is a matter of this room alone")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The chunked transfer coding (RFC 9112 §7.1), one byte at a time or many.
 
-use super::{Fault, excerpt};
+use super::Fault;
 use crate::headers::is_token_byte;
+use crate::mask::excerpt;
 use crate::policy::Sizes;
 
 /// Chunk extensions of one response, in bytes: nobody uses them, and they are not worth more.

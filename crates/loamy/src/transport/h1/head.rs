@@ -5,8 +5,10 @@ use std::mem::MaybeUninit;
 use http::Version;
 use httparse::{Header, ParserConfig, Status};
 
-use super::{Fault, elements, excerpt};
+use super::Fault;
+use crate::headers::elements;
 use crate::headers::is_token_byte;
+use crate::mask::excerpt;
 use crate::policy::Sizes;
 
 /// Fields for which there is room on the stack; more are rare, and get room on the heap.

@@ -15,7 +15,7 @@ mod head;
 mod request;
 mod response;
 
-pub(crate) use request::{RequestHead, check_defaults, check_framing, encode_head, wants_close};
+pub(crate) use request::{RequestHead, encode_head};
 pub(crate) use response::{Decoder, Finished};
 
 /// Why a response is not whole, or cannot become so.
@@ -45,16 +45,4 @@ impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         Self::new(fault.kind, fault.message)
     }
-}
-
-/// A piece of what the peer sent, safe to print: quoted, escaped, and cut.
-fn excerpt(bytes: &[u8]) -> String {
-    const SHOWN: usize = 60;
-    let cut = if bytes.len() > SHOWN { "…" } else { "" };
-    format!("\"{}{cut}\"", bytes[..bytes.len().min(SHOWN)].escape_ascii())
-}
-
-/// The elements of a comma-separated list (RFC 9110 §5.6.1), trimmed, empty ones included.
-fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
