@@ -57,8 +57,8 @@ wheels: need-build tools ## wheels and sdists (unoptimised), installed into an e
 contract: need-servers wheels ## the two documented Python APIs, against the originals and the wheels
 	@scripts/stage $@ scripts/contract-tests $(WHEELS)/bin/python
 
-python: need-servers testkit wheels ## Python tests
-	@scripts/stage $@ $(PYTEST) tests/python
+python: need-servers testkit wheels ## Python tests, the Python half of the fault cells included
+	@scripts/stage $@ $(PYTEST) tests/python tests/faults
 
 ruff: tools ## Python is formatted and lint-free
 	@scripts/stage $@ bash -c '$(TOOLS)/bin/ruff format --check . && $(TOOLS)/bin/ruff check .'

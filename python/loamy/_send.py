@@ -152,7 +152,8 @@ class _Streaming:
                 if tell is not None:
                     tell(*self.batch.progress())
         except BatchInterrupted as stop:
-            stop.responses = Responses([*self.ready, *self.early.values(), *stop.responses])
+            left = [*self.ready, *self.early.values(), *stop.responses]
+            stop.responses = Responses(sorted(left, key=lambda response: response.index) if self.as_given else left)
             raise
         finally:
             if not self.batch.finished:

@@ -74,15 +74,9 @@ impl Answer {
 /// ValueError when they are none.
 pub(crate) fn read_lines(lines: &[u8]) -> PyResult<loamy::Headers> {
     let mut headers = loamy::Headers::new();
-    for line in lines
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-    {
+    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let colon = line
-            .iter()
-            .position(|byte| *byte == b':')
-            .unwrap_or(line.len());
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let name = std::str::from_utf8(&line[..colon]).unwrap_or_default();
         let value = line.get(colon + 1..).unwrap_or_default();
         headers

@@ -34,47 +34,14 @@ pub(crate) fn clump<'py>(
     let attempts = PyInt::new(py, outcome.attempts).into_any();
     let none = || py.None().into_bound(py);
     match decoded(py, outcome, row)? {
-        Ok(Decoded {
-            body,
-            headers,
-            error,
-            status,
-            content,
-        }) => {
+        Ok(Decoded { body, headers, error, status, content }) => {
             let status = PyInt::new(py, status).into_any();
             let error = error.unwrap_or_else(none);
-            construct(
-                class,
-                [
-                    row,
-                    &status,
-                    &body,
-                    &error,
-                    &headers,
-                    content.as_any(),
-                    &elapsed,
-                    &attempts,
-                ],
-            )
+            construct(class, [row, &status, &body, &error, &headers, content.as_any(), &elapsed, &attempts])
         }
         Err(error) => {
-            let (zero, nothing) = (
-                PyInt::new(py, 0).into_any(),
-                PyBytes::new(py, b"").into_any(),
-            );
-            construct(
-                class,
-                [
-                    row,
-                    &zero,
-                    &none(),
-                    &error,
-                    &none(),
-                    &nothing,
-                    &elapsed,
-                    &attempts,
-                ],
-            )
+            let (zero, nothing) = (PyInt::new(py, 0).into_any(), PyBytes::new(py, b"").into_any());
+            construct(class, [row, &zero, &none(), &error, &none(), &nothing, &elapsed, &attempts])
         }
     }
 }
@@ -83,32 +50,18 @@ pub(crate) fn clump<'py>(
 ///
 /// # Errors
 /// As [`clump`].
-pub(crate) fn clump_unread<'py>(
-    py: Python<'py>,
-    row: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn clump_unread<'py>(py: Python<'py>, row: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let class = CLASS.import(py, "loamy.session", "RequestResponse")?;
     let zero = PyInt::new(py, 0).into_any();
-    construct(
-        class,
-        [
-            row,
-            &zero,
-            &py.None().into_bound(py),
-            &failure::unread(py, row)?,
-        ],
-    )
+    construct(class, [row, &zero, &py.None().into_bound(py), &failure::unread(py, row)?])
 }
 
 /// The exception of a row that was not read when its batch was stopped.
 ///
 /// # Errors
 /// As [`clump`].
-pub(crate) fn zsession_unread<'py>(
-    py: Python<'py>,
-    row: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn zsession_unread<'py>(py: Python<'py>, row: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let error = failure::unread(py, row)?;
     error.setattr(intern!(py, "request_map"), row)?;
     Ok(error)
@@ -125,18 +78,10 @@ pub(crate) fn zsession<'py>(
     class: &Bound<'py, PyType>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let failed = match decoded(py, outcome, row)? {
-        Ok(Decoded {
-            body,
-            status,
-            error: None,
-            ..
-        }) => {
+        Ok(Decoded { body, status, error: None, .. }) => {
             return construct(class, [row, &PyInt::new(py, status).into_any(), &body]);
         }
-        Ok(Decoded {
-            error: Some(error), ..
-        })
-        | Err(error) => error,
+        Ok(Decoded { error: Some(error), .. }) | Err(error) => error,
     };
     failed.setattr(intern!(py, "request_map"), row)?;
     Ok(failed)
@@ -165,13 +110,7 @@ fn decoded<'py>(
             Some(failure::not_json(py, row, &text, &reason, response)?)
         }
     };
-    Ok(Ok(Decoded {
-        body,
-        headers,
-        error,
-        status,
-        content,
-    }))
+    Ok(Ok(Decoded { body, headers, error, status, content }))
 }
 
 /// Calls a struct class with positional arguments.
@@ -182,8 +121,7 @@ fn construct<'py, const N: usize>(
     let pointers = arguments.map(Bound::as_ptr);
     // SAFETY: the arguments are borrowed for the call, as vectorcall asks; a null result has an exception set.
     unsafe {
-        let made =
-            ffi::PyObject_Vectorcall(class.as_ptr(), pointers.as_ptr(), N, std::ptr::null_mut());
+        let made = ffi::PyObject_Vectorcall(class.as_ptr(), pointers.as_ptr(), N, std::ptr::null_mut());
         Bound::from_owned_ptr_or_err(class.py(), made)
     }
 }
@@ -196,8 +134,5 @@ pub(crate) fn is_failure(made: &Bound<'_, PyAny>) -> bool {
 /// Whether the exception says that the row fell to another one's failure.
 pub(crate) fn is_collateral(made: &Bound<'_, PyAny>) -> bool {
     let kind = made.getattr(intern!(made.py(), "kind"));
-    kind.is_ok_and(|kind| {
-        kind.cast::<PyString>()
-            .is_ok_and(|kind| kind == "cancelled" || kind == "not_sent")
-    })
+    kind.is_ok_and(|kind| kind.cast::<PyString>().is_ok_and(|kind| kind == "cancelled" || kind == "not_sent"))
 }

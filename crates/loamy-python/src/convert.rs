@@ -80,35 +80,22 @@ fn or_defect(row: &Bound<'_, PyAny>, read: PyResult<Row>) -> PyResult<Row> {
         _ => error.to_string(),
     };
     let (method, url) = (method_of(row), url_of(row));
-    let tag = row
-        .cast::<PyDict>()
-        .ok()
-        .and_then(|fields| fields.get_item(intern!(py, "tag")).ok().flatten());
+    let tag = row.cast::<PyDict>().ok().and_then(|fields| fields.get_item(intern!(py, "tag")).ok().flatten());
     let request = Request::new(method.as_deref().unwrap_or("GET"), url.unwrap_or_default());
     let request = request.refuse(Error::bad_request(message));
-    Ok(Row {
-        request,
-        tag: tag.filter(|tag| !tag.is_none()).map(Bound::unbind),
-    })
+    Ok(Row { request, tag: tag.filter(|tag| !tag.is_none()).map(Bound::unbind) })
 }
 
 /// The URL that a row names, as text; None where it names none.
 pub(crate) fn url_of(row: &Bound<'_, PyAny>) -> Option<String> {
     let text = |value: Bound<'_, PyAny>| {
-        value
-            .cast::<PyString>()
-            .ok()
-            .map(|text| text.to_string_lossy().into_owned())
+        value.cast::<PyString>().ok().map(|text| text.to_string_lossy().into_owned())
     };
     if row.is_instance_of::<PyString>() {
         return text(row.clone());
     }
     if let Ok(fields) = row.cast::<PyDict>() {
-        return fields
-            .get_item(intern!(row.py(), "url"))
-            .ok()
-            .flatten()
-            .and_then(text);
+        return fields.get_item(intern!(row.py(), "url")).ok().flatten().and_then(text);
     }
     if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
         return row.get_item(1).ok().and_then(text);
@@ -120,10 +107,7 @@ pub(crate) fn url_of(row: &Bound<'_, PyAny>) -> Option<String> {
 pub(crate) fn method_of(row: &Bound<'_, PyAny>) -> Option<String> {
     let py = row.py();
     let text = |value: Bound<'_, PyAny>| {
-        value
-            .cast::<PyString>()
-            .ok()
-            .map(|text| text.to_string_lossy().into_owned())
+        value.cast::<PyString>().ok().map(|text| text.to_string_lossy().into_owned())
     };
     if row.is_instance_of::<PyString>() {
         return Some("GET".to_owned());
@@ -137,18 +121,14 @@ pub(crate) fn method_of(row: &Bound<'_, PyAny>) -> Option<String> {
     if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
         return row.get_item(0).ok().and_then(text);
     }
-    let own = row
-        .getattr(intern!(py, "http_op"))
-        .or_else(|_| row.getattr(intern!(py, "httpOperation")));
+    let own = row.getattr(intern!(py, "http_op")).or_else(|_| row.getattr(intern!(py, "httpOperation")));
     own.ok().and_then(text)
 }
 
 fn from_pair(pair: &Bound<'_, PyAny>) -> PyResult<Row> {
     if pair.len()? != 2 {
         let count = pair.len()?;
-        return Err(PyTypeError::new_err(format!(
-            "a pair is (method, url); this row has {count} parts"
-        )));
+        return Err(PyTypeError::new_err(format!("a pair is (method, url); this row has {count} parts")));
     }
     let (method, url) = (pair.get_item(0)?, pair.get_item(1)?);
     Ok(Request::new(string(&method, "method")?, string(&url, "url")?).into())
@@ -165,18 +145,10 @@ impl<'py> ContractMap<'py> {
     fn of(row: &Bound<'py, PyAny>) -> PyResult<Self> {
         let py = row.py();
         if let Some(operation) = row.getattr_opt(intern!(py, "http_op"))? {
-            return Ok(Self {
-                row: row.clone(),
-                operation,
-                older: false,
-            });
+            return Ok(Self { row: row.clone(), operation, older: false });
         }
         if let Some(operation) = row.getattr_opt(intern!(py, "httpOperation"))? {
-            return Ok(Self {
-                row: row.clone(),
-                operation,
-                older: true,
-            });
+            return Ok(Self { row: row.clone(), operation, older: true });
         }
         let name = row.get_type();
         Err(PyTypeError::new_err(format!(
@@ -193,14 +165,9 @@ impl<'py> ContractMap<'py> {
             ("http_op", intern!(py, "query_params"))
         };
         let operation = string(&self.operation, operation_name)?;
-        if !CONTRACT_METHODS
-            .iter()
-            .any(|method| method.eq_ignore_ascii_case(operation))
-        {
+        if !CONTRACT_METHODS.iter().any(|method| method.eq_ignore_ascii_case(operation)) {
             let known = CONTRACT_METHODS.join(", ");
-            return Err(PyValueError::new_err(format!(
-                "{operation_name} {operation:?} is none of {known}"
-            )));
+            return Err(PyValueError::new_err(format!("{operation_name} {operation:?} is none of {known}")));
         }
         let url = self.row.getattr(intern!(py, "url"))?;
         let url = string(&url, "url")?;
@@ -263,9 +230,7 @@ fn from_dict(fields: &Bound<'_, PyDict>, policy: &Policy) -> PyResult<Row> {
             }
             "allow_redirects" | "follow_redirects" => follows = Some(flag(&value, key)?),
             "max_redirects" => {
-                let most = value
-                    .extract()
-                    .map_err(|_| not_a(&value, key, "a number from 0 to 65535"))?;
+                let most = value.extract().map_err(|_| not_a(&value, key, "a number from 0 to 65535"))?;
                 redirects = Some(most);
             }
             "raw_url" => raw = flag(&value, key)?,
@@ -282,9 +247,7 @@ fn from_dict(fields: &Bound<'_, PyDict>, policy: &Policy) -> PyResult<Row> {
         [("data", value)] => request = form_body(request, value)?,
         [(_, value)] => request = raw_body(request, value, "content")?,
         [(one, _), (other, _), ..] => {
-            return Err(PyValueError::new_err(format!(
-                "a row has one body; this one has {one} and {other}"
-            )));
+            return Err(PyValueError::new_err(format!("a row has one body; this one has {one} and {other}")));
         }
     }
     let redirects = match (follows, redirects) {
@@ -311,10 +274,7 @@ fn unknown_key(key: &str) -> String {
         Some((far, known)) if far <= 3 && far < key.len() => {
             format!("the row's key {key:?} is unknown; is it {known:?}?")
         }
-        _ => format!(
-            "the row's key {key:?} is unknown; known are {}",
-            KEYS.join(", ")
-        ),
+        _ => format!("the row's key {key:?} is unknown; known are {}", KEYS.join(", ")),
     }
 }
 
@@ -334,15 +294,18 @@ fn distance(one: &str, other: &str) -> usize {
     costs[other.len()]
 }
 
+/// A mapping names a header once: of two spellings the last wins. A list of pairs may repeat one.
 fn headers(mut request: Request, given: &Bound<'_, PyAny>) -> PyResult<Request> {
+    let repeats = given.is_instance_of::<PyList>() || given.is_instance_of::<PyTuple>();
     each_pair(given, |name, value| {
         let name = string(name, "header name")?;
-        let own = std::mem::replace(&mut request, Request::get(""));
-        request = match (value.cast::<PyString>(), value.cast::<PyBytes>()) {
-            (Ok(_), _) => own.header(name, string(value, "header value")?),
-            (_, Ok(bytes)) => own.header(name, bytes.as_bytes()),
+        let value = match (value.cast::<PyString>(), value.cast::<PyBytes>()) {
+            (Ok(_), _) => string(value, "header value")?.as_bytes(),
+            (_, Ok(bytes)) => bytes.as_bytes(),
             _ => return Err(not_a(value, &format!("header {name}"), "str")),
         };
+        let own = std::mem::replace(&mut request, Request::get(""));
+        request = if repeats { own.header(name, value) } else { own.set_header(name, value) };
         Ok(())
     })?;
     Ok(request)
@@ -361,9 +324,7 @@ fn each_pair(
     }
     let pairs = match given.cast::<PyMapping>() {
         Ok(map) => map.items()?.into_any(),
-        Err(_) if given.is_instance_of::<PyList>() || given.is_instance_of::<PyTuple>() => {
-            given.clone()
-        }
+        Err(_) if given.is_instance_of::<PyList>() || given.is_instance_of::<PyTuple>() => given.clone(),
         Err(_) => return Err(not_a(given, "headers", "a mapping of str to str")),
     };
     for pair in pairs.try_iter()? {
@@ -378,25 +339,18 @@ fn each_pair(
 fn string<'a>(value: &'a Bound<'_, PyAny>, name: &str) -> PyResult<&'a str> {
     match value.cast::<PyString>() {
         Ok(text) => text.to_str().map_err(|_| {
-            PyValueError::new_err(format!(
-                "{name} holds half of a surrogate pair, which has no UTF-8"
-            ))
+            PyValueError::new_err(format!("{name} holds half of a surrogate pair, which has no UTF-8"))
         }),
         Err(_) => Err(not_a(value, name, "str")),
     }
 }
 
 fn flag(value: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
-    value
-        .cast::<PyBool>()
-        .map(|flag| flag.is_true())
-        .map_err(|_| not_a(value, name, "True or False"))
+    value.cast::<PyBool>().map(|flag| flag.is_true()).map_err(|_| not_a(value, name, "True or False"))
 }
 
 fn not_a(value: &Bound<'_, PyAny>, name: &str, wanted: &str) -> PyErr {
     let kind = value.get_type();
-    let kind = kind
-        .name()
-        .map_or_else(|_| "something else".to_owned(), |name| name.to_string());
+    let kind = kind.name().map_or_else(|_| "something else".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!("{name} must be {wanted}, not {kind}"))
 }

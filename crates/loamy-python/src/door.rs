@@ -15,10 +15,7 @@ pub(crate) enum Door {
     /// `loamy.session.RequestResponse`.
     Clump,
     /// A class like `zconcurrent.zsession.RequestResponse`, or exceptions.
-    ZSession {
-        class: Py<PyType>,
-        first_failure_ends: bool,
-    },
+    ZSession { class: Py<PyType>, first_failure_ends: bool },
 }
 
 impl Door {
@@ -26,21 +23,12 @@ impl Door {
     ///
     /// # Errors
     /// ValueError when there is none of that form.
-    pub(crate) fn new(
-        name: &str,
-        class: Option<Py<PyType>>,
-        first_failure_ends: bool,
-    ) -> PyResult<Self> {
+    pub(crate) fn new(name: &str, class: Option<Py<PyType>>, first_failure_ends: bool) -> PyResult<Self> {
         match (name, class) {
             ("front", None) => Ok(Self::Front),
             ("clump", None) => Ok(Self::Clump),
-            ("zsession", Some(class)) => Ok(Self::ZSession {
-                class,
-                first_failure_ends,
-            }),
-            _ => Err(PyValueError::new_err(format!(
-                "no door {name:?} of that form"
-            ))),
+            ("zsession", Some(class)) => Ok(Self::ZSession { class, first_failure_ends }),
+            _ => Err(PyValueError::new_err(format!("no door {name:?} of that form"))),
         }
     }
 
@@ -58,9 +46,7 @@ impl Door {
         match self {
             Self::Front => Ok(Bound::new(py, Response::of(outcome, row, tag))?.into_any()),
             Self::Clump => contract::clump(py, outcome, row.bind(py)),
-            Self::ZSession { class, .. } => {
-                contract::zsession(py, outcome, row.bind(py), class.bind(py))
-            }
+            Self::ZSession { class, .. } => contract::zsession(py, outcome, row.bind(py), class.bind(py)),
         }
     }
 
@@ -87,26 +73,15 @@ impl Door {
     }
 
     /// The failure to raise: that of the lowest index which did not fall to another one's failure.
-    pub(crate) fn first_failure<'py>(
-        &self,
-        list: &Bound<'py, PyList>,
-    ) -> Option<Bound<'py, PyAny>> {
+    pub(crate) fn first_failure<'py>(&self, list: &Bound<'py, PyList>) -> Option<Bound<'py, PyAny>> {
         if !self.raises() {
             return None;
         }
         let failures = || list.iter().filter(contract::is_failure);
-        failures()
-            .find(|made| !contract::is_collateral(made))
-            .or_else(|| failures().next())
+        failures().find(|made| !contract::is_collateral(made)).or_else(|| failures().next())
     }
 
     fn raises(&self) -> bool {
-        matches!(
-            self,
-            Self::ZSession {
-                first_failure_ends: true,
-                ..
-            }
-        )
+        matches!(self, Self::ZSession { first_failure_ends: true, .. })
     }
 }

@@ -65,9 +65,7 @@ impl Batch {
             Ok(client) => client,
             Err(error) => {
                 let nothing = py.None().into_bound(py);
-                return Err(PyErr::from_value(failure::exception(
-                    py, &error, 0, &nothing,
-                )?));
+                return Err(PyErr::from_value(failure::exception(py, &error, 0, &nothing)?));
             }
         };
         let run = Arc::new(client.begin(&policy));
@@ -96,14 +94,10 @@ impl Batch {
         if let Some(places) = places {
             *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
         }
-        let mut gathered = Gathered {
-            made: (0..rows.len()).map(|_| None).collect(),
-            outstanding: rows.len(),
-        };
+        let mut gathered =
+            Gathered { made: (0..rows.len()).map(|_| None).collect(), outstanding: rows.len() };
         let mut admitted = 0;
-        let stopped = self
-            .through(py, rows, &mut admitted, &mut gathered, tell)
-            .err();
+        let stopped = self.through(py, rows, &mut admitted, &mut gathered, tell).err();
         let Some(error) = stopped else {
             return self.result(py, gathered);
         };
@@ -131,33 +125,19 @@ impl Batch {
     }
 
     /// Waits until `want` rows have ended, or all, or the seconds have passed; returns all that have, as they ended.
-    fn take<'py>(
-        &self,
-        py: Python<'py>,
-        want: usize,
-        seconds: f64,
-    ) -> PyResult<Bound<'py, PyList>> {
+    fn take<'py>(&self, py: Python<'py>, want: usize, seconds: f64) -> PyResult<Bound<'py, PyList>> {
         let _call = self.enter()?;
         let end = now()
             + Duration::try_from_secs_f64(seconds.max(0.0))
                 .unwrap_or(Duration::MAX)
                 .min(Duration::from_secs(1 << 30));
-        let mut gathered = Gathered {
-            made: Vec::new(),
-            outstanding: usize::MAX,
-        };
+        let mut gathered = Gathered { made: Vec::new(), outstanding: usize::MAX };
         let waited = loop {
             let left = end.saturating_duration_since(now()).min(WAIT);
             let missing = want.saturating_sub(gathered.made.len());
-            let step = self.step(py, missing, left, &mut |made| {
-                gathered.made.push(Some(made.1))
-            });
+            let step = self.step(py, missing, left, &mut |made| gathered.made.push(Some(made.1)));
             let step = step.and_then(|()| py.check_signals());
-            if step.is_err()
-                || gathered.made.len() >= want
-                || self.run.is_finished()
-                || now() >= end
-            {
+            if step.is_err() || gathered.made.len() >= want || self.run.is_finished() || now() >= end {
                 break step;
             }
         };
@@ -167,9 +147,7 @@ impl Batch {
         self.stop(py);
         self.run.close();
         while !self.run.is_finished() {
-            self.step(py, usize::MAX, WAIT, &mut |made| {
-                gathered.made.push(Some(made.1))
-            })?;
+            self.step(py, usize::MAX, WAIT, &mut |made| gathered.made.push(Some(made.1)))?;
         }
         Err(interrupted(py, error, gathered.into_list(py)?))
     }
@@ -190,12 +168,7 @@ impl Batch {
     /// Rows waiting, in flight, settled, and settled with an error.
     fn progress(&self) -> (usize, usize, usize, usize) {
         let progress = self.run.progress();
-        (
-            progress.waiting,
-            progress.in_flight,
-            progress.settled,
-            progress.failed,
-        )
+        (progress.waiting, progress.in_flight, progress.settled, progress.failed)
     }
 }
 
@@ -227,17 +200,13 @@ impl Batch {
                     "the list of rows became shorter while it was being sent",
                 ));
             }
-            self.step(py, 0, Duration::ZERO, &mut |(index, made)| {
-                gathered.put(index, made)
-            })?;
+            self.step(py, 0, Duration::ZERO, &mut |(index, made)| gathered.put(index, made))?;
             between(self)?;
         }
         self.run.close();
         while gathered.outstanding > 0 {
             let want = gathered.outstanding.min(WORTH);
-            self.step(py, want, WAIT, &mut |(index, made)| {
-                gathered.put(index, made)
-            })?;
+            self.step(py, want, WAIT, &mut |(index, made)| gathered.put(index, made))?;
             between(self)?;
         }
         if let Some(tell) = tell {
@@ -247,12 +216,7 @@ impl Batch {
     }
 
     /// Reads a slice of rows and gives it to the engine; false when there was none left.
-    fn slice_in(
-        &self,
-        py: Python<'_>,
-        rows: &Bound<'_, PyList>,
-        admitted: &mut usize,
-    ) -> PyResult<bool> {
+    fn slice_in(&self, py: Python<'_>, rows: &Bound<'_, PyList>, admitted: &mut usize) -> PyResult<bool> {
         let began = now();
         let held = HeldOff::new(py);
         let room = rows.len().saturating_sub(*admitted).min(SLICE_ROWS);
@@ -264,10 +228,7 @@ impl Batch {
             };
             let read = convert::row(&row, &self.policy)?;
             requests.push(read.request);
-            kept.push(Kept {
-                row: row.unbind(),
-                tag: read.tag,
-            });
+            kept.push(Kept { row: row.unbind(), tag: read.tag });
             if requests.len().is_multiple_of(LOOK) && now().duration_since(began) > SLICE_TIME {
                 break;
             }
@@ -292,9 +253,7 @@ impl Batch {
     ) -> PyResult<()> {
         let _held = HeldOff::new(py);
         for index in from..gathered.made.len() {
-            let row = rows
-                .get_item(index)
-                .unwrap_or_else(|_| py.None().into_bound(py));
+            let row = rows.get_item(index).unwrap_or_else(|_| py.None().into_bound(py));
             let made = self.door.unread(py, index, row)?;
             gathered.put(index, made.unbind());
         }
@@ -342,23 +301,11 @@ impl Batch {
     }
 
     fn object(&self, py: Python<'_>, mut outcome: Outcome) -> PyResult<Py<PyAny>> {
-        let kept = self
-            .rows
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take(outcome.index);
+        let kept = self.rows.lock().unwrap_or_else(PoisonError::into_inner).take(outcome.index);
         let Some(Kept { row, tag }) = kept else {
-            return Err(PyRuntimeError::new_err(format!(
-                "row {} ended twice",
-                outcome.index
-            )));
+            return Err(PyRuntimeError::new_err(format!("row {} ended twice", outcome.index)));
         };
-        let place = self
-            .places
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(outcome.index)
-            .copied();
+        let place = self.places.lock().unwrap_or_else(PoisonError::into_inner).get(outcome.index).copied();
         outcome.index = place.unwrap_or(outcome.index);
         let made = self.door.object(py, outcome, row, tag)?;
         if self.door.ends_with(&made) {
@@ -379,9 +326,7 @@ impl Batch {
     fn drain(&self, py: Python<'_>, gathered: &mut Gathered) -> PyResult<()> {
         while gathered.outstanding > 0 {
             let want = gathered.outstanding;
-            self.step(py, want, WAIT, &mut |(index, made)| {
-                gathered.put(index, made)
-            })?;
+            self.step(py, want, WAIT, &mut |(index, made)| gathered.put(index, made))?;
         }
         Ok(())
     }
@@ -407,15 +352,10 @@ fn interrupted(py: Python<'_>, error: PyErr, made: Bound<'_, PyList>) -> PyErr {
         return error;
     }
     let class = CLASS.import(py, "loamy.errors", "BatchInterrupted");
-    class
-        .and_then(|class| class.call1((made,)))
-        .map_or_else(|other| other, PyErr::from_value)
+    class.and_then(|class| class.call1((made,))).map_or_else(|other| other, PyErr::from_value)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a driver: it bounds its slices and waits by the clock"
-)]
+#[expect(clippy::disallowed_methods, reason = "a driver: it bounds its slices and waits by the clock")]
 fn now() -> Instant {
     Instant::now()
 }

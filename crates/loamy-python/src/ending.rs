@@ -43,10 +43,7 @@ impl Drop for Call {
 
 /// Ends every batch and waits until no call is under way; for the end of the process.
 #[pyfunction]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the end of the process, after the last call"
-)]
+#[expect(clippy::disallowed_methods, reason = "the end of the process, after the last call")]
 pub(crate) fn shut_down(py: Python<'_>) {
     CLOSING.store(true, Ordering::Release);
     let runs = std::mem::take(&mut *RUNS.lock().unwrap_or_else(PoisonError::into_inner));

@@ -15,10 +15,9 @@ pub(crate) fn exception<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     static BUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let response = match error.response() {
-        Some(partial) => Some(Bound::new(
-            py,
-            Response::partial(index, row, partial.clone(), error.attempts()),
-        )?),
+        Some(partial) => {
+            Some(Bound::new(py, Response::partial(index, row, partial.clone(), error.attempts()))?)
+        }
         None => None,
     };
     let (host, port) = error.peer().unzip();
@@ -40,17 +39,7 @@ pub(crate) fn exception<'py>(
 /// The exception for a row that was not even read when its batch was stopped.
 pub(crate) fn unread<'py>(py: Python<'py>, row: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     static BUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let nothing = (
-        false,
-        true,
-        0,
-        0,
-        0,
-        py.None(),
-        py.None(),
-        py.None(),
-        py.None(),
-    );
+    let nothing = (false, true, 0, 0, 0, py.None(), py.None(), py.None(), py.None());
     let build = BUILD.import(py, "loamy.errors", "build")?;
     build.call1((Kind::NotSent.name(), unread_text(row), py.None(), nothing))
 }
@@ -59,10 +48,7 @@ pub(crate) fn unread<'py>(py: Python<'py>, row: &Bound<'py, PyAny>) -> PyResult<
 pub(crate) fn unread_text(row: &Bound<'_, PyAny>) -> String {
     let method = crate::convert::method_of(row).unwrap_or_default();
     let url = masked(crate::convert::url_of(row)).unwrap_or_default();
-    format!(
-        "{}: the batch was interrupted before this row's turn ({method} {url})",
-        Kind::NotSent
-    )
+    format!("{}: the batch was interrupted before this row's turn ({method} {url})", Kind::NotSent)
 }
 
 /// The exception for a body that is not JSON although the contract promises it; the answer stands.
@@ -74,29 +60,16 @@ pub(crate) fn not_json<'py>(
     response: Bound<'py, Response>,
 ) -> PyResult<Bound<'py, PyAny>> {
     static BUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let subject = (
-        crate::convert::method_of(row),
-        masked(crate::convert::url_of(row)),
-    );
-    BUILD
-        .import(py, "loamy.errors", "build_not_json")?
-        .call1((subject, text, reason, response))
+    let subject = (crate::convert::method_of(row), masked(crate::convert::url_of(row)));
+    BUILD.import(py, "loamy.errors", "build_not_json")?.call1((subject, text, reason, response))
 }
 
 /// The exception that `raise_for_status` raises for a status of 400 and above.
-pub(crate) fn status<'py>(
-    py: Python<'py>,
-    response: &Bound<'py, Response>,
-) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn status<'py>(py: Python<'py>, response: &Bound<'py, Response>) -> PyResult<Bound<'py, PyAny>> {
     static BUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let row = response.get().row().bind(py);
-    let subject = (
-        crate::convert::method_of(row),
-        masked(Some(response.get().address(py))),
-    );
-    BUILD
-        .import(py, "loamy.errors", "build_status")?
-        .call1((subject, response))
+    let subject = (crate::convert::method_of(row), masked(Some(response.get().address(py))));
+    BUILD.import(py, "loamy.errors", "build_status")?.call1((subject, response))
 }
 
 fn masked(url: Option<String>) -> Option<String> {

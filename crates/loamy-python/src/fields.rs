@@ -80,25 +80,14 @@ impl Seen {
                 self.heads.swap(0, position);
             }
             let head = &self.heads[0];
-            return Ok((
-                instance(py, head.dict.bind(py), head.raw.bind(py))?,
-                head.media,
-            ));
+            return Ok((instance(py, head.dict.bind(py), head.raw.bind(py))?, head.media));
         }
         let dict = self.read(py, view)?;
         let raw = PyBytes::new(py, lines);
         let media = Media::of(view);
         let own = instance(py, &dict, &raw)?;
         self.heads.truncate(HEADS - 1);
-        self.heads.insert(
-            0,
-            Head {
-                lines: lines.into(),
-                dict: dict.unbind(),
-                raw: raw.unbind(),
-                media,
-            },
-        );
+        self.heads.insert(0, Head { lines: lines.into(), dict: dict.unbind(), raw: raw.unbind(), media });
         Ok((own, media))
     }
 
@@ -112,11 +101,7 @@ impl Seen {
                 // The one field whose values cannot be joined (RFC 9110 §5.3); the others stand in `get_list`.
                 Some(_) if name.eq_ignore_ascii_case("set-cookie") => {}
                 Some(before) => {
-                    let joined = format!(
-                        "{}, {}",
-                        before.cast::<PyString>()?.to_str()?,
-                        text.to_str()?
-                    );
+                    let joined = format!("{}, {}", before.cast::<PyString>()?.to_str()?, text.to_str()?);
                     dict.set_item(key, joined)?;
                 }
             }
@@ -132,8 +117,7 @@ impl Seen {
             self.names.clear();
         }
         let fresh = PyString::intern(py, &canonical(name));
-        self.names
-            .insert(name.as_bytes().into(), fresh.clone().unbind());
+        self.names.insert(name.as_bytes().into(), fresh.clone().unbind());
         fresh
     }
 
@@ -162,11 +146,7 @@ fn canonical(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     let mut capital = true;
     for character in lower.chars() {
-        out.push(if capital {
-            character.to_ascii_uppercase()
-        } else {
-            character
-        });
+        out.push(if capital { character.to_ascii_uppercase() } else { character });
         capital = character == '-';
     }
     out
@@ -176,13 +156,7 @@ fn canonical(name: &str) -> String {
 fn text<'py>(py: Python<'py>, value: &[u8]) -> Bound<'py, PyString> {
     match std::str::from_utf8(value) {
         Ok(text) => PyString::new(py, text),
-        Err(_) => PyString::new(
-            py,
-            &value
-                .iter()
-                .map(|byte| char::from(*byte))
-                .collect::<String>(),
-        ),
+        Err(_) => PyString::new(py, &value.iter().map(|byte| char::from(*byte)).collect::<String>()),
     }
 }
 
@@ -198,13 +172,9 @@ fn instance<'py>(
     // SAFETY: `class` is a subclass of dict that keeps dict's `__new__`, which takes any arguments and returns a new
     // reference or sets an exception; `dict` is a dict.
     let own = unsafe {
-        let new = (*class.as_type_ptr())
-            .tp_new
-            .expect("a subclass of dict can be made");
-        let own = Bound::from_owned_ptr_or_err(
-            py,
-            new(class.as_type_ptr(), empty.as_ptr(), std::ptr::null_mut()),
-        )?;
+        let new = (*class.as_type_ptr()).tp_new.expect("a subclass of dict can be made");
+        let own =
+            Bound::from_owned_ptr_or_err(py, new(class.as_type_ptr(), empty.as_ptr(), std::ptr::null_mut()))?;
         if ffi::PyDict_Update(own.as_ptr(), dict.as_ptr()) != 0 {
             return Err(PyErr::fetch(py));
         }

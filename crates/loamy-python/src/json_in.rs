@@ -21,10 +21,7 @@ pub(crate) enum Media {
 impl Media {
     pub(crate) fn of(headers: HeaderView<'_>) -> Self {
         let named = headers.get("content-type").unwrap_or_default();
-        let end = named
-            .iter()
-            .position(|byte| *byte == b';')
-            .unwrap_or(named.len());
+        let end = named.iter().position(|byte| *byte == b';').unwrap_or(named.len());
         let essence = named[..end].trim_ascii();
         if essence.eq_ignore_ascii_case(b"text/html")
             || essence.eq_ignore_ascii_case(b"application/xhtml+xml")
@@ -41,9 +38,7 @@ impl Media {
 /// Whether text of that charset is UTF-8.
 fn is_utf8(charset: Option<&str>) -> bool {
     charset.is_none_or(|name| {
-        ["utf-8", "utf8", "us-ascii", "ascii"]
-            .iter()
-            .any(|known| name.eq_ignore_ascii_case(known))
+        ["utf-8", "utf8", "us-ascii", "ascii"].iter().any(|known| name.eq_ignore_ascii_case(known))
     })
 }
 
@@ -119,38 +114,25 @@ pub(crate) fn contract<'py>(
 
 /// Whether a body that claims to be JSON holds nothing but blanks, which counts as empty (K4).
 fn is_blank_json(headers: HeaderView<'_>, body: &[u8]) -> bool {
-    let named = headers
-        .get_str("content-type")
-        .unwrap_or_default()
-        .to_ascii_lowercase();
+    let named = headers.get_str("content-type").unwrap_or_default().to_ascii_lowercase();
     let essence = named.split(';').next().unwrap_or_default().trim();
     body.trim_ascii().is_empty() && (essence == "application/json" || essence.ends_with("+json"))
 }
 
-fn as_before<'py>(
-    py: Python<'py>,
-    body: &[u8],
-    charset: Option<&str>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn as_before<'py>(py: Python<'py>, body: &[u8], charset: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let loads = LOADS.import(py, "loamy._bodies", "loads_as_before")?;
     loads.call1((PyBytes::new(py, body), charset))
 }
 
 /// The body as text: by the charset of its Content-Type, else UTF-8; bytes that are no text become U+FFFD.
-pub(crate) fn text<'py>(
-    py: Python<'py>,
-    body: &[u8],
-    charset: Option<&str>,
-) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn text<'py>(py: Python<'py>, body: &[u8], charset: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
     let plain = charset.is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8"));
     if plain && let Ok(text) = std::str::from_utf8(body) {
         return Ok(pyo3::types::PyString::new(py, text).into_any());
     }
     static DECODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    DECODE
-        .import(py, "loamy._bodies", "decode")?
-        .call1((PyBytes::new(py, body), charset))
+    DECODE.import(py, "loamy._bodies", "decode")?.call1((PyBytes::new(py, body), charset))
 }
 
 /// The charset that the Content-Type names (RFC 9110 §8.3.2).

@@ -174,10 +174,7 @@ fn write_integer(out: &mut Vec<u8>, number: &Bound<'_, PyInt>) -> Result<(), Sto
 fn write_float(out: &mut Vec<u8>, number: &Bound<'_, PyFloat>) -> Result<(), Stop> {
     let value = number.value();
     if !value.is_finite() {
-        let message = format!(
-            "Out of range float values are not JSON compliant: {}",
-            number.repr()?
-        );
+        let message = format!("Out of range float values are not JSON compliant: {}", number.repr()?);
         return Err(Stop::Failed(PyValueError::new_err(message)));
     }
     // SAFETY: the interpreter is attached; the text is a C string of the interpreter's allocator, freed below.

@@ -52,10 +52,7 @@ mod _loamy {
         module.add("optimised", !cfg!(debug_assertions))?;
         module.add(
             "KINDS",
-            loamy::KINDS
-                .iter()
-                .map(|row| (row.name, row.class, row.parents.to_vec()))
-                .collect::<Vec<_>>(),
+            loamy::KINDS.iter().map(|row| (row.name, row.class, row.parents.to_vec())).collect::<Vec<_>>(),
         )
     }
 }

@@ -47,9 +47,7 @@ fn encode(params: &Bound<'_, PyAny>, nothing: Nothing) -> PyResult<String> {
     } else if let Ok(text) = params.cast::<PyString>() {
         out.push_str(text.to_str()?);
     } else if params.is_instance_of::<PyBytes>() {
-        return Err(PyTypeError::new_err(
-            "bytes are no query; give a mapping or a string",
-        ));
+        return Err(PyTypeError::new_err("bytes are no query; give a mapping or a string"));
     } else if let Ok(map) = params.cast::<PyMapping>() {
         for pair in map.items()?.iter() {
             let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair.extract()?;
@@ -57,17 +55,14 @@ fn encode(params: &Bound<'_, PyAny>, nothing: Nothing) -> PyResult<String> {
         }
     } else if params.is_instance_of::<PyList>() || params.is_instance_of::<PyTuple>() {
         for pair in params.try_iter()? {
-            let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
-                pair?.extract().map_err(|_| {
-                    PyTypeError::new_err("a list of query parameters holds pairs of name and value")
-                })?;
+            let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract().map_err(|_| {
+                PyTypeError::new_err("a list of query parameters holds pairs of name and value")
+            })?;
             write_values(&mut out, &name, &value, nothing)?;
         }
     } else {
         let name = params.get_type().name()?;
-        return Err(PyTypeError::new_err(format!(
-            "query parameters are a mapping, not {name}"
-        )));
+        return Err(PyTypeError::new_err(format!("query parameters are a mapping, not {name}")));
     }
     Ok(out)
 }
@@ -104,11 +99,7 @@ fn write_pair(
     write_value(out, value, name)
 }
 
-fn write_value(
-    out: &mut String,
-    value: &Bound<'_, PyAny>,
-    name: &Bound<'_, PyAny>,
-) -> PyResult<()> {
+fn write_value(out: &mut String, value: &Bound<'_, PyAny>, name: &Bound<'_, PyAny>) -> PyResult<()> {
     if let Ok(text) = value.cast::<PyString>() {
         quote(out, text.to_str()?);
     } else if let Ok(flag) = value.cast::<PyBool>() {
@@ -144,8 +135,8 @@ fn quote(out: &mut String, text: &str) {
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(char::from(byte)),
-            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'\'' | b'(' | b')' | b'*' | b',' | b'?'
-            | b'/' | b':' | b'@' => {
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'\'' | b'(' | b')' | b'*' | b',' | b'?' | b'/'
+            | b':' | b'@' => {
                 out.push(char::from(byte));
             }
             b' ' => out.push('+'),

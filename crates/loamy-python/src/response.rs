@@ -49,10 +49,7 @@ impl Response {
     pub(crate) fn of(outcome: Outcome, row: Py<PyAny>, tag: Option<Py<PyAny>>) -> Self {
         let end = match outcome.result {
             Ok(response) => End::Answered(Answer::Received(response)),
-            Err(error) => End::Failed {
-                error: Box::new(error),
-                made: Mutex::new(None),
-            },
+            Err(error) => End::Failed { error: Box::new(error), made: Mutex::new(None) },
         };
         Self {
             index: outcome.index,
@@ -67,18 +64,8 @@ impl Response {
 
     /// The end of a row that was never read, because the batch was stopped.
     pub(crate) fn unread(index: usize, row: Py<PyAny>) -> Self {
-        let end = End::Unread {
-            made: Mutex::new(None),
-        };
-        Self {
-            index,
-            row,
-            tag: None,
-            attempts: 0,
-            elapsed: 0.0,
-            end,
-            headers: PyOnceLock::new(),
-        }
+        let end = End::Unread { made: Mutex::new(None) };
+        Self { index, row, tag: None, attempts: 0, elapsed: 0.0, end, headers: PyOnceLock::new() }
     }
 
     /// A response that stands beside an error.
@@ -123,21 +110,17 @@ impl Response {
     }
 
     fn charset(&self) -> Option<&str> {
-        self.answer()
-            .and_then(|answer| json_in::charset(answer.headers()))
+        self.answer().and_then(|answer| json_in::charset(answer.headers()))
     }
 
     fn exception<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match &self.end {
             End::Answered(_) => Ok(None),
             End::Restored { error } => Ok(Some(error.bind(py).clone())),
-            End::Failed { error, made } => held(py, made, || {
-                failure::exception(py, error, self.index, self.row.bind(py))
-            })
-            .map(Some),
-            End::Unread { made } => {
-                held(py, made, || failure::unread(py, self.row.bind(py))).map(Some)
+            End::Failed { error, made } => {
+                held(py, made, || failure::exception(py, error, self.index, self.row.bind(py))).map(Some)
             }
+            End::Unread { made } => held(py, made, || failure::unread(py, self.row.bind(py))).map(Some),
         }
     }
 }
@@ -148,20 +131,13 @@ fn held<'py>(
     made: &Mutex<Option<Py<PyWeakrefReference>>>,
     make: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let known = made
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .as_ref()
-        .map(|weak| weak.clone_ref(py));
+    let known = made.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|weak| weak.clone_ref(py));
     if let Some(alive) = known.and_then(|weak| weak.bind(py).upgrade()) {
         return Ok(alive);
     }
     let fresh = make()?;
     let weak = PyWeakrefReference::new(&fresh)?.unbind();
-    let before = made
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .replace(weak);
+    let before = made.lock().unwrap_or_else(PoisonError::into_inner).replace(weak);
     drop(before);
     Ok(fresh)
 }
@@ -195,11 +171,7 @@ impl Response {
         }
         let view = self.answer().map(Answer::headers).unwrap_or_default();
         let (fresh, _) = fields::with_seen(py, |seen| seen.headers(py, view))?;
-        Ok(self
-            .headers
-            .get_or_init(py, || fresh.unbind())
-            .bind(py)
-            .clone())
+        Ok(self.headers.get_or_init(py, || fresh.unbind()).bind(py).clone())
     }
 
     #[getter]
@@ -222,16 +194,13 @@ impl Response {
             return Err(PyErr::from_value(error));
         }
         json_in::loads(py, own.body(), own.charset(), options).map_err(|error| {
-            if !error.is_instance_of::<PyValueError>(py)
-                && !error.is_instance_of::<PyRecursionError>(py)
-            {
+            if !error.is_instance_of::<PyValueError>(py) && !error.is_instance_of::<PyRecursionError>(py) {
                 return error;
             }
             let text = json_in::text(py, own.body(), own.charset());
             let reason = error.into_value(py).into_bound(py).into_any();
-            let made = text.and_then(|text| {
-                failure::not_json(py, own.row.bind(py), &text, &reason, slf.clone())
-            });
+            let made =
+                text.and_then(|text| failure::not_json(py, own.row.bind(py), &text, &reason, slf.clone()));
             made.map_or_else(|other| other, PyErr::from_value)
         })
     }
@@ -267,12 +236,12 @@ impl Response {
     fn kind<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match &self.end {
             End::Answered(_) => Ok(None),
-            End::Failed { error, .. } => Ok(Some(
-                pyo3::types::PyString::intern(py, error.kind().name()).into_any(),
-            )),
-            End::Unread { .. } => Ok(Some(
-                pyo3::types::PyString::intern(py, loamy::Kind::NotSent.name()).into_any(),
-            )),
+            End::Failed { error, .. } => {
+                Ok(Some(pyo3::types::PyString::intern(py, error.kind().name()).into_any()))
+            }
+            End::Unread { .. } => {
+                Ok(Some(pyo3::types::PyString::intern(py, loamy::Kind::NotSent.name()).into_any()))
+            }
             End::Restored { error } => error.bind(py).getattr("kind").map(Some),
         }
     }
@@ -295,24 +264,15 @@ impl Response {
         match &self.end {
             End::Answered(answer) => {
                 let method = convert::method_of(self.row.bind(py)).unwrap_or_default();
-                format!(
-                    "<Response {}: status {} ({method} {url})>",
-                    self.index,
-                    answer.status()
-                )
+                format!("<Response {}: status {} ({method} {url})>", self.index, answer.status())
             }
             End::Failed { error, .. } => format!("<Response {}: {error}>", self.index),
-            End::Unread { .. } => format!(
-                "<Response {}: {}>",
-                self.index,
-                failure::unread_text(self.row.bind(py))
-            ),
+            End::Unread { .. } => {
+                format!("<Response {}: {}>", self.index, failure::unread_text(self.row.bind(py)))
+            }
             End::Restored { error } => {
                 // The first argument is the text without its hint.
-                let text = error
-                    .bind(py)
-                    .getattr("args")
-                    .and_then(|arguments| arguments.get_item(0));
+                let text = error.bind(py).getattr("args").and_then(|arguments| arguments.get_item(0));
                 format!(
                     "<Response {}: {}>",
                     self.index,
@@ -322,9 +282,7 @@ impl Response {
         }
     }
 
-    fn __reduce__<'py>(
-        slf: &Bound<'py, Self>,
-    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
         static RESTORE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
         let own = slf.get();
@@ -339,22 +297,9 @@ impl Response {
             )
         });
         let row = own.row.bind(py);
-        let parts = (
-            own.index,
-            row,
-            &own.tag,
-            own.attempts,
-            own.elapsed,
-            answer,
-            own.exception(py)?,
-        )
+        let parts = (own.index, row, &own.tag, own.attempts, own.elapsed, answer, own.exception(py)?)
             .into_pyobject(py)?;
-        Ok((
-            RESTORE
-                .import(py, "loamy._loamy", "restore_response")?
-                .clone(),
-            parts,
-        ))
+        Ok((RESTORE.import(py, "loamy._loamy", "restore_response")?.clone(), parts))
     }
 }
 
@@ -387,13 +332,5 @@ pub(crate) fn restore_response(
         (None, Some(error)) => End::Restored { error },
         (None, None) => return Err(PyValueError::new_err("neither an answer nor an error")),
     };
-    Ok(Response {
-        index,
-        row,
-        tag,
-        attempts,
-        elapsed,
-        end,
-        headers: PyOnceLock::new(),
-    })
+    Ok(Response { index, row, tag, attempts, elapsed, end, headers: PyOnceLock::new() })
 }

@@ -22,34 +22,15 @@ enum State {
 impl Server {
     #[new]
     #[pyo3(signature = (close_after=None, announce_close=true, keep_log=true))]
-    fn new(
-        py: Python<'_>,
-        close_after: Option<u64>,
-        announce_close: bool,
-        keep_log: bool,
-    ) -> PyResult<Self> {
+    fn new(py: Python<'_>, close_after: Option<u64>, announce_close: bool, keep_log: bool) -> PyResult<Self> {
         if close_after == Some(0) {
-            return Err(PyValueError::new_err(
-                "close_after is 0; it must be 1 or more",
-            ));
+            return Err(PyValueError::new_err("close_after is 0; it must be 1 or more"));
         }
-        let farewell = if announce_close {
-            Farewell::Announced
-        } else {
-            Farewell::Silent
-        };
-        let options = Options {
-            close_after,
-            keep_log,
-            farewell,
-            ..Options::default()
-        };
+        let farewell = if announce_close { Farewell::Announced } else { Farewell::Silent };
+        let options = Options { close_after, keep_log, farewell, ..Options::default() };
         let server = py.detach(|| testkit::Server::try_serve_with(options))?;
         let base = server.url("");
-        Ok(Self {
-            running: Mutex::new(State::Running(server)),
-            base,
-        })
+        Ok(Self { running: Mutex::new(State::Running(server)), base })
     }
 
     /// The server's address followed by a path.

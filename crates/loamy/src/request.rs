@@ -78,6 +78,15 @@ impl Request {
         }
     }
 
+    /// Sets a header field: every one of that name, in any spelling, is replaced; a bad one becomes the outcome of the
+    /// row.
+    pub fn set_header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        match self.headers.set(name, value) {
+            Ok(()) => self,
+            Err(error) => self.refuse(error),
+        }
+    }
+
     /// Sets the body. `Content-Length` is added; a `Content-Type` is not.
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = Some(body.into());

@@ -21,16 +21,9 @@ pub(crate) fn policy(given: &Bound<'_, PyAny>) -> PyResult<Policy> {
     policy.per_host = given.getattr(intern!(py, "per_host"))?.extract()?;
     policy.threads = given.getattr(intern!(py, "threads"))?.extract()?;
     policy.deadline = seconds(&given.getattr(intern!(py, "deadline"))?, "deadline")?;
-    policy.timeouts = read_timeouts(
-        &given.getattr(intern!(py, "timeout"))?,
-        &Timeouts::default(),
-    )?;
+    policy.timeouts = read_timeouts(&given.getattr(intern!(py, "timeout"))?, &Timeouts::default())?;
     let follow: bool = given.getattr(intern!(py, "follow_redirects"))?.extract()?;
-    policy.max_redirects = if follow {
-        given.getattr(intern!(py, "max_redirects"))?.extract()?
-    } else {
-        0
-    };
+    policy.max_redirects = if follow { given.getattr(intern!(py, "max_redirects"))?.extract()? } else { 0 };
     policy.sizes.head = given.getattr(intern!(py, "max_head"))?.extract()?;
     policy.sizes.fields = given.getattr(intern!(py, "max_fields"))?.extract()?;
     policy.sizes.body = given.getattr(intern!(py, "max_body"))?.extract()?;
@@ -40,15 +33,11 @@ pub(crate) fn policy(given: &Bound<'_, PyAny>) -> PyResult<Policy> {
         let mut fields = Headers::new();
         each_pair(&common, |name, value| {
             let (name, value) = (string(name, "header name")?, string(value, "header value")?);
-            fields
-                .append(name, value)
-                .map_err(|error| PyValueError::new_err(error.message().to_owned()))
+            fields.append(name, value).map_err(|error| PyValueError::new_err(error.message().to_owned()))
         })?;
         policy.headers = fields;
     }
-    policy
-        .validate()
-        .map_err(|error| PyValueError::new_err(error.message().to_owned()))?;
+    policy.validate().map_err(|error| PyValueError::new_err(error.message().to_owned()))?;
     Ok(policy)
 }
 
@@ -61,9 +50,8 @@ pub(super) fn read_timeouts(given: &Bound<'_, PyAny>, base: &Timeouts) -> PyResu
         return Ok(timeouts);
     }
     if let Ok(pair) = given.cast::<PyTuple>() {
-        let (connect, read): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair
-            .extract()
-            .map_err(|_| not_a(given, "timeout", "seconds, or a (connect, read) pair"))?;
+        let (connect, read): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
+            pair.extract().map_err(|_| not_a(given, "timeout", "seconds, or a (connect, read) pair"))?;
         timeouts.connect = seconds(&connect, "timeout")?;
         timeouts.first_byte = seconds(&read, "timeout")?;
         timeouts.read = timeouts.first_byte;
@@ -107,16 +95,7 @@ pub(super) fn read_timeouts(given: &Bound<'_, PyAny>, base: &Timeouts) -> PyResu
 }
 
 /// The phases of a timeout, in the order in which they happen.
-const PHASES: [&str; 8] = [
-    "acquire",
-    "resolve",
-    "connect",
-    "tls",
-    "write",
-    "first_byte",
-    "read",
-    "total",
-];
+const PHASES: [&str; 8] = ["acquire", "resolve", "connect", "tls", "write", "first_byte", "read", "total"];
 
 fn seconds(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Duration>> {
     if value.is_none() {
@@ -125,16 +104,12 @@ fn seconds(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Duration>> {
     if value.is_instance_of::<PyBool>() {
         return Err(not_a(value, name, "a number of seconds"));
     }
-    let number: f64 = value
-        .extract()
-        .map_err(|_| not_a(value, name, "a number of seconds"))?;
+    let number: f64 = value.extract().map_err(|_| not_a(value, name, "a number of seconds"))?;
     if number.is_nan() || number <= 0.0 {
         return Err(PyValueError::new_err(format!(
             "{name} is {number}; it must be above 0, or None for no limit"
         )));
     }
     // Beyond what a clock can hold there is no limit.
-    Ok(Duration::try_from_secs_f64(number)
-        .ok()
-        .filter(|span| span.as_secs() < 1 << 32))
+    Ok(Duration::try_from_secs_f64(number).ok().filter(|span| span.as_secs() < 1 << 32))
 }
