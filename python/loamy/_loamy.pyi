@@ -29,7 +29,10 @@ KINDS: list[tuple[str, str, list[str]]]
 
 @final
 class Response:
-    """What became of one row."""
+    """What became of one row.
+
+    The garbage collector does not look inside: a response that is stored in its own row or tag is never freed.
+    """
 
     @property
     def index(self) -> int:

@@ -27,8 +27,9 @@ pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<Wire, Error>>>>;
 pub(crate) fn connect(origin: Arc<Origin>, resolver: Arc<Resolver>, timeouts: Timeouts) -> Connecting {
     Box::pin(async move {
         let lookup = within(timeouts.resolve, resolver.resolve(&origin.host)).await;
-        let addresses =
-            lookup.ok_or_else(|| timed_out(Kind::TimeoutResolve, &origin, timeouts.resolve))??;
+        let addresses = lookup
+            .ok_or_else(|| timed_out(Kind::TimeoutResolve, &origin, timeouts.resolve))?
+            .map_err(|error| error.hinted(hint::for_connection(Kind::Dns, &origin)))?;
         let race = within(timeouts.connect, Race::run(&addresses, origin.port)).await;
         let (address, stream) = race
             .ok_or_else(|| timed_out(Kind::TimeoutConnect, &origin, timeouts.connect))?
