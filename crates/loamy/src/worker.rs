@@ -26,6 +26,10 @@ use crate::transport::connect;
 use crate::transport::dns::Resolver;
 use crate::{Error, Kind};
 
+/// Connections looked at between two turns at the batches: few, so that the peers have their next rows while the rest
+/// is still being looked at, and both sides work at the same time.
+const TURN: usize = 4;
+
 /// How far apart looks at the deadlines are at the least.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -92,10 +96,13 @@ impl Worker {
         for message in messages.drain(..) {
             self.hear(message);
         }
-        for connection in woken.drain(..) {
+        for (looked_at, connection) in woken.drain(..).enumerate() {
             if let Some(slot) = self.pool.slot(connection) {
                 slot.bell.reset();
                 self.step(connection, now);
+            }
+            if looked_at % TURN == TURN - 1 {
+                self.take_turns(now);
             }
         }
         self.take_turns(now);
