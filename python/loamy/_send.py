@@ -125,7 +125,9 @@ class _Streaming:
         self.source = source
         self.batch = Batch(plan)
         self.as_given = as_given
+        self.concurrency = plan.concurrency
         self.window = window
+        self.pulled: list[Any] = []
         self.ready: deque[Response] = deque()
         self.early: dict[int, Response] = {}
         self.admitted = 0
@@ -152,9 +154,13 @@ class _Streaming:
                 if tell is not None:
                     tell(*self.batch.progress())
         except BatchInterrupted as stop:
-            left = [*self.ready, *self.early.values(), *stop.responses]
-            stop.responses = Responses(sorted(left, key=lambda response: response.index) if self.as_given else left)
+            stop.responses = self.left(stop.responses)
             raise
+        except KeyboardInterrupt as raised:
+            # It came while the source had the thread. A subclass is somebody's own and leaves as it is.
+            if type(raised) is not KeyboardInterrupt:
+                raise
+            raise BatchInterrupted(self.left(self.stop())) from None
         finally:
             if not self.batch.finished:
                 self.batch.cancel()
@@ -166,23 +172,44 @@ class _Streaming:
         room = min(self.window - (self.admitted - self.yielded), _PULL)
         if self.exhausted or room <= 0:
             return
-        rows: list[Any] = []
+        pulled = 0
         until = time.monotonic() + _PULL_TIME
         try:
             for row in islice(self.source, room):
-                rows.append(row)
+                pulled += 1
+                self.pulled.append(row)
+                # While slots are free a row goes out before the source, which may take its time, is asked for the next.
+                if self.admitted + len(self.pulled) - self.taken <= self.concurrency:
+                    self.admit()
                 if time.monotonic() >= until:
                     break
             else:
-                self.exhausted = len(rows) < room
+                self.exhausted = pulled < room
         except Exception as error:
             self.exhausted = True
             self.broken = error
-        if rows:
-            self.admitted += len(rows)
-            self.batch.admit(rows)
+        self.admit()
         if self.exhausted:
             self.batch.close()
+
+    def admit(self) -> None:
+        """Give the engine the rows that were pulled."""
+        if self.pulled:
+            rows, self.pulled = self.pulled, []
+            self.admitted += len(rows)
+            self.batch.admit(rows)
+
+    def stop(self) -> list[Response]:
+        """Cancel what is under way and take all that has not been taken."""
+        self.batch.cancel()
+        self.admit()
+        self.batch.close()
+        return self.batch.take(self.admitted - self.taken, 1.0)
+
+    def left(self, taken: list[Response]) -> Responses:
+        """Return what was not yielded."""
+        left = [*self.ready, *self.early.values(), *taken]
+        return Responses(sorted(left, key=lambda response: response.index) if self.as_given else left)
 
     def take(self) -> None:
         """Take what has ended; wait for something only when there is nothing else to do."""

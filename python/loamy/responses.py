@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
-from loamy.errors import FailedResponses
+from loamy.errors import BatchInterrupted, FailedResponses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -71,6 +71,9 @@ class Responses(list["Response"]):
             policy: how to send; left out, as before.
             fields: fields of the policy to set otherwise.
 
+        Raises:
+            BatchInterrupted: on Ctrl-C, with the whole list.
+
         """
         from loamy._send import send_again
 
@@ -81,10 +84,17 @@ class Responses(list["Response"]):
             and (in_doubt or response.error is None or not getattr(response.error, "in_doubt", False))
         ]
         whole = Responses(self, policy=policy or self._policy)
-        answers = send_again([self[place] for place in again], policy or self._policy, fields)
-        for place, answer in zip(again, answers, strict=True):
-            whole[place] = answer
-        return whole
+        try:
+            answers = send_again([self[place] for place in again], policy or self._policy, fields)
+        except BatchInterrupted as stop:
+            stop.responses = whole._with(again, stop.responses)
+            raise
+        return whole._with(again, answers)
+
+    def _with(self, places: list[int], answers: list[Response]) -> Responses:
+        for place, answer in zip(places, answers, strict=True):
+            self[place] = answer
+        return self
 
     @overload
     def __getitem__(self, place: SupportsIndex) -> Response: ...

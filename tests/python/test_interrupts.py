@@ -1,0 +1,348 @@
+"""Ctrl-C and other signals leave a long call at once, with all that is known (faults P1)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from loamy.testing import TestServer
+from waiting import until
+
+AT_ONCE_S = 0.2
+"""How long a call may go on after a signal."""
+SCHEDULING_S = 0.3
+"""What a loaded machine may need on top to run the process at all, and to hand over many rows."""
+
+PRELUDE = """
+    import json, signal, sys, time
+    import loamy
+    from loamy.session import Clump, RequestMap
+    from zconcurrent import zsession
+
+    def tell(**told):
+        print(json.dumps({"at": time.monotonic(), **told}), flush=True)
+"""
+
+
+def interrupted(
+    child: Callable[..., Any], server: TestServer, code: str, requests: int, number: int = signal.SIGINT
+) -> dict[str, Any]:
+    """Send the child a signal when the server has seen so many requests; return what it told, and how long it took to."""
+    running = child(PRELUDE + code, server.url(""))
+    until(lambda: server.counts["requests"] == requests)
+    began = time.monotonic()
+    os.kill(running.process.pid, number)
+    line = running.line()
+    assert line, running.end()
+    told: dict[str, Any] = json.loads(line)
+    # Both clocks are the machine's monotonic one.
+    told["took"] = told["at"] - began
+    told["bytes"] = server.counts["bytes_received"]
+    exit_code, _, err = running.end()
+    assert exit_code == 0, err
+    until(lambda: server.counts["open"] == 0)
+    assert server.counts["bytes_received"] == told["bytes"], "no byte is written after the raise"
+    return told
+
+
+def test_ctrl_c_leaves_send_at_once_with_every_response(server: TestServer, child: Callable[..., Any]) -> None:
+    told = interrupted(
+        child,
+        server,
+        """
+    url = sys.argv[1]
+    rows = [url + "/json"] * 20 + [("POST", url + "/hang"), url + "/hang"] + [url + "/json?late"] * 500
+    try:
+        loamy.send(rows, concurrency=2)
+    except KeyboardInterrupt as stop:
+        assert type(stop) is loamy.BatchInterrupted and isinstance(stop.responses, loamy.Responses)
+        assert [response.request for response in stop.responses] == rows
+        assert [response.index for response in stop.responses] == list(range(len(rows)))
+        tell(counts=stop.responses.counts(), text=str(stop), doubt=[r.error.in_doubt for r in stop.responses[20:22]],
+             errors=[type(r.error).__name__ for r in stop.responses[20:23]])
+        time.sleep(0.2)
+    """,
+        22,
+    )
+    assert told["counts"] == {"ok": 20, "not_sent": 500, "cancelled": 2}
+    assert told["errors"] == ["Cancelled", "Cancelled", "NotSent"]
+    assert told["doubt"] == [True, False]
+    assert told["text"] == (
+        "interrupted: 20 of 522 rows have their answer; every row is in the exception: "
+        "`except loamy.BatchInterrupted as stop: stop.responses`, or `sys.last_value.responses` in a session"
+    )
+    assert told["took"] <= AT_ONCE_S + SCHEDULING_S
+    assert server.counts["requests"] == 22
+
+
+def test_ctrl_c_leaves_at_once_with_many_rows_unread(server: TestServer, child: Callable[..., Any]) -> None:
+    told = interrupted(
+        child,
+        server,
+        """
+    try:
+        loamy.send([sys.argv[1] + "/hang"] * 50_000, concurrency=3)
+    except loamy.BatchInterrupted as stop:
+        tell(counts=stop.responses.counts())
+        time.sleep(0.2)
+    """,
+        3,
+    )
+    assert told["counts"] == {"not_sent": 49_997, "cancelled": 3}
+    assert told["took"] <= AT_ONCE_S + 2 * SCHEDULING_S
+    assert server.counts["requests"] == 3
+
+
+def test_what_was_not_sent_can_be_sent_afterwards(server: TestServer, child: Callable[..., Any]) -> None:
+    told = interrupted(
+        child,
+        server,
+        """
+    url = sys.argv[1]
+    try:
+        loamy.send([url + "/json", {"url": url + "/delay/1", "timeout": 20}, url + "/json?late"], concurrency=1)
+    except loamy.BatchInterrupted as stop:
+        before = stop.responses
+    after = before.resend(follow_redirects=False)
+    tell(before=before.counts(), after=after.counts(), kept=after[0] is before[0], index=[r.index for r in after])
+    """,
+        2,
+    )
+    assert told["before"] == {"ok": 1, "cancelled": 1, "not_sent": 1}
+    assert (told["after"], told["kept"], told["index"]) == ({"ok": 3}, True, [0, 1, 2])
+
+
+def test_an_exception_of_a_signal_handler_leaves_as_itself(server: TestServer, child: Callable[..., Any]) -> None:
+    told = interrupted(
+        child,
+        server,
+        """
+    class SoftTimeLimitExceeded(Exception):
+        pass
+    def handler(number, frame):
+        raise SoftTimeLimitExceeded("45 s")
+    signal.signal(signal.SIGUSR1, handler)
+    try:
+        loamy.send([sys.argv[1] + "/hang"] * 10, concurrency=2)
+    except SoftTimeLimitExceeded as error:
+        tell(args=error.args, kind=type(error).__name__)
+        time.sleep(0.2)
+    """,
+        2,
+        signal.SIGUSR1,
+    )
+    assert (told["args"], told["kind"]) == (["45 s"], "SoftTimeLimitExceeded")
+    assert told["took"] <= AT_ONCE_S + SCHEDULING_S
+    assert server.counts["requests"] == 2
+
+
+def test_a_class_of_the_callers_that_is_a_keyboard_interrupt_leaves_as_itself(
+    server: TestServer, child: Callable[..., Any]
+) -> None:
+    told = interrupted(
+        child,
+        server,
+        """
+    class Own(KeyboardInterrupt):
+        pass
+    def handler(number, frame):
+        raise Own()
+    signal.signal(signal.SIGTERM, handler)
+    try:
+        loamy.send([sys.argv[1] + "/hang"])
+    except BaseException as error:
+        tell(kind=type(error).__name__)
+    """,
+        1,
+        signal.SIGTERM,
+    )
+    assert told["kind"] == "Own"
+
+
+def test_sys_exit_in_a_signal_handler_ends_the_process(server: TestServer, child: Callable[..., Any]) -> None:
+    running = child(
+        PRELUDE
+        + """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(9))
+    loamy.send([sys.argv[1] + "/hang"] * 5)
+    """,
+        server.url(""),
+    )
+    until(lambda: server.counts["in_flight"] == 5)
+    began = time.monotonic()
+    running.process.terminate()
+    code, out, err = running.end()
+    assert (code, out, err) == (9, "", "")
+    assert time.monotonic() - began < 2
+
+
+def test_a_signal_handler_that_returns_disturbs_nothing(server: TestServer, child: Callable[..., Any]) -> None:
+    told = interrupted(
+        child,
+        server,
+        """
+    caught = []
+    signal.signal(signal.SIGUSR1, lambda number, frame: caught.append(number))
+    responses = loamy.send([sys.argv[1] + "/delay/0.6"] * 2)
+    tell(counts=responses.counts(), caught=len(caught))
+    """,
+        2,
+        signal.SIGUSR1,
+    )
+    assert (told["counts"], told["caught"]) == ({"ok": 2}, 1)
+
+
+def test_ctrl_c_during_a_resend_leaves_with_the_whole_list(server: TestServer, child: Callable[..., Any]) -> None:
+    told = interrupted(
+        child,
+        server,
+        """
+    url = sys.argv[1]
+    rows = [url + "/json", url + "/count/a?fail=1", {"url": url + "/hang", "timeout": 0.1}, url + "/json"]
+    before = loamy.send(rows, concurrency=1)
+    rows[2]["timeout"] = 60
+    try:
+        before.resend(concurrency=1)
+    except loamy.BatchInterrupted as stop:
+        assert isinstance(stop.responses, loamy.Responses), type(stop.responses)
+        tell(kinds=[r.kind for r in stop.responses], codes=[r.status_code for r in stop.responses],
+             kept=stop.responses[0] is before[0])
+        time.sleep(0.2)
+    """,
+        6,
+    )
+    assert told["kinds"] == [None, None, "cancelled", None], "those that were not sent again are part of everything"
+    assert told["codes"] == [200, 200, 0, 200] and told["kept"]
+
+
+def test_ctrl_c_in_the_midst_of_a_streams_source_loses_no_answer(server: TestServer, child: Callable[..., Any]) -> None:
+    told = interrupted(
+        child,
+        server,
+        """
+    url = sys.argv[1]
+    got = []
+    def rows():
+        for _ in range(5):
+            time.sleep(0.02)  # a slow source: each row goes out as it comes
+            yield url + "/json"
+        time.sleep(30)
+    try:
+        for response in loamy.stream(rows(), window=20):
+            got.append(response.index)
+    except loamy.BatchInterrupted as stop:
+        tell(indexes=sorted([*got, *(r.index for r in stop.responses)]))
+        time.sleep(0.2)
+    """,
+        5,
+    )
+    assert told["indexes"] == [0, 1, 2, 3, 4]
+    assert told["took"] <= AT_ONCE_S + SCHEDULING_S
+
+
+@pytest.mark.parametrize("order", ["done", "given"])
+def test_ctrl_c_leaves_a_stream_at_once_with_what_was_not_yet_yielded(
+    server: TestServer, child: Callable[..., Any], order: str
+) -> None:
+    told = interrupted(
+        child,
+        server,
+        f"""
+    url = sys.argv[1]
+    got = []
+    try:
+        for response in loamy.stream([url + "/json"] * 5 + [url + "/hang"] * 50, concurrency=2, order={order!r}):
+            got.append(response)
+    except loamy.BatchInterrupted as stop:
+        assert isinstance(stop.responses, loamy.Responses)
+        indexes = sorted(response.index for response in [*got, *stop.responses])
+        tell(got=len(got), counts=stop.responses.counts(), once=indexes == list(range(len(indexes))))
+        time.sleep(0.2)
+    """,
+        7,
+    )
+    assert told["once"], "yielded or in the exception, never both and never neither"
+    assert told["got"] + told["counts"].pop("ok", 0) == 5
+    assert told["counts"].pop("cancelled") == 2 and set(told["counts"]) <= {"not_sent"}
+    assert told["took"] <= AT_ONCE_S + SCHEDULING_S
+    assert server.counts["requests"] == 7
+
+
+def test_ctrl_c_leaves_a_clump_at_once_with_every_response(server: TestServer, child: Callable[..., Any]) -> None:
+    told = interrupted(
+        child,
+        server,
+        """
+    url = sys.argv[1]
+    maps = [RequestMap(url + "/json", "GET")] * 3 + [RequestMap(url + "/hang", "POST", {"a": 1})] * 200
+    try:
+        Clump(maps).send_requests()
+    except loamy.BatchInterrupted as stop:
+        errors = [getattr(response.error, "kind", None) for response in stop.responses]
+        assert all(response.request_map is own for response, own in zip(stop.responses, maps))
+        tell(kinds=[errors.count(kind) for kind in (None, "cancelled", "not_sent")], codes=sum(r.status_code for r in stop.responses))
+        time.sleep(0.2)
+    """,
+        103,
+    )
+    assert told["kinds"] == [3, 100, 100] and told["codes"] == 600
+    assert told["took"] <= AT_ONCE_S + SCHEDULING_S
+    assert server.counts["requests"] == 103
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_ctrl_c_leaves_a_zsession_at_once_with_what_came_of_every_request(
+    server: TestServer, child: Callable[..., Any], collects: bool
+) -> None:
+    told = interrupted(
+        child,
+        server,
+        f"""
+    url = sys.argv[1]
+    maps = [zsession.RequestMap(url + "/json", "GET")] * 3 + [zsession.RequestMap(url + "/hang", "GET")] * 200
+    try:
+        zsession.zSession(maps).sendRequests(return_exceptions={collects})
+    except loamy.BatchInterrupted as stop:
+        kinds = [getattr(made, "kind", None) for made in stop.responses]
+        rows = [getattr(made, "request_map", None) or made.requestMap for made in stop.responses]
+        assert all(row is own for row, own in zip(rows, maps))
+        tell(kinds=[kinds.count(kind) for kind in (None, "cancelled", "not_sent")])
+        time.sleep(0.2)
+    """,
+        103,
+    )
+    assert told["kinds"] == [3, 100, 100]
+    assert told["took"] <= AT_ONCE_S + SCHEDULING_S
+    assert server.counts["requests"] == 103
+
+
+def test_ctrl_c_during_an_async_main_cancels_the_batch(server: TestServer, child: Callable[..., Any]) -> None:
+    told = interrupted(
+        child,
+        server,
+        """
+    import asyncio
+    try:
+        asyncio.run(loamy.send_async([sys.argv[1] + "/hang"] * 20, concurrency=2))
+    except KeyboardInterrupt:
+        tell()
+        time.sleep(0.2)
+    """,
+        2,
+    )
+    assert told["took"] <= AT_ONCE_S + SCHEDULING_S
+    assert server.counts["requests"] == 2
+
+
+def test_an_interrupt_nobody_catches_ends_the_process_as_one(server: TestServer, child: Callable[..., Any]) -> None:
+    running = child(PRELUDE + "    loamy.send([sys.argv[1]] * 3)\n", server.url("/hang"))
+    until(lambda: server.counts["in_flight"] == 3)
+    os.kill(running.process.pid, signal.SIGINT)
+    code, out, err = running.end()
+    assert code in (-signal.SIGINT, 130, 1) and out == ""
+    assert "BatchInterrupted: interrupted: 0 of 3 rows have their answer" in err

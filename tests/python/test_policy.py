@@ -1,0 +1,261 @@
+"""How a list is sent: keywords, `Policy`, rows' own settings, and the limits that follow from them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import loamy
+import pytest
+from loamy import Policy, Timeout
+from loamy.testing import TestServer
+
+LATE_S = 0.6
+"""How much later than its limit a timeout may end a row, on a machine with other work."""
+
+
+@pytest.mark.parametrize(
+    ("keyword", "message"),
+    [
+        ("concurency", "send() has no keyword 'concurency'; is it 'concurrency'?"),
+        ("timeouts", "send() has no keyword 'timeouts'; is it 'timeout'?"),
+        ("max_redirect", "send() has no keyword 'max_redirect'; is it 'max_redirects'?"),
+        ("polcy", "send() has no keyword 'polcy'; is it 'policy'?"),
+    ],
+)
+def test_an_unknown_keyword_raises_and_names_the_nearest(keyword: str, message: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        loamy.send([], **{keyword: 1})  # type: ignore[arg-type]
+    assert str(caught.value) == message
+
+
+def test_every_door_names_itself_for_an_unknown_keyword() -> None:
+    with pytest.raises(TypeError, match=r"^stream\(\) has no keyword 'tmeout'; is it 'timeout'\?$"):
+        loamy.stream([], tmeout=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^resend\(\) has no keyword 'tmeout'; is it 'timeout'\?$"):
+        loamy.send([]).resend(tmeout=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"concurrency": 0}, ValueError, "concurrency is 0; it must be 1 or more"),
+        ({"concurrency": "9"}, TypeError, "concurrency must be a whole number, not str"),
+        ({"concurrency": True}, TypeError, "concurrency must be a whole number, not bool"),
+        ({"per_host": 0}, ValueError, "per_host is 0; it must be 1 or more"),
+        ({"threads": 0.5}, TypeError, "threads must be a whole number or None, not float"),
+        ({"max_redirects": -1}, ValueError, "max_redirects is -1; it must be 0 or more"),
+        ({"max_redirects": 1 << 20}, ValueError, "max_redirects is 1048576; it must be 65535 or less"),
+        ({"follow_redirects": 1}, TypeError, "follow_redirects must be True or False, not int"),
+        ({"timeout": 0}, ValueError, "timeout is 0; it must be above 0, or None for no limit"),
+        ({"timeout": float("nan")}, ValueError, "timeout is nan; it must be above 0, or None for no limit"),
+        ({"timeout": "5"}, TypeError, "timeout must be a number of seconds or None, not str"),
+        ({"timeout": (1, 2, 3)}, TypeError, "timeout as a pair is (connect, read); this one has 3 parts"),
+        ({"timeout": {"conect": 1}}, TypeError, "timeout has no phase 'conect'; is it 'connect'?"),
+        ({"timeout": {"read": -1}}, ValueError, "timeout.read is -1; it must be above 0, or None for no limit"),
+        ({"deadline": -2.5}, ValueError, "deadline is -2.5; it must be above 0, or None for no limit"),
+        ({"headers": {"a": 5}}, TypeError, "headers must map str to str; 'a' does not"),
+        ({"secret_headers": "X-Own"}, TypeError, "secret_headers must be a sequence of names"),
+        ({"policy": {"timeout": 5}}, TypeError, "policy must be a loamy.Policy, not dict"),
+    ],
+)
+def test_a_field_that_is_wrong_raises_at_once_and_sends_nothing(
+    server: TestServer, fields: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        loamy.send([server.url("/json")], **fields)
+    assert str(caught.value) == message
+    assert server.counts["connections"] == 0
+
+
+def test_a_header_of_the_policy_that_is_no_header_raises_at_once(server: TestServer) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        loamy.send([server.url("/json")], headers={"X-Own": "a\r\nb: c"})
+    assert server.counts["connections"] == 0
+
+
+def test_a_keyword_wins_over_the_policy_and_a_row_over_both(server: TestServer) -> None:
+    policy = Policy(timeout=0.05, headers={"X-Own": "policy"})
+    slow = server.url("/delay/0.4")
+    plain, longer, own = loamy.send([slow], policy=policy) + loamy.send(
+        [slow, {"url": slow, "timeout": 0.06, "headers": {"x-own": "row"}}], policy=policy, timeout=20
+    )
+    assert (plain.kind, longer.kind, own.kind) == ("timeout.total", None, "timeout.total")
+    assert [seen.header("x-own") for seen in sorted(server.requests, key=lambda seen: seen.header("x-own") or "")] == [
+        "policy",
+        "policy",
+        "row",
+    ]
+
+
+def test_policies_are_values() -> None:
+    policy = Policy(concurrency=5, timeout={"read": 3}, headers={"A": "b"})
+    assert policy == Policy(concurrency=5, timeout=Timeout(read=3), headers={"A": "b"})
+    assert pickle.loads(pickle.dumps(policy)) == policy == copy.deepcopy(policy)
+    with pytest.raises(AttributeError):
+        policy.concurrency = 6  # type: ignore[misc]
+
+
+def test_a_timeout_can_be_written_in_four_ways() -> None:
+    assert Policy(timeout=5).timeout == Timeout(total=5)
+    assert Policy(timeout=(1, 2)).timeout == Timeout(connect=1, first_byte=2, read=2)
+    assert Policy(timeout={"connect": 1}).timeout == Timeout(connect=1)
+    assert Policy(timeout=None).timeout == Timeout(connect=None, total=None)
+    assert Policy().timeout == Timeout() == Timeout(connect=30.0, total=300.0)
+
+
+def test_the_server_never_sees_more_at_once_than_allowed(server: TestServer) -> None:
+    with loamy.testing.serve() as other:
+        rows = [one.url("/delay/0.02") for one in (server, other) for _ in range(60)]
+        loamy.send(rows, concurrency=16, per_host=5, threads=4).raise_for_failures()
+        for one in (server, other):
+            assert one.counts["requests"] == 60
+            assert one.counts["max_in_flight"] <= 5
+            assert one.counts["max_open"] <= 5
+
+
+def test_concurrency_one_sends_one_after_the_other_on_one_connection(server: TestServer) -> None:
+    loamy.send([server.url(f"/anything?n={n}") for n in range(20)], concurrency=1).raise_for_failures()
+    assert [seen.target for seen in server.requests] == [f"/anything?n={n}" for n in range(20)]
+    assert server.counts["max_in_flight"] == 1 and server.counts["connections"] == 1
+
+
+# --- Timeouts by phase
+
+
+def timed(row: Any, **policy: Any) -> tuple[loamy.Response, float]:
+    began = time.monotonic()
+    [response] = loamy.send([row], **policy)
+    return response, time.monotonic() - began
+
+
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """The address of a listener that takes no more connections: its queue is full, and further SYNs are dropped."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        queued = []
+        for _ in range(4):
+            client = socket.socket()
+            client.setblocking(False)
+            client.connect_ex(address)
+            queued.append(client)
+        yield f"http://127.0.0.1:{address[1]}"
+        for client in queued:
+            client.close()
+
+
+@pytest.mark.parametrize("phase", ["connect", "acquire"])
+def test_a_peer_that_takes_no_connection_ends_the_row_in_its_phase(deaf: str, phase: str) -> None:
+    response, took = timed(deaf, timeout={phase: 0.3})
+    assert response.kind == f"timeout.{phase}"
+    error = response.error
+    assert isinstance(error, loamy.ConnectTimeout) and isinstance(error, TimeoutError)
+    assert error.retryable and not error.in_doubt
+    port = int(deaf.rpartition(":")[2])
+    assert (error.host, error.port) == ("127.0.0.1", port)
+    assert str(error) == f"timeout.{phase}: no connection to 127.0.0.1:{port} within 0.3 s (GET {deaf}/, attempt 1)"
+    assert 0.3 <= took <= 0.3 + LATE_S
+
+
+def test_a_peer_that_takes_no_bytes_ends_the_row_in_write(script: Callable[..., Any]) -> None:
+    peer = script("hold", receive_buffer=4096)
+    row = {"method": "POST", "url": peer.url(), "content": b"x" * 8_000_000}
+    response, took = timed(row, timeout={"write": 0.3})
+    assert response.kind == "timeout.write" and response.error is not None
+    assert response.error.in_doubt, "part of a POST is with the server"
+    assert 0.3 <= took <= 0.3 + 3 * LATE_S
+
+
+def test_a_peer_that_does_not_answer_ends_the_row_in_first_byte(script: Callable[..., Any]) -> None:
+    peer = script("read", "hold")
+    response, took = timed(peer.url(), timeout={"first_byte": 0.3})
+    assert response.kind == "timeout.first_byte"
+    assert 0.3 <= took <= 0.3 + LATE_S
+    assert len(peer.seen()["requests"]) == 1
+
+
+def test_a_peer_that_pauses_ends_the_row_in_read_and_one_that_drips_does_not(script: Callable[..., Any]) -> None:
+    stuck = script("read", r"send HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhel", "hold")
+    response, took = timed(stuck.url(), timeout={"read": 0.3})
+    assert response.kind == "timeout.read" and response.error is not None
+    assert response.error.response is not None and response.error.response.content == b"hel"
+    assert 0.3 <= took <= 0.3 + LATE_S
+    dripping = script("read", r"send HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", "drip 60ms 0123456789")
+    response, took = timed(dripping.url(), timeout={"read": 0.5})
+    assert response.ok and response.content == b"0123456789" and took >= 0.5, "each pause is short, all of them are not"
+
+
+def test_the_total_ends_a_row_that_drips(script: Callable[..., Any]) -> None:
+    peer = script("read", r"send HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", "repeat-every 20ms forever x")
+    response, took = timed(peer.url(), timeout=0.4)
+    assert response.kind == "timeout.total"
+    assert 0.4 <= took <= 0.4 + LATE_S
+
+
+def test_the_clock_of_a_row_starts_when_it_takes_its_slot(server: TestServer) -> None:
+    rows = [server.url("/delay/0.2")] * 5
+    responses = loamy.send(rows, concurrency=1, timeout=0.7)
+    assert all(response.ok for response in responses), "one second in all, but 0.2 s for each"
+
+
+def test_a_deadline_ends_the_whole_call_and_every_row_has_its_outcome(server: TestServer) -> None:
+    rows = [server.url("/hang")] * 2 + [server.url("/json")] * 50
+    began = time.monotonic()
+    responses = loamy.send(rows, concurrency=2, deadline=0.4)
+    assert 0.4 <= time.monotonic() - began <= 0.4 + LATE_S
+    assert [response.kind for response in responses] == ["timeout.total"] * 2 + ["not_sent"] * 50
+    assert len(server.requests) == 2, "what is not_sent was not sent"
+    error = responses[5].error
+    assert isinstance(error, loamy.NotSent) and error.retryable and not error.in_doubt
+    assert str(error).startswith("not_sent: the deadline of the batch passed before this row's turn (GET http://")
+
+
+def test_no_limit_at_all_is_none(server: TestServer) -> None:
+    [response] = loamy.send([server.url("/delay/0.1")], timeout=None)
+    assert response.ok
+
+
+# --- Redirects
+
+
+def test_redirects_are_followed_ten_deep_and_counted(server: TestServer) -> None:
+    ten, eleven = loamy.send([server.url("/redirect/10"), server.url("/redirect/11")])
+    assert ten.ok and ten.redirects == 10 and ten.url == server.url("/get")
+    assert eleven.kind == "redirect" and isinstance(eleven.error, loamy.TooManyRedirects)
+    assert eleven.error.response is not None and eleven.error.response.status_code == 302
+
+
+def test_where_redirects_are_not_followed_the_redirect_is_the_response(server: TestServer) -> None:
+    url = server.url("/redirect/2")
+    policy, row, wide = loamy.send([url], follow_redirects=False) + loamy.send(
+        [{"url": url, "allow_redirects": False}, {"url": url, "max_redirects": 1}]
+    )
+    for response in (policy, row):
+        assert (response.status_code, response.ok, response.redirects) == (302, True, 0)
+        assert response.headers["location"] == "/redirect/1" and response.url == url
+    assert wide.kind == "redirect", "a row's own limit binds"
+    [follows] = loamy.send([{"url": url, "follow_redirects": True}], follow_redirects=False)
+    assert follows.ok and follows.redirects == 2
+
+
+def test_credentials_and_named_headers_do_not_leave_the_origin(server: TestServer) -> None:
+    with loamy.testing.serve() as other:
+        row = {
+            "url": server.url("/redirect-to"),
+            "params": {"url": other.url("/anything"), "status_code": 307},
+            "method": "POST",
+            "content": b"body",
+            "headers": {"Authorization": "secret", "Cookie": "a=b", "X-Own-Secret": "s", "X-Plain": "p"},
+        }
+        loamy.send([row], secret_headers=["x-own-secret"]).raise_for_failures()
+        [seen] = other.requests
+        assert (seen.method, seen.body, seen.header("x-plain")) == ("POST", b"body", "p")
+        assert [seen.header(name) for name in ("authorization", "cookie", "x-own-secret")] == [None] * 3
+        assert server.requests[0].header("authorization") == "secret"
