@@ -262,6 +262,7 @@ impl Batch {
         match redirect::verdict(&job.request, job.redirects, &response, &self.policy) {
             redirect::Verdict::Answer => self.finish(now, job, Ok(response)),
             redirect::Verdict::Refuse(error) => {
+                let error = error.doubtful(!job.request.is_idempotent());
                 self.finish(now, job, Err(error.with_response(Some(response))))
             }
             redirect::Verdict::Follow(target) => {

@@ -82,8 +82,8 @@ impl Error {
         self.0.hint.as_deref()
     }
 
-    /// Whether the request may have taken effect at the server although no whole answer tells, so that sending it
-    /// again could do it twice. Never set for idempotent methods (RFC 9110 §9.2.2) and rows with an `Idempotency-Key`.
+    /// Whether the request may have taken effect at the server although the row failed, so that sending it again could
+    /// do it twice. Never set for idempotent methods (RFC 9110 §9.2.2) and rows with an `Idempotency-Key`.
     pub fn in_doubt(&self) -> bool {
         self.0.in_doubt
     }

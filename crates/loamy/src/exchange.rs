@@ -143,14 +143,14 @@ impl Exchange {
             };
             self.advanced = now;
             let step = match read {
-                Ok(Read::Fed { done }) if done => return Poll::Ready(self.answered()),
+                Ok(Read::Fed { done }) if done => return Poll::Ready(self.answered(wire)),
                 Ok(Read::Fed { .. }) => continue,
                 Ok(Read::End) => self.decoder.eof().map(|()| true),
                 Ok(Read::Bad(fault)) => Err(fault),
                 Err(error) => return Poll::Ready(self.broken_by(wire, error)),
             };
             return Poll::Ready(match step {
-                Ok(_) => self.answered(),
+                Ok(_) => self.answered(wire),
                 Err(fault) => {
                     let source = self.write_error.take();
                     self.broken(wire, Error::new(fault.kind, fault.message), source)
@@ -245,7 +245,7 @@ impl Exchange {
         }))
     }
 
-    fn answered(&mut self) -> Done {
+    fn answered(&mut self, wire: &Wire) -> Done {
         let finished = self.take_decoder().finish();
         let reusable = finished.reusable
             && !self.closes
@@ -263,11 +263,7 @@ impl Exchange {
                 response.bytes = decoded.unwrap_or(response.bytes);
                 End::Answered(response)
             }
-            Err(error) => {
-                let failed =
-                    Failed { kind: error.kind(), sent: 0, received: 0, answered: true, reused: self.reused };
-                End::Broken(error.with_response(Some(response)), failed)
-            }
+            Err(error) => self.failed(wire, error.with_response(Some(response))),
         };
         Done { end, reusable }
     }
@@ -282,16 +278,18 @@ impl Exchange {
     }
 
     fn broken(&mut self, wire: &Wire, error: Error, source: Option<io::Error>) -> Done {
-        let sent = wire.written() - self.written_before;
-        let back = wire.read() - self.read_before;
-        let response = self.take_decoder().partial().map(received);
-        let failed =
-            Failed { kind: error.kind(), sent, received: back, answered: false, reused: self.reused };
-        let mut error = error.moved(sent, back).with_response(response);
+        let mut error = error.with_response(self.take_decoder().partial().map(received));
         if let Some(source) = source {
             error = error.caused_by_io(source);
         }
-        Done { end: End::Broken(error, failed), reusable: false }
+        Done { end: self.failed(wire, error), reusable: false }
+    }
+
+    /// The end of a row that failed, with what moved until then.
+    fn failed(&self, wire: &Wire, error: Error) -> End {
+        let (sent, received) = (wire.written() - self.written_before, wire.read() - self.read_before);
+        let failed = Failed { kind: error.kind(), sent, received, reused: self.reused };
+        End::Broken(error.moved(sent, received), failed)
     }
 
     fn take_decoder(&mut self) -> h1::Decoder {

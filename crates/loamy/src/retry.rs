@@ -4,8 +4,8 @@
 //! 2. With proof that nothing happened (not one byte of it was taken), any method does, at most [`SENDINGS`] times in all.
 //! 3. On a reused connection that died without a byte of response, an idempotent or keyed row does once, on a new
 //!    connection (RFC 9112 §9.3.1, RFC 9110 §9.2.2).
-//! 4. Everything else ends here; in doubt where something was sent, no whole answer came, and a second effect would
-//!    matter. A head that came does not help: who resends the row for its lost body has its effect twice.
+//! 4. Everything else ends here; in doubt where something was sent and a second effect would matter. An answer that came
+//!    in part, or came whole and could not be decoded, does not help: who resends the row for it has its effect twice.
 
 use crate::Kind;
 
@@ -20,8 +20,6 @@ pub(crate) struct Failed {
     pub(crate) sent: u64,
     /// Bytes that came back.
     pub(crate) received: u64,
-    /// Whether the response came whole, whatever was wrong with it then.
-    pub(crate) answered: bool,
     /// Whether the connection had served a row before.
     pub(crate) reused: bool,
 }
@@ -61,8 +59,7 @@ pub(crate) fn verdict(failed: Failed, sender: Sender) -> Verdict {
     {
         return Verdict::OnNewConnection;
     }
-    let unknown = failed.sent > 0 && !failed.answered && failed.kind != Kind::Refused;
-    Verdict::End { in_doubt: unknown && !sender.idempotent }
+    Verdict::End { in_doubt: failed.sent > 0 && failed.kind != Kind::Refused && !sender.idempotent }
 }
 
 #[cfg(test)]
@@ -78,31 +75,31 @@ mod tests {
         const DOUBT: Verdict = Verdict::End { in_doubt: true };
         const Y: bool = true;
         const N: bool = false;
-        for (kind, sent, received, answered, reused, idempotent, attempts, outlived, expected) in [
-            (Closed,         0,  0,  N, Y, N, 1, N, ByProof),
-            (Closed,         0,  0,  N, N, N, 2, N, ByProof),
-            (Closed,         0,  0,  N, N, N, 3, N, END),
-            (Refused,        99, 0,  N, Y, N, 1, N, ByProof),
-            (Refused,        99, 0,  N, Y, N, 3, N, END),
-            (Closed,         99, 0,  N, Y, Y, 1, N, OnNewConnection),
-            (Closed,         99, 0,  N, Y, Y, 2, Y, END),
-            (Closed,         99, 0,  N, Y, N, 1, N, DOUBT),
-            (Closed,         99, 0,  N, N, Y, 1, N, END),
-            (Closed,         99, 0,  N, N, N, 1, N, DOUBT),
-            (Closed,         99, 7,  N, Y, Y, 1, N, END),
-            (Closed,         99, 7,  N, Y, N, 1, N, DOUBT),
-            (Incomplete,     99, 70, N, Y, Y, 1, N, END),
-            (Incomplete,     99, 70, N, Y, N, 1, N, DOUBT),
-            (Decode,         99, 70, Y, Y, N, 1, N, END),
-            (TooLarge,       99, 70, N, N, N, 1, N, DOUBT),
-            (TimeoutTotal,   99, 0,  N, N, N, 1, N, DOUBT),
-            (TimeoutTotal,   0,  0,  N, N, N, 1, N, END),
-            (TimeoutWrite,   10, 0,  N, N, N, 1, N, DOUBT),
-            (Protocol,       99, 20, N, N, N, 1, N, DOUBT),
-            (Cancelled,      99, 0,  N, N, N, 1, N, DOUBT),
-            (ConnectRefused, 0,  0,  N, N, N, 1, N, END),
+        for (kind, sent, received, reused, idempotent, attempts, outlived, expected) in [
+            (Closed,         0,  0,  Y, N, 1, N, ByProof),
+            (Closed,         0,  0,  N, N, 2, N, ByProof),
+            (Closed,         0,  0,  N, N, 3, N, END),
+            (Refused,        99, 0,  Y, N, 1, N, ByProof),
+            (Refused,        99, 0,  Y, N, 3, N, END),
+            (Closed,         99, 0,  Y, Y, 1, N, OnNewConnection),
+            (Closed,         99, 0,  Y, Y, 2, Y, END),
+            (Closed,         99, 0,  Y, N, 1, N, DOUBT),
+            (Closed,         99, 0,  N, Y, 1, N, END),
+            (Closed,         99, 0,  N, N, 1, N, DOUBT),
+            (Closed,         99, 7,  Y, Y, 1, N, END),
+            (Closed,         99, 7,  Y, N, 1, N, DOUBT),
+            (Incomplete,     99, 70, Y, Y, 1, N, END),
+            (Incomplete,     99, 70, Y, N, 1, N, DOUBT),
+            (Decode,         99, 70, Y, N, 1, N, DOUBT),
+            (TooLarge,       99, 70, N, N, 1, N, DOUBT),
+            (TimeoutTotal,   99, 0,  N, N, 1, N, DOUBT),
+            (TimeoutTotal,   0,  0,  N, N, 1, N, END),
+            (TimeoutWrite,   10, 0,  N, N, 1, N, DOUBT),
+            (Protocol,       99, 20, N, N, 1, N, DOUBT),
+            (Cancelled,      99, 0,  N, N, 1, N, DOUBT),
+            (ConnectRefused, 0,  0,  N, N, 1, N, END),
         ] {
-            let failed = Failed { kind, sent, received, answered, reused };
+            let failed = Failed { kind, sent, received, reused };
             let sender = Sender { idempotent, attempts, outlived };
             assert_eq!(verdict(failed, sender), expected, "{failed:?} {sender:?}");
         }

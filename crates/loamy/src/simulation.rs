@@ -840,10 +840,12 @@ impl World {
         }
         if row.hops == limit {
             self.seen.too_many_redirects += 1;
-            return self.expect(index, Err(Kind::Redirect), false);
+            let in_doubt = !row.idempotent;
+            return self.expect(index, Err(Kind::Redirect), in_doubt);
         }
         if let Some(kind) = wrong {
-            return self.expect(index, Err(kind), false);
+            let in_doubt = !row.idempotent;
+            return self.expect(index, Err(kind), in_doubt);
         }
         row.hops += 1;
         row.lane = target;
@@ -864,7 +866,7 @@ impl World {
         let answered = matches!(kind, Kind::TooLarge | Kind::Decode)
             || (kind == Kind::Incomplete && self.random.chance(50));
         let received = if answered || (sent > 0 && self.random.chance(30)) { 60 } else { 0 };
-        let failed = Failed { kind, sent, received, answered, reused };
+        let failed = Failed { kind, sent, received, reused };
         let again_by_proof = matches!((kind, sent), (Kind::Refused, _) | (Kind::Closed, 0));
         let error = Error::new(kind, "broken").moved(sent, received);
         self.batch.settle(self.now, job, End::Broken(error, failed));
@@ -872,7 +874,7 @@ impl World {
         let by_proof = again_by_proof && row.sendings < SENDINGS_BY_PROOF;
         let outlives = kind == Kind::Closed && reused && received == 0 && row.idempotent && !row.renewed;
         if (!by_proof && !outlives) || self.stopped.is_some() {
-            let unknown = sent > 0 && !answered && kind != Kind::Refused && !row.idempotent;
+            let unknown = sent > 0 && kind != Kind::Refused && !row.idempotent;
             assert!(!(unknown && by_proof), "what is in doubt has no proof");
             self.seen.in_doubt += u64::from(unknown);
             return self.expect(index, Err(kind), unknown);

@@ -299,7 +299,7 @@ impl Worker {
                     Err(panic) => self.end(slot, End::Over(panicked(&*panic))),
                 }
             }
-            Stage::Busy { wire, exchange, .. } => {
+            Stage::Busy { wire, exchange, task } => {
                 let scratch = &mut self.scratch;
                 let polled =
                     catch_unwind(AssertUnwindSafe(|| exchange.poll(wire, &mut context, scratch, now)));
@@ -309,7 +309,10 @@ impl Worker {
                         self.look_at(deadline);
                     }
                     Ok(Poll::Ready(done)) => self.done(slot, done, now),
-                    Err(panic) => self.end(slot, End::Over(panicked(&*panic))),
+                    Err(panic) => {
+                        let in_doubt = !task.job.request.is_idempotent();
+                        self.end(slot, End::Over(panicked(&*panic).doubtful(in_doubt)));
+                    }
                 }
             }
             Stage::Idle { .. } => self.pool.look_at_idle(slot, now),
