@@ -202,6 +202,10 @@ impl Batch {
             }
             self.step(py, 0, Duration::ZERO, &mut |(index, made)| gathered.put(index, made))?;
             between(self)?;
+            while self.run.is_fed() {
+                self.step(py, WORTH, WAIT, &mut |(index, made)| gathered.put(index, made))?;
+                between(self)?;
+            }
         }
         self.run.close();
         while gathered.outstanding > 0 {

@@ -13,6 +13,9 @@ use crate::{Error, Kind, Outcome, Policy, Request};
 /// made, and memory that passes through is used again.
 const SLICE: usize = 1024;
 
+/// How long a list that is fed waits at the most before it is looked at again: an origin may have come to its limit.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// The expensive thing: threads, connections kept alive, addresses looked up. Clones are the same client.
 ///
 /// Its calls may be used from any thread, inside an asynchronous runtime too: they never block on one.
@@ -89,13 +92,15 @@ impl Client {
         while rows.peek().is_some() {
             run.admit(rows.by_ref().take(SLICE));
             outcomes.append(&mut run.wait(SLICE, Duration::ZERO));
+            while run.is_fed() {
+                outcomes.append(&mut run.wait(SLICE, PAUSE));
+            }
         }
         run.close();
         while !run.is_finished() {
             outcomes.append(&mut run.wait(SLICE, LONG));
         }
-        outcomes.sort_unstable_by_key(|outcome| outcome.index);
-        outcomes
+        in_order(outcomes)
     }
 
     /// Sends rows as they are taken from the iterator, and yields outcomes as they end or in the order given.
@@ -123,8 +128,7 @@ impl Client {
         while !run.is_finished() {
             outcomes.append(&mut std::future::poll_fn(|context| run.poll_wait(context)).await);
         }
-        outcomes.sort_unstable_by_key(|outcome| outcome.index);
-        outcomes
+        in_order(outcomes)
     }
 
     /// As [`stream`](Self::stream), as a `Stream` on any executor.
@@ -146,4 +150,18 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Client").field("threads", &self.threads.count()).finish()
     }
+}
+
+/// Puts each outcome at its index. They come nearly in order, so nearly all moves are short.
+fn in_order(mut outcomes: Vec<Outcome>) -> Vec<Outcome> {
+    for place in 0..outcomes.len() {
+        loop {
+            let own = outcomes[place].index;
+            if outcomes[own].index == own {
+                break;
+            }
+            outcomes.swap(place, own);
+        }
+    }
+    outcomes
 }

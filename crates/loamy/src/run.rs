@@ -14,6 +14,9 @@ use crate::{Outcome, Policy, Progress, Request};
 /// Rows that make another thread worth its while.
 const ROWS_A_THREAD: usize = 64;
 
+/// Rows that wait, beyond which a list is fed no faster than it is sent.
+const AHEAD: usize = 8192;
+
 /// How long an interrupt waits for the workers to let go. They look within a turn; a thread that is busy decoding a
 /// large body writes nothing meanwhile.
 const LET_GO: Duration = Duration::from_millis(150);
@@ -85,6 +88,14 @@ impl Run {
         state.wanted = Some(1);
         state.task = Some(context.waker().clone());
         Poll::Pending
+    }
+
+    /// Whether further rows would only wait: every slot is taken, and [`AHEAD`] rows wait already. Who feeds a list by
+    /// it holds the memory of those rows and not of the whole list, and still no slot is ever idle for want of a row,
+    /// nor an origin while another one's limit leaves slots free.
+    pub fn is_fed(&self) -> bool {
+        let progress = self.progress();
+        progress.waiting >= AHEAD && progress.in_flight >= self.shared.terms.policy.concurrency
     }
 
     /// Whether no more rows will come and every outcome was handed over.
