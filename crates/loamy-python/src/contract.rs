@@ -46,15 +46,19 @@ pub(crate) fn clump<'py>(
     }
 }
 
-/// The same for a row that was not read when its batch was stopped.
+/// The same for a row that was not read when its batch was stopped; all such rows share the exception.
 ///
 /// # Errors
 /// As [`clump`].
-pub(crate) fn clump_unread<'py>(py: Python<'py>, row: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn clump_unread<'py>(
+    py: Python<'py>,
+    row: &Bound<'py, PyAny>,
+    error: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let class = CLASS.import(py, "loamy.session", "RequestResponse")?;
     let zero = PyInt::new(py, 0).into_any();
-    construct(class, [row, &zero, &py.None().into_bound(py), &failure::unread(py, row)?])
+    construct(class, [row, &zero, &py.None().into_bound(py), error])
 }
 
 /// The exception of a row that was not read when its batch was stopped.

@@ -50,7 +50,7 @@ impl Door {
         }
     }
 
-    /// The object for a row that was not read when its batch was stopped.
+    /// The object for a row that was not read when its batch was stopped; `shared` is an exception for all of them.
     ///
     /// # Errors
     /// As [`object`](Self::object).
@@ -59,10 +59,11 @@ impl Door {
         py: Python<'py>,
         index: usize,
         row: Bound<'py, PyAny>,
+        shared: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         match self {
             Self::Front => Ok(Bound::new(py, Response::unread(index, row.unbind()))?.into_any()),
-            Self::Clump => contract::clump_unread(py, &row),
+            Self::Clump => contract::clump_unread(py, &row, shared),
             Self::ZSession { .. } => contract::zsession_unread(py, &row),
         }
     }

@@ -256,9 +256,10 @@ impl Batch {
         gathered: &mut Gathered,
     ) -> PyResult<()> {
         let _held = HeldOff::new(py);
+        let shared = failure::unread_together(py)?;
         for index in from..gathered.made.len() {
             let row = rows.get_item(index).unwrap_or_else(|_| py.None().into_bound(py));
-            let made = self.door.unread(py, index, row)?;
+            let made = self.door.unread(py, index, row, &shared)?;
             gathered.put(index, made.unbind());
         }
         Ok(())

@@ -44,6 +44,16 @@ pub(crate) fn unread<'py>(py: Python<'py>, row: &Bound<'py, PyAny>) -> PyResult<
     build.call1((Kind::NotSent.name(), unread_text(row), py.None(), nothing))
 }
 
+/// The same for many rows at once, each of which stands beside it: one exception for all, since a long list is to be
+/// left within a moment.
+pub(crate) fn unread_together<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    static BUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let nothing = (false, true, 0, 0, 0, py.None(), py.None(), py.None(), py.None());
+    let build = BUILD.import(py, "loamy.errors", "build")?;
+    let text = format!("{}: the batch was interrupted before this row's turn", Kind::NotSent);
+    build.call1((Kind::NotSent.name(), text, py.None(), nothing))
+}
+
 /// What that exception says.
 pub(crate) fn unread_text(row: &Bound<'_, PyAny>) -> String {
     let method = crate::convert::method_of(row).unwrap_or_default();
