@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,12 @@ from typing import Any
 import pytest
 
 START_UP_S = 20.0
+
+
+def pytest_configure() -> None:
+    # Whoever starts the tests in the background of a shell starts them with SIGINT ignored, and every child inherits that;
+    # the tests of interrupts send it for good reason.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # A skipped test is a sentence that nobody proved: it fails the run. The same holds for a module that skips itself when it is
