@@ -38,27 +38,28 @@ pub(crate) fn exception<'py>(
 
 /// The exception for a row that was not even read when its batch was stopped.
 pub(crate) fn unread<'py>(py: Python<'py>, row: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    static BUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let nothing = (false, true, 0, 0, 0, py.None(), py.None(), py.None(), py.None());
-    let build = BUILD.import(py, "loamy.errors", "build")?;
-    build.call1((Kind::NotSent.name(), unread_text(row), py.None(), nothing))
+    not_sent(py, unread_text(row))
 }
 
 /// The same for many rows at once, each of which stands beside it: one exception for all, since a long list is to be
 /// left within a moment.
 pub(crate) fn unread_together<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    not_sent(py, UNREAD.to_owned())
+}
+
+const UNREAD: &str = "not_sent: the batch was interrupted before this row's turn";
+
+fn not_sent<'py>(py: Python<'py>, text: String) -> PyResult<Bound<'py, PyAny>> {
     static BUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let nothing = (false, true, 0, 0, 0, py.None(), py.None(), py.None(), py.None());
-    let build = BUILD.import(py, "loamy.errors", "build")?;
-    let text = format!("{}: the batch was interrupted before this row's turn", Kind::NotSent);
-    build.call1((Kind::NotSent.name(), text, py.None(), nothing))
+    BUILD.import(py, "loamy.errors", "build")?.call1((Kind::NotSent.name(), text, py.None(), nothing))
 }
 
 /// What that exception says.
 pub(crate) fn unread_text(row: &Bound<'_, PyAny>) -> String {
     let method = crate::convert::method_of(row).unwrap_or_default();
     let url = masked(crate::convert::url_of(row)).unwrap_or_default();
-    format!("{}: the batch was interrupted before this row's turn ({method} {url})", Kind::NotSent)
+    format!("{UNREAD} ({method} {url})")
 }
 
 /// The exception for a body that is not JSON although the contract promises it; the answer stands.
