@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::gate::Gate;
+use crate::gate::{Cost, Gate};
 use crate::headers::Headers;
 use crate::job::{End, Job, OriginId};
 use crate::ledger::{Entry, Ledger, NoLedger};
@@ -152,13 +152,15 @@ impl Batch {
         match end {
             End::Answered(response) => self.answered(now, job, response),
             End::NotConnected(error) => {
-                // A limit of the row's own, or one that earlier hops used up, says nothing of other rows.
                 let late = matches!(
                     error.kind(),
-                    Kind::TimeoutAcquire | Kind::TimeoutResolve | Kind::TimeoutConnect
+                    Kind::TimeoutAcquire | Kind::TimeoutResolve | Kind::TimeoutConnect | Kind::TimeoutTls
                 );
-                if !late || job.goes_by(&self.policy) {
-                    for other in self.plan.failed_to_connect(job.origin, &self.gate) {
+                // A limit of the row's own, or one that earlier hops used up, says nothing of other rows; nor do its
+                // own terms of TLS.
+                if (!late || job.goes_by(&self.policy)) && !job.request.has_own_tls() {
+                    let cost = if late { Cost::Slow } else { Cost::Quick };
+                    for other in self.plan.failed_to_connect(job.origin, cost, &self.gate) {
                         self.forget_deadline(&other);
                         self.finish(now, other, Err(error.clone()));
                     }
@@ -284,6 +286,9 @@ impl Batch {
     }
 
     fn broken(&mut self, now: Instant, mut job: Box<Job>, error: Error, failed: Failed) {
+        if failed.kind == Kind::Refused {
+            self.plan.refused(job.origin, &self.gate);
+        }
         let sender = Sender {
             idempotent: job.request.is_idempotent(),
             attempts: job.attempts,

@@ -7,6 +7,7 @@ use crate::run::{LONG, Run};
 use crate::runtime::{self, Threads};
 use crate::stream::{Order, Rows, Stream};
 use crate::transport::dns::{Dns, Resolver};
+use crate::transport::network::Network;
 use crate::{Error, Kind, Outcome, Policy, Request};
 
 /// Rows handed to the workers and outcomes taken from them at a time: the workers begin while the rest is still being
@@ -53,7 +54,7 @@ impl ClientBuilder {
         if count == 0 {
             return Err(Error::new(Kind::BadRequest, "threads is 0; it must be 1 or more"));
         }
-        let threads = Threads::start(count, Resolver::new(self.dns)).map_err(|error| {
+        let threads = Threads::start(count, Network::new(Resolver::new(self.dns))).map_err(|error| {
             Error::new(Kind::Internal, "the system started no thread").caused_by_io(error)
         })?;
         Ok(Client { threads: Arc::new(threads) })

@@ -57,6 +57,17 @@ impl Error {
         }))
     }
 
+    /// A bug, of which one row is the victim.
+    pub(crate) fn of_panic(panic: &(dyn std::any::Any + Send)) -> Self {
+        let said = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        Self::new(Kind::Internal, format!("this row met a bug: {said}"))
+            .with_hint("please report it; the other rows went on")
+    }
+
     /// A row that cannot be sent as it is; for doors that read rows of their own kind.
     pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Kind::BadRequest, message)
@@ -102,7 +113,8 @@ impl Error {
         self.0.attempts
     }
 
-    /// Bytes of the last attempt that the operating system took, before any encryption.
+    /// Bytes of the last attempt that the operating system took, encryption included. On a connection that rows share
+    /// (HTTP/2) those of others count too, so it is a bound: 0 proves that nothing was sent.
     pub fn bytes_sent(&self) -> u64 {
         self.0.bytes_sent
     }

@@ -60,16 +60,35 @@ impl OriginGate {
         self.failures = 0;
     }
 
+    /// The peer refused a row that it did not look at: it has more than it can take.
+    pub(crate) fn refused(&mut self) {
+        self.proven /= 2;
+    }
+
     /// No connection could be made: says how many waiting rows share that fate. While the origin's successes still
-    /// outweigh its failures none does; after that twice as many each time.
-    pub(crate) fn failed_to_connect(&mut self) -> usize {
+    /// outweigh its failures none does; after that twice as many each time, and eight times where each failure costs a
+    /// whole limit of time.
+    pub(crate) fn failed_to_connect(&mut self, cost: Cost) -> usize {
         if self.proven > 0 {
             self.proven /= 2;
             return 0;
         }
-        self.failures = (self.failures + 1).min(usize::BITS - 2);
+        let doublings = match cost {
+            Cost::Quick => 1,
+            Cost::Slow => 3,
+        };
+        self.failures = (self.failures + doublings).min(usize::BITS - 2);
         1 << self.failures
     }
+}
+
+/// What it cost to learn that a connection could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cost {
+    /// The peer, or the way to it, said no.
+    Quick,
+    /// A limit of time passed.
+    Slow,
 }
 
 #[cfg(test)]
@@ -101,15 +120,25 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_halves_what_may_go_at_once() {
+        let mut gate = Gate::new(100, None);
+        let mut origin = OriginGate::default();
+        (0..20).for_each(|_| origin.proved());
+        origin.refused();
+        while gate.admits(&origin) {
+            gate.take(&mut origin);
+        }
+        assert_eq!(origin.in_flight(), 21);
+    }
+
+    #[test]
     fn each_failure_to_connect_in_a_row_takes_twice_as_many_with_it() {
         let mut origin = OriginGate::default();
-        assert_eq!(
-            [origin.failed_to_connect(), origin.failed_to_connect(), origin.failed_to_connect()],
-            [2, 4, 8]
-        );
+        assert_eq!([(); 3].map(|()| origin.failed_to_connect(Cost::Quick)), [2, 4, 8]);
+        assert_eq!([(); 2].map(|()| origin.failed_to_connect(Cost::Slow)), [64, 512]);
         (0..4).for_each(|_| origin.proved());
-        assert_eq!([0; 3].map(|_: usize| origin.failed_to_connect()), [0, 0, 0]);
-        assert_eq!(origin.failed_to_connect(), 2);
-        assert!((0..200).all(|_| origin.failed_to_connect() > 0));
+        assert_eq!([(); 3].map(|()| origin.failed_to_connect(Cost::Quick)), [0, 0, 0]);
+        assert_eq!(origin.failed_to_connect(Cost::Quick), 2);
+        assert!((0..200).all(|_| origin.failed_to_connect(Cost::Slow) > 0));
     }
 }

@@ -77,6 +77,7 @@ mod seat;
 mod simulation;
 mod stream;
 mod target;
+mod tls;
 mod transport;
 mod worker;
 
@@ -87,12 +88,13 @@ pub use headers::{HeaderView, Headers, is_secret};
 pub use kind::{KINDS, Kind, KindRow, Resend};
 pub use mask::MaskedUrl;
 pub use outcome::{Outcome, Timing};
-pub use policy::{Policy, Sizes, Timeouts};
+pub use policy::{Downgrade, HttpVersion, Policy, Sizes, Timeouts};
 pub use progress::Progress;
 pub use request::{Overrides, Request};
 pub use response::Response;
 pub use run::Run;
 pub use stream::{Order, Rows, Stream};
+pub use tls::{KeyLog, Tls, TlsProfile, TlsVersion, Verify};
 pub use transport::dns::{Dns, FixedDns};
 #[cfg(feature = "_fuzz")]
 #[doc(hidden)]

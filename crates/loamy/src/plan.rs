@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::Error;
-use crate::gate::{Gate, OriginGate};
+use crate::gate::{Cost, Gate, OriginGate};
 use crate::job::{Job, OriginId};
 use crate::request::Request;
 use crate::target::{self, Origin, Target};
@@ -119,10 +119,16 @@ impl Plan {
         self.update(id, gate);
     }
 
+    /// The peer refused a row that it did not look at: fewer go there at once from here on.
+    pub(crate) fn refused(&mut self, id: OriginId, gate: &Gate) {
+        self.lanes[id.0 as usize].gate.refused();
+        self.update(id, gate);
+    }
+
     /// No connection could be made: takes out the waiting rows that share that fate.
-    pub(crate) fn failed_to_connect(&mut self, id: OriginId, gate: &Gate) -> VecDeque<Box<Job>> {
+    pub(crate) fn failed_to_connect(&mut self, id: OriginId, cost: Cost, gate: &Gate) -> VecDeque<Box<Job>> {
         let lane = &mut self.lanes[id.0 as usize];
-        let shared = lane.gate.failed_to_connect().min(lane.queue.len());
+        let shared = lane.gate.failed_to_connect(cost).min(lane.queue.len());
         let taken: VecDeque<_> = lane.queue.drain(..shared).collect();
         self.waiting -= taken.len();
         self.update(id, gate);

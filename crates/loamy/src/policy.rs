@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::headers::Headers;
+use crate::tls::TlsProfile;
 use crate::{Error, Kind, framing};
 
 /// How a batch is sent. Its own builder: `Policy::default().concurrency(256).per_host(8)`.
@@ -27,8 +28,45 @@ pub struct Policy {
     pub sizes: Sizes,
     /// Fields for every row that does not set them itself.
     pub headers: Headers,
+    /// How peers are known that speak TLS, and what must be spoken with them at the least.
+    pub tls: TlsProfile,
+    /// Which version of HTTP is spoken: what the peer chooses, of what `https` peers can be asked for in the handshake.
+    pub http_version: HttpVersion,
+    /// HTTP/2 connections to one origin at most, over all threads. None: as many as the rows in flight fill.
+    pub h2_connections: Option<usize>,
+    /// Rows side by side on one HTTP/2 connection at most: 100, which most servers allow. The peer's own limit holds
+    /// besides.
+    pub h2_streams: usize,
+    /// After how much silence an HTTP/2 peer that owes an answer is asked whether it is there (PING), and how long it
+    /// has to say so: 15 s, as it takes most firewalls longer to forget a connection. None: it is not asked.
+    pub h2_ping: Option<Duration>,
+    /// Whether a redirect may lead from `https` to `http`.
+    pub downgrade: Downgrade,
     /// Names of fields dropped, with Authorization, Cookie and Proxy-Authorization, when a redirect leaves the origin.
     pub secret_headers: Vec<String>,
+}
+
+/// Which version of HTTP is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HttpVersion {
+    /// HTTP/2 with `https` peers that choose it in the handshake (ALPN, RFC 7301), else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2 alone: in the handshake nothing else is offered, and `http` peers are known to speak it (RFC 9113 §3.3).
+    Http2,
+}
+
+/// Whether a redirect may lead from `https` to `http`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Downgrade {
+    /// Such a row ends as `blocked`: what was kept from others would be there for all to read.
+    #[default]
+    Refuse,
+    /// It is followed like any other.
+    Allow,
 }
 
 /// How long each phase of a row may take. The clock of a row starts when it takes its slot, not while it waits for one.
@@ -80,6 +118,12 @@ impl Default for Policy {
             max_redirects: 10,
             sizes: Sizes::default(),
             headers: Headers::new(),
+            tls: TlsProfile::default(),
+            http_version: HttpVersion::Auto,
+            h2_connections: None,
+            h2_streams: 100,
+            h2_ping: Some(Duration::from_secs(15)),
+            downgrade: Downgrade::Refuse,
             secret_headers: Vec::new(),
         }
     }
@@ -161,6 +205,42 @@ impl Policy {
         self
     }
 
+    /// Sets how peers are known that speak TLS.
+    pub fn tls(mut self, profile: TlsProfile) -> Self {
+        self.tls = profile;
+        self
+    }
+
+    /// Sets which version of HTTP is spoken.
+    pub fn http_version(mut self, version: HttpVersion) -> Self {
+        self.http_version = version;
+        self
+    }
+
+    /// Sets how many HTTP/2 connections there may be to one origin.
+    pub fn h2_connections(mut self, connections: usize) -> Self {
+        self.h2_connections = Some(connections);
+        self
+    }
+
+    /// Sets how many rows may be side by side on one HTTP/2 connection.
+    pub fn h2_streams(mut self, streams: usize) -> Self {
+        self.h2_streams = streams;
+        self
+    }
+
+    /// Sets after how much silence an HTTP/2 peer is asked whether it is there.
+    pub fn h2_ping(mut self, silence: impl Into<Option<Duration>>) -> Self {
+        self.h2_ping = silence.into();
+        self
+    }
+
+    /// Sets whether a redirect may lead from `https` to `http`.
+    pub fn downgrade(mut self, downgrade: Downgrade) -> Self {
+        self.downgrade = downgrade;
+        self
+    }
+
     /// Says what is wrong with the policy, if anything.
     ///
     /// # Errors
@@ -170,6 +250,8 @@ impl Policy {
             ("concurrency", self.concurrency),
             ("per_host", self.per_host.unwrap_or(1)),
             ("threads", self.threads.unwrap_or(1)),
+            ("h2_connections", self.h2_connections.unwrap_or(1)),
+            ("h2_streams", self.h2_streams),
             ("sizes.head", self.sizes.head),
             ("sizes.fields", self.sizes.fields),
         ];
@@ -189,6 +271,7 @@ impl Policy {
             ("timeouts.read", timeouts.read),
             ("timeouts.total", timeouts.total),
             ("deadline", self.deadline),
+            ("h2_ping", self.h2_ping),
         ];
         for (name, span) in spans {
             if span.is_some_and(|span| span.is_zero()) {
@@ -211,6 +294,9 @@ mod tests {
             (Policy::default().threads(0), "threads"),
             (Policy::default().timeout(Duration::ZERO), "timeouts.total"),
             (Policy::default().deadline(Duration::ZERO), "deadline"),
+            (Policy::default().h2_connections(0), "h2_connections"),
+            (Policy::default().h2_streams(0), "h2_streams"),
+            (Policy::default().h2_ping(Duration::ZERO), "h2_ping"),
         ] {
             let error = policy.validate().unwrap_err();
             assert!(error.message().starts_with(&format!("{name} is 0")), "{error}");

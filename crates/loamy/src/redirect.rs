@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use crate::policy::Downgrade;
 use crate::request::Request;
 use crate::target::{self, Origin, Target};
 use crate::{Error, Kind, Policy, Response};
@@ -40,9 +41,18 @@ pub(crate) fn verdict(request: &Request, followed: u16, response: &Response, pol
         return Verdict::Refuse(Error::new(Kind::Redirect, format!("more than {limit} redirects")));
     }
     match target::join(&request.url, location) {
+        Ok(target) if is_downgrade(&request.url, &target.origin) && policy.downgrade == Downgrade::Refuse => {
+            let from = "the redirect leads from https to http, where anyone on the way could read it";
+            let hint = "allow_downgrade=True follows it";
+            Verdict::Refuse(Error::new(Kind::Blocked, from).with_hint(hint))
+        }
         Ok(target) => Verdict::Follow(target),
         Err(error) => Verdict::Refuse(error),
     }
+}
+
+fn is_downgrade(from: &str, to: &Origin) -> bool {
+    to.scheme == target::Scheme::Http && from.starts_with("https:")
 }
 
 /// Changes the request into the one that the redirect asks for.

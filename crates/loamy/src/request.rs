@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::Method;
 
 use crate::headers::{HeaderView, Headers, is_token_byte};
-use crate::policy::Timeouts;
+use crate::policy::{Policy, Timeouts};
+use crate::tls::TlsProfile;
 use crate::{Error, Kind, framing};
 
 /// A request to send. Building one never fails: what is wrong with it becomes the outcome of its row.
@@ -27,6 +28,8 @@ pub struct Overrides {
     pub timeouts: Option<Timeouts>,
     /// Redirects followed; 0 makes the redirect itself the response.
     pub max_redirects: Option<u16>,
+    /// How the peer is known, if it speaks TLS. Rows of other settings never share a connection with it.
+    pub tls: Option<TlsProfile>,
     /// Whether path and query are sent byte for byte as given.
     pub raw_url: bool,
 }
@@ -118,6 +121,16 @@ impl Request {
     /// The header fields given.
     pub fn headers(&self) -> HeaderView<'_> {
         self.headers.view()
+    }
+
+    /// How its peer is known, if it speaks TLS.
+    pub(crate) fn tls<'a>(&'a self, policy: &'a Policy) -> &'a TlsProfile {
+        self.overrides.as_ref().and_then(|own| own.tls.as_ref()).unwrap_or(&policy.tls)
+    }
+
+    /// Whether that is a matter of its own.
+    pub(crate) fn has_own_tls(&self) -> bool {
+        self.overrides.as_ref().is_some_and(|own| own.tls.is_some())
     }
 
     /// What cannot be sent, found before it is queued.

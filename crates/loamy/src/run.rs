@@ -35,7 +35,7 @@ pub struct Run {
 impl Run {
     pub(crate) fn begin(threads: Arc<Threads>, policy: &Policy) -> Self {
         let policy = Arc::new(policy.clone());
-        let terms = Terms { defaults: batch::defaults(&policy), policy: Arc::clone(&policy) };
+        let terms = Terms::new(Arc::clone(&policy), batch::defaults(&policy));
         let shared = Shared::new(Batch::new(policy, now()), terms);
         Self { shared: Arc::new(shared), threads }
     }
@@ -137,7 +137,9 @@ impl Run {
         let rows = state.batch.progress();
         let policy = &self.shared.terms.policy;
         let worth = (rows.waiting + rows.in_flight).div_ceil(ROWS_A_THREAD).max(1);
-        let most = policy.threads.unwrap_or(usize::MAX).min(policy.concurrency).min(self.threads.count());
+        // Each thread has connections of its own, so there may be no more threads than connections.
+        let most = policy.threads.unwrap_or(usize::MAX).min(policy.h2_connections.unwrap_or(usize::MAX));
+        let most = most.min(policy.concurrency).min(self.threads.count());
         let wanted = worth.min(most);
         if rows.waiting > 0 && state.workers.len() < wanted {
             let more = wanted - state.workers.len();

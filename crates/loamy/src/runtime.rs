@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use crate::seat::{Mailbox, Message};
-use crate::transport::dns::Resolver;
+use crate::transport::network::Network;
 use crate::worker::Worker;
 use crate::{Client, Error};
 
@@ -19,16 +19,16 @@ const DESCRIPTORS_LEFT: usize = 64;
 /// The threads of a client. The first runs from the start; each further one from when it is needed.
 pub(crate) struct Threads {
     seats: Vec<OnceLock<Option<Arc<Mailbox>>>>,
-    resolver: Arc<Resolver>,
+    network: Arc<Network>,
     /// Connections that one thread may have open.
     connections: usize,
 }
 
 impl Threads {
-    pub(crate) fn start(count: usize, resolver: Resolver) -> io::Result<Self> {
+    pub(crate) fn start(count: usize, network: Network) -> io::Result<Self> {
         let threads = Self {
             seats: (0..count).map(|_| OnceLock::new()).collect(),
-            resolver: Arc::new(resolver),
+            network: Arc::new(network),
             connections: (descriptors() / count).max(1),
         };
         let first = threads.spawn(0)?;
@@ -72,10 +72,10 @@ impl Threads {
             .max_blocking_threads(LOOKUP_THREADS)
             .thread_name(format!("loamy-dns-{number}"))
             .build()?;
-        let (own, resolver, room) = (Arc::clone(&mailbox), Arc::clone(&self.resolver), self.connections);
+        let (own, network, room) = (Arc::clone(&mailbox), Arc::clone(&self.network), self.connections);
         thread::Builder::new()
             .name(format!("loamy-{number}"))
-            .spawn(move || runtime.block_on(Worker::new(own, resolver, room).run()))?;
+            .spawn(move || runtime.block_on(Worker::new(own, network, room).run()))?;
         Ok(mailbox)
     }
 }

@@ -2,8 +2,8 @@
 //! what it must do. Each step is compared with the model, so the first rule that breaks names itself and its seed.
 //!
 //! The model knows the rules of the design, not the code: queues per origin, first in first out, with rows that go out
-//! again before the rest; one row goes first and each success allows two more; the k-th failure to connect takes 2^k
-//! waiting rows with it; slots are shared max-min.
+//! again before the rest; one row goes first and each success allows two more; a refusal halves what successes
+//! allow; the k-th failure to connect takes 2^k waiting rows with it, or 8^k where it cost time; slots are shared max-min.
 //!
 //! `LOAMY_SEED=17 cargo test -p loamy simulation` runs one seed alone.
 
@@ -808,7 +808,7 @@ impl World {
             lane.proven /= 2;
             return;
         }
-        lane.failures += 1;
+        lane.failures += if late { 3 } else { 1 };
         let share = lane.queue.len().min(1 << lane.failures.min(20));
         for other in lane.queue.drain(..share).collect::<Vec<_>>() {
             self.seen.shared_fates += 1;
@@ -869,6 +869,9 @@ impl World {
         let failed = Failed { kind, sent, received, reused };
         let again_by_proof = matches!((kind, sent), (Kind::Refused, _) | (Kind::Closed, 0));
         let error = Error::new(kind, "broken").moved(sent, received);
+        if kind == Kind::Refused {
+            self.lanes[self.rows[index].lane].proven /= 2;
+        }
         self.batch.settle(self.now, job, End::Broken(error, failed));
         let row = &mut self.rows[index];
         let by_proof = again_by_proof && row.sendings < SENDINGS_BY_PROOF;

@@ -12,6 +12,7 @@ use crate::{Error, Kind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Scheme {
     Http,
+    Https,
 }
 
 /// Scheme, host and port: what limits, queues and connections are kept for.
@@ -27,7 +28,7 @@ impl Origin {
     /// The value of the Host field (RFC 9110 §7.2).
     pub(crate) fn authority(&self) -> String {
         match (self.scheme, self.port) {
-            (Scheme::Http, 80) => self.host.to_string(),
+            (Scheme::Http, 80) | (Scheme::Https, 443) => self.host.to_string(),
             (_, port) => format!("{}:{port}", self.host),
         }
     }
@@ -111,16 +112,11 @@ pub(crate) fn join(base: &str, location: &[u8]) -> Result<Target, Error> {
 fn resolve(mut url: Url, behind: Behind<'_>) -> Result<Target, Error> {
     let scheme = match url.scheme() {
         "http" => Scheme::Http,
-        "https" => {
-            return Err(Error::new(
-                Kind::Blocked,
-                "the scheme \"https\" is not spoken yet; only plain \"http\" is",
-            ));
-        }
+        "https" => Scheme::Https,
         other => {
             return Err(Error::new(
                 Kind::Blocked,
-                format!("the scheme {other:?} is not spoken; \"http\" is"),
+                format!("the scheme {other:?} is not spoken; \"http\" and \"https\" are"),
             ));
         }
     };

@@ -37,6 +37,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) batch: &'a mut Batch,
     /// Rows that one worker may have in flight, so that all have their share.
     pub(crate) quota: usize,
+    /// Threads that work for the batch.
+    pub(crate) workers: usize,
     /// Set when the worker would take another row if there were one.
     pub(crate) hungry: bool,
 }
@@ -55,8 +57,9 @@ impl Shared {
     /// Gives a worker its turn at the batch, then tells those whom the result concerns.
     pub(crate) fn turn<R>(&self, seat: usize, work: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         let mut state = self.lock();
-        let quota = self.terms.policy.concurrency.div_ceil(state.workers.len());
-        let mut turn = Turn { batch: &mut state.batch, quota, hungry: false };
+        let workers = state.workers.len();
+        let quota = self.terms.policy.concurrency.div_ceil(workers);
+        let mut turn = Turn { batch: &mut state.batch, quota, workers, hungry: false };
         let result = work(&mut turn);
         let hungry = turn.hungry;
         if hungry && !state.hungry.contains(&seat) {

@@ -1,4 +1,4 @@
-//! From an origin to a connection: look-up, then the addresses in turn (RFC 8305).
+//! From an origin to a connection: look-up, then the addresses in turn (RFC 8305), then TLS, and what is spoken on it.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -11,39 +11,80 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::Wire;
-use super::dns::Resolver;
+use super::h2::{self, Carrier};
+use super::network::Network;
+use super::tls::{self, Offer, Spoken};
+use super::{Connection, Counted, Stream, Wire};
+use crate::clock::now;
 use crate::policy::Timeouts;
-use crate::target::Origin;
+use crate::target::{Origin, Scheme};
+use crate::tls::TlsProfile;
 use crate::{Error, Kind, hint};
 
 /// How long an address is given before the next is tried beside it (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
 
 /// A connection in the making.
-pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<Wire, Error>>>>;
+pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<Connection, Error>>>>;
 
-/// Makes a connection to the origin; an error says in which phase it failed.
-pub(crate) fn connect(origin: Arc<Origin>, resolver: Arc<Resolver>, timeouts: Timeouts) -> Connecting {
+/// What a connection is made to, and what is to be spoken on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) tls: TlsProfile,
+    pub(crate) offer: Offer,
+    /// How large a response head may be.
+    pub(crate) max_head: usize,
+}
+
+/// Makes a connection; an error says in which phase it failed.
+pub(crate) fn connect(to: Destination, network: Arc<Network>, timeouts: Timeouts) -> Connecting {
     Box::pin(async move {
-        let lookup = within(timeouts.resolve, resolver.resolve(&origin.host)).await;
+        let origin = &*to.origin;
+        let lookup = within(timeouts.resolve, network.resolver.resolve(&origin.host)).await;
         let addresses = lookup
-            .ok_or_else(|| timed_out(Kind::TimeoutResolve, &origin, timeouts.resolve))?
-            .map_err(|error| error.hinted(hint::for_connection(Kind::Dns, &origin)))?;
+            .ok_or_else(|| timed_out(Kind::TimeoutResolve, origin, timeouts.resolve))?
+            .map_err(|error| error.hinted(hint::for_connection(Kind::Dns, origin)))?;
         let race = within(timeouts.connect, Race::run(&addresses, origin.port)).await;
-        let (address, stream) = race
-            .ok_or_else(|| timed_out(Kind::TimeoutConnect, &origin, timeouts.connect))?
-            .map_err(|error| not_connected(&origin, error))?;
-        resolver.prefer(&origin.host, address);
-        stream.set_nodelay(true).map_err(|error| not_connected(&origin, error))?;
-        Ok(Wire::new(stream))
+        let (address, socket) = race
+            .ok_or_else(|| timed_out(Kind::TimeoutConnect, origin, timeouts.connect))?
+            .map_err(|error| not_connected(origin, error))?;
+        network.resolver.prefer(&origin.host, address);
+        socket.set_nodelay(true).map_err(|error| not_connected(origin, error))?;
+        let socket = Counted::new(socket);
+        let (stream, spoken) = match origin.scheme {
+            Scheme::Http if to.offer == Offer::Http2 => (Stream::Plain(socket), Spoken::Http2),
+            Scheme::Http => (Stream::Plain(socket), Spoken::Http1),
+            Scheme::Https => {
+                let encrypted = within(timeouts.tls, encrypt(&to, &network, socket)).await;
+                encrypted.ok_or_else(|| timed_out(Kind::TimeoutTls, origin, timeouts.tls))??
+            }
+        };
+        Ok(match spoken {
+            Spoken::Http1 => Connection::Single(Wire::new(stream)),
+            Spoken::Http2 => {
+                let carrier = Carrier::begin(stream, to.max_head, now()).await;
+                let carrier = carrier.map_err(|error| {
+                    let fault = h2::failure(&error, false).fault;
+                    Error::new(fault.kind, fault.message).at_peer(&origin.host, origin.port).caused_by(error)
+                })?;
+                Connection::Many(Box::new(carrier))
+            }
+        })
     })
+}
+
+async fn encrypt(to: &Destination, network: &Network, socket: Counted) -> Result<(Stream, Spoken), Error> {
+    let config = network.tls.config(&to.tls, to.offer).await?;
+    let (stream, spoken) = tls::handshake(config, &to.origin, socket).await?;
+    Ok((Stream::Tls(Box::new(stream)), spoken))
 }
 
 /// The error of a row that has no connection when its time is over.
 pub(crate) fn timed_out(kind: Kind, origin: &Origin, limit: Option<Duration>) -> Error {
     let message = match kind {
         Kind::TimeoutResolve => format!("no address of {} within {}", origin.host, seconds(limit)),
+        Kind::TimeoutTls => format!("no TLS handshake with {origin} within {}", seconds(limit)),
         _ => format!("no connection to {origin} within {}", seconds(limit)),
     };
     Error::new(kind, message).at_peer(&origin.host, origin.port).hinted(hint::for_connection(kind, origin))
@@ -110,7 +151,10 @@ impl Race {
                 match attempt.as_mut().poll(context) {
                     Poll::Ready(Ok(stream)) => return Poll::Ready(Ok((*address, stream))),
                     Poll::Ready(Err(error)) => {
-                        self.first_error.get_or_insert(error);
+                        // Having no address of one family says nothing of a peer that has addresses of both.
+                        if self.first_error.as_ref().is_none_or(is_address_not_available) {
+                            self.first_error = Some(error);
+                        }
                         drop(self.trying.swap_remove(position));
                         lost = true;
                     }
@@ -140,6 +184,10 @@ impl Race {
             self.stagger = stagger();
         }
     }
+}
+
+fn is_address_not_available(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 #[expect(clippy::disallowed_methods, reason = "a connection in the making is off the hot path")]

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use crate::clock::now;
 use crate::{Error, Kind};
 
@@ -137,8 +139,14 @@ impl Resolver {
                 let (resolver, host, lookup) = (Arc::clone(self), host.to_owned(), Arc::clone(lookup));
                 // Detached on purpose: others may wait for the answer when this row no longer does.
                 drop(tokio::task::spawn_blocking(move || {
+                    let before = has_spare_descriptors();
                     let answer = (host.as_str(), 0).to_socket_addrs();
                     let answer = answer.map(|found| found.map(|address| address.ip()).collect());
+                    let answer =
+                        answer.map_err(|error| match before.and_then(|()| has_spare_descriptors()) {
+                            Ok(()) => error,
+                            Err(lack) => lack,
+                        });
                     resolver.answered(&host, &lookup, judged(&host, answer));
                 }));
             }
@@ -159,6 +167,18 @@ impl Resolver {
         for waker in state.waiting.drain(..) {
             waker.wake();
         }
+    }
+}
+
+/// Whether a look-up had what it needs. The system tells a lack of descriptors as a name that does not exist, so a
+/// failure counts only where there was no lack.
+fn has_spare_descriptors() -> io::Result<()> {
+    const NEEDED: usize = 4;
+    let spare: Result<Vec<_>, _> = (0..NEEDED).map(|_| rustix::io::dup(rustix::stdio::stdin())).collect();
+    match spare {
+        Err(Errno::MFILE) => Err(Errno::MFILE.into()),
+        Err(Errno::NFILE) => Err(Errno::NFILE.into()),
+        _ => Ok(()),
     }
 }
 

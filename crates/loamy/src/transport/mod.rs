@@ -1,41 +1,230 @@
-//! Bytes on wires, behind one door: [`connect`](connect::connect) gives a [`Wire`], whatever lies below it.
+//! Bytes on wires, behind one door: [`connect`](connect::connect) gives a connection, whatever lies below it.
+//!
+//! A [`Connection`] either carries one row at a time (a [`Wire`], spoken to by `h1`) or many side by side (an
+//! [`h2::Carrier`]). A further protocol is a further variant: what it needs from here is the count of its bytes
+//! ([`Traffic`]) and a way to be polled.
 
 pub(crate) mod connect;
 pub(crate) mod dns;
+mod fault;
 pub(crate) mod h1;
+pub(crate) mod h2;
+pub(crate) mod network;
+pub(crate) mod tls;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::BufMut;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A connection that counts what passes: the counts are the only proof that nothing was written.
-#[derive(Debug)]
-pub(crate) struct Wire {
-    stream: TcpStream,
-    written: u64,
-    read: u64,
-    served: u32,
+pub(crate) use fault::Fault;
+
+/// How often a connection may be read in one go: a peer that sends faster than it is read must not keep the others of
+/// its thread, nor their deadlines, from being looked at.
+const READS_IN_A_GO: u32 = 32;
+
+/// A connection that stands.
+pub(crate) enum Connection {
+    /// For one row at a time.
+    Single(Wire),
+    /// For many rows side by side.
+    Many(Box<h2::Carrier>),
 }
 
-impl Wire {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, written: 0, read: 0, served: 0 }
-    }
+/// What passed through a socket. Below any encryption: only what the operating system took can have reached the peer.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    written: Cell<u64>,
+    read: Cell<u64>,
+    reads_left: Cell<u32>,
+}
 
-    /// Bytes that the operating system took.
+impl Traffic {
+    /// Bytes that the operating system took: the only proof that nothing was written.
     pub(crate) fn written(&self) -> u64 {
-        self.written
+        self.written.get()
     }
 
     /// Bytes that came.
     pub(crate) fn read(&self) -> u64 {
-        self.read
+        self.read.get()
+    }
+
+    /// The connection has its turn: it may be read again.
+    pub(crate) fn begin_a_go(&self) {
+        self.reads_left.set(READS_IN_A_GO);
+    }
+}
+
+/// A socket that counts what passes.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    socket: TcpStream,
+    traffic: Rc<Traffic>,
+}
+
+impl Counted {
+    pub(crate) fn new(socket: TcpStream) -> Self {
+        let traffic = Rc::new(Traffic::default());
+        traffic.begin_a_go();
+        Self { socket, traffic }
+    }
+
+    fn count_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = &written {
+            self.traffic.written.set(self.traffic.written() + *count as u64);
+        }
+        written
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(left) = self.traffic.reads_left.get().checked_sub(1) else {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        };
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.socket).poll_read(context, buffer);
+        if read.is_ready() {
+            let count = buffer.filled().len() - before;
+            self.traffic.read.set(self.traffic.read() + count as u64);
+            self.traffic.reads_left.set(left);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(context, bytes);
+        self.count_written(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write_vectored(context, pieces);
+        self.count_written(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+/// Bytes in order, encrypted or not.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Plain(Counted),
+    Tls(Box<tls::TlsStream<Counted>>),
+}
+
+impl Stream {
+    fn socket(&self) -> &Counted {
+        match self {
+            Self::Plain(counted) => counted,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+/// Hands a call on to whatever the stream is made of.
+macro_rules! inner {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream.get_mut() {
+            Stream::Plain(counted) => {
+                let $inner = Pin::new(counted);
+                $call
+            }
+            Stream::Tls(stream) => {
+                let $inner = Pin::new(&mut **stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        inner!(self, inner => inner.poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        inner!(self, inner => inner.poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        inner!(self, inner => inner.poll_write_vectored(context, pieces))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(counted) => counted.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        inner!(self, inner => inner.poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        inner!(self, inner => inner.poll_shutdown(context))
+    }
+}
+
+/// A connection for one row at a time.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    stream: Stream,
+    traffic: Rc<Traffic>,
+    served: u32,
+}
+
+impl Wire {
+    pub(crate) fn new(stream: Stream) -> Self {
+        let traffic = Rc::clone(&stream.socket().traffic);
+        Self { stream, traffic, served: 0 }
+    }
+
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Rows that it served whole.
@@ -47,12 +236,20 @@ impl Wire {
         self.served += 1;
     }
 
+    /// Takes bytes; those that encryption holds back are sent by [`poll_flush`](Self::poll_flush).
     pub(crate) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        if let Poll::Ready(Ok(count)) = &written {
-            self.written += *count as u64;
+        match &mut self.stream {
+            Stream::Plain(counted) => Pin::new(counted).poll_write(context, bytes),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
         }
-        written
+    }
+
+    /// Waits until the operating system has all that was taken.
+    pub(crate) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_flush(context),
+        }
     }
 
     /// Reads into what room the buffer has; 0 is the end.
@@ -61,18 +258,22 @@ impl Wire {
         context: &mut Context<'_>,
         buffer: &mut impl BufMut,
     ) -> Poll<io::Result<usize>> {
-        let reading = pin!(self.stream.read_buf(buffer));
-        let read = reading.poll(context);
-        if let Poll::Ready(Ok(count)) = &read {
-            self.read += *count as u64;
+        match &mut self.stream {
+            Stream::Plain(counted) => pin!(counted.read_buf(buffer)).poll(context),
+            Stream::Tls(stream) => pin!(stream.read_buf(buffer)).poll(context),
         }
-        read
     }
 
     /// Whether the peer has neither closed nor sent anything, asked of the operating system just now.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&mut self, context: &mut Context<'_>) -> bool {
+        if let Stream::Tls(_) = self.stream {
+            // The peer may have sent what concerns the encryption alone, such as session tickets.
+            self.traffic.begin_a_go();
+            let mut byte = [0; 1];
+            return self.poll_read(context, &mut &mut byte[..]).is_pending();
+        }
         let mut byte = [MaybeUninit::uninit(); 1];
-        let looked = socket2::SockRef::from(&self.stream).peek(&mut byte);
+        let looked = socket2::SockRef::from(&self.stream.socket().socket).peek(&mut byte);
         matches!(looked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }

@@ -5,3 +5,4 @@ mod doors;
 mod faults;
 mod scheduling;
 mod walls;
+mod wire;

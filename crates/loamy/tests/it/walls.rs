@@ -7,8 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Plain values: the nouns and what they are made of.
-const TYPES: &[&str] =
-    &["error", "framing", "headers", "kind", "mask", "outcome", "policy", "progress", "request", "response"];
+const TYPES: &[&str] = &[
+    "error", "framing", "headers", "kind", "mask", "outcome", "policy", "progress", "request", "response",
+    "tls",
+];
 
 /// Functions of values.
 const PURE: &[&str] = &["decode", "hint", "redirect", "retry", "target"];

@@ -1,20 +1,16 @@
-//! One hop on one connection: the request is written, the response read and decoded.
+//! A row on a connection of its own, in HTTP/1.1.
 
 use std::io;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
 
-use crate::headers::Headers;
+use super::{Done, Pace, Phase, Scratch, Taking, Terms, cancelled, failed};
 use crate::job::{End, Job};
-use crate::policy::{Policy, Sizes, Timeouts};
-use crate::retry::Failed;
 use crate::target::Origin;
-use crate::transport::connect::seconds;
-use crate::transport::{Wire, h1};
-use crate::{Error, Kind, Response, decode, framing, redirect};
+use crate::transport::{Fault, Wire, h1, tls};
+use crate::{Error, Kind, Response, framing};
 
 /// A body up to this many bytes is written in one piece with its head.
 const SMALL_BODY: usize = 16 << 10;
@@ -22,27 +18,12 @@ const SMALL_BODY: usize = 16 << 10;
 /// What one read of the operating system may bring; larger bodies are read straight to where they stay.
 const READ: usize = 32 << 10;
 
-/// Memory for reading and writing, shared by all connections of a thread: idle ones hold none.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    read: Vec<u8>,
-    write: Vec<u8>,
-}
-
-/// What all exchanges of a batch go by.
-#[derive(Debug)]
-pub(crate) struct Terms {
-    pub(crate) policy: Arc<Policy>,
-    /// The fields that every row is sent with unless it sets them itself.
-    pub(crate) defaults: Headers,
-}
-
 /// A row on the wire.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     decoder: h1::Decoder,
-    sizes: Sizes,
-    follows_redirects: bool,
+    taking: Taking,
+    pace: Pace,
     head: Vec<u8>,
     body: Bytes,
     write_error: Option<io::Error>,
@@ -53,19 +34,8 @@ pub(crate) struct Exchange {
     closes: bool,
     /// Whether the peer sent more than it was asked for (RFC 9112 §9.2).
     has_surplus: bool,
-    deadline: Option<Instant>,
-    limit: Option<Duration>,
-    timeouts: Timeouts,
-    /// When bytes last moved.
-    advanced: Instant,
-}
-
-/// The end of an exchange.
-#[derive(Debug)]
-pub(crate) struct Done {
-    pub(crate) end: End,
-    /// Whether the connection may serve another row.
-    pub(crate) reusable: bool,
+    /// Whether the operating system has all that the connection took.
+    is_flushed: bool,
 }
 
 impl Exchange {
@@ -94,20 +64,17 @@ impl Exchange {
         );
         Self {
             decoder: h1::Decoder::new(&request.method, &terms.policy.sizes),
-            sizes: terms.policy.sizes,
-            follows_redirects: redirect::limit(request, &terms.policy) > 0,
+            taking: Taking::new(job, &terms.policy),
+            pace: Pace::new(job, &terms.policy, now),
             head: Vec::new(),
             body,
             write_error: None,
-            written_before: wire.written(),
-            read_before: wire.read(),
+            written_before: wire.traffic().written(),
+            read_before: wire.traffic().read(),
             reused: wire.served() > 0,
             closes: framing::wants_close(request.headers.view()),
             has_surplus: false,
-            deadline: job.deadline,
-            limit: job.limit,
-            timeouts: *job.timeouts(&terms.policy),
-            advanced: now,
+            is_flushed: false,
         }
     }
 
@@ -123,6 +90,9 @@ impl Exchange {
             Poll::Pending => 0,
         };
         self.head.extend_from_slice(&scratch.write[taken..]);
+        if self.head.is_empty() && self.body.is_empty() {
+            self.flush(wire, context);
+        }
     }
 
     /// Goes on as far as it goes.
@@ -141,7 +111,7 @@ impl Exchange {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(read) => read,
             };
-            self.advanced = now;
+            self.pace.advanced = now;
             let step = match read {
                 Ok(Read::Fed { done }) if done => return Poll::Ready(self.answered(wire)),
                 Ok(Read::Fed { .. }) => continue,
@@ -161,45 +131,36 @@ impl Exchange {
 
     /// When it must have moved on, and what it is called if it has not.
     pub(crate) fn deadline(&self) -> Option<(Instant, Kind)> {
-        let phase = if !self.is_written() {
-            (self.timeouts.write, Kind::TimeoutWrite)
+        self.pace.deadline(if !self.is_written() {
+            Phase::Write
         } else if !self.decoder.has_begun() {
-            (self.timeouts.first_byte, Kind::TimeoutFirstByte)
+            Phase::FirstByte
         } else {
-            (self.timeouts.read, Kind::TimeoutRead)
-        };
-        let phase = phase.0.and_then(|span| Some((self.advanced.checked_add(span)?, phase.1)));
-        let total = self.deadline.map(|at| (at, Kind::TimeoutTotal));
-        [phase, total].into_iter().flatten().min_by_key(|(at, _)| *at)
+            Phase::Read
+        })
     }
 
     /// Gives up because the time is over.
     pub(crate) fn time_out(&mut self, wire: &Wire, origin: &Origin, kind: Kind) -> Done {
-        let own = &self.timeouts;
-        let message = match kind {
-            Kind::TimeoutWrite => format!("{origin} took nothing of the request for {}", seconds(own.write)),
-            Kind::TimeoutFirstByte => format!("no response from {origin} within {}", seconds(own.first_byte)),
-            Kind::TimeoutRead => format!("the response of {origin} paused for {}", seconds(own.read)),
-            _ => format!("no whole response from {origin} within {}", seconds(self.limit)),
-        };
-        self.broken(wire, Error::new(kind, message), None)
+        let error = self.pace.late(kind, origin);
+        self.broken(wire, error, None)
     }
 
     /// Gives up because the batch was interrupted.
     pub(crate) fn cancel(&mut self, wire: &Wire) -> Done {
-        self.broken(wire, Error::new(Kind::Cancelled, "the batch was interrupted"), None)
+        self.broken(wire, cancelled(), None)
     }
 
     fn is_written(&self) -> bool {
-        self.write_error.is_some() || (self.head.is_empty() && self.body.is_empty())
+        self.write_error.is_some() || (self.head.is_empty() && self.body.is_empty() && self.is_flushed)
     }
 
     fn write(&mut self, wire: &mut Wire, context: &mut Context<'_>, now: Instant) {
-        while !self.is_written() {
+        while !(self.head.is_empty() && self.body.is_empty()) {
             let rest = if self.head.is_empty() { &self.body[..] } else { &self.head[..] };
             match wire.poll_write(context, rest) {
                 Poll::Ready(Ok(taken)) => {
-                    self.advanced = now;
+                    self.pace.advanced = now;
                     if self.head.is_empty() {
                         self.body = self.body.slice(taken..);
                     } else {
@@ -209,6 +170,15 @@ impl Exchange {
                 Poll::Ready(Err(error)) => return self.stop_writing(error),
                 Poll::Pending => return,
             }
+        }
+        self.flush(wire, context);
+    }
+
+    fn flush(&mut self, wire: &mut Wire, context: &mut Context<'_>) {
+        match wire.poll_flush(context) {
+            Poll::Ready(Ok(())) => self.is_flushed = true,
+            Poll::Ready(Err(error)) => self.stop_writing(error),
+            Poll::Pending => {}
         }
     }
 
@@ -252,20 +222,12 @@ impl Exchange {
             && !self.has_surplus
             && self.is_written()
             && self.write_error.is_none();
-        let is_passed_on = self.follows_redirects && redirect::is_redirect(finished.status);
-        let is_coded = finished.coded && !is_passed_on;
-        let mut response = received(finished);
-        if !is_coded {
-            return Done { end: End::Answered(response), reusable };
-        }
-        let end = match decode::decoded(response.headers().as_bytes(), response.body(), &self.sizes) {
-            Ok(decoded) => {
-                response.bytes = decoded.unwrap_or(response.bytes);
-                End::Answered(response)
-            }
-            Err(error) => self.failed(wire, error.with_response(Some(response))),
+        let is_coded = finished.coded;
+        let end = match self.taking.decoded(received(finished), is_coded) {
+            Ok(response) => End::Answered(response),
+            Err(error) => self.failed(wire, error),
         };
-        Done { end, reusable }
+        Done { end, reusable, wants_http1: false }
     }
 
     fn broken_by(&mut self, wire: &Wire, error: io::Error) -> Done {
@@ -274,7 +236,11 @@ impl Exchange {
             (false, true) => (Kind::Incomplete, "the connection broke in the head of the response"),
             (false, false) => (Kind::Closed, "the connection broke before the response began"),
         };
-        self.broken(wire, Error::new(kind, message), Some(error))
+        let error_of_row = match tls::alert(&error) {
+            Some((kind, message)) => Error::new(kind, message),
+            None => Error::new(kind, message),
+        };
+        self.broken(wire, error_of_row, Some(error))
     }
 
     fn broken(&mut self, wire: &Wire, error: Error, source: Option<io::Error>) -> Done {
@@ -282,18 +248,18 @@ impl Exchange {
         if let Some(source) = source {
             error = error.caused_by_io(source);
         }
-        Done { end: self.failed(wire, error), reusable: false }
+        Done { end: self.failed(wire, error), reusable: false, wants_http1: false }
     }
 
     /// The end of a row that failed, with what moved until then.
     fn failed(&self, wire: &Wire, error: Error) -> End {
-        let (sent, received) = (wire.written() - self.written_before, wire.read() - self.read_before);
-        let failed = Failed { kind: error.kind(), sent, received, reused: self.reused };
-        End::Broken(error.moved(sent, received), failed)
+        let traffic = wire.traffic();
+        let (sent, received) = (traffic.written() - self.written_before, traffic.read() - self.read_before);
+        failed(error, sent, received, self.reused)
     }
 
     fn take_decoder(&mut self) -> h1::Decoder {
-        std::mem::replace(&mut self.decoder, h1::Decoder::new(&http::Method::GET, &self.sizes))
+        std::mem::replace(&mut self.decoder, h1::Decoder::new(&http::Method::GET, &self.taking.sizes))
     }
 }
 
@@ -311,5 +277,5 @@ fn received(finished: h1::Finished) -> Response {
 enum Read {
     Fed { done: bool },
     End,
-    Bad(h1::Fault),
+    Bad(Fault),
 }

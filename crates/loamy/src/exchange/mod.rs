@@ -1,0 +1,138 @@
+//! One hop on one connection: the request is written, the response read and decoded. [`single`] has a connection to
+//! itself, [`multiplexed`] a stream of one that it shares; what a row may take and what becomes of its answer is the same.
+
+pub(crate) mod multiplexed;
+pub(crate) mod single;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+
+use crate::headers::Headers;
+use crate::job::{End, Job};
+use crate::policy::{Policy, Sizes, Timeouts};
+use crate::retry::Failed;
+use crate::target::Origin;
+use crate::transport::connect::seconds;
+use crate::transport::h2;
+use crate::{Error, Kind, Response, decode, redirect};
+
+/// Memory for reading and writing, shared by all connections of a thread: idle ones hold none.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    read: Vec<u8>,
+    write: Vec<u8>,
+}
+
+/// What all exchanges of a batch go by.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) policy: Arc<Policy>,
+    /// The fields that every row is sent with unless it sets them itself.
+    pub(crate) defaults: Headers,
+    /// The same, as HTTP/2 has them.
+    pub(crate) fields: HeaderMap,
+}
+
+impl Terms {
+    pub(crate) fn new(policy: Arc<Policy>, defaults: Headers) -> Self {
+        Self { fields: h2::defaults(defaults.view()), policy, defaults }
+    }
+}
+
+/// The end of an exchange.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) end: End,
+    /// Whether the connection may serve another row.
+    pub(crate) reusable: bool,
+    /// Whether the peer wants the row over HTTP/1.1.
+    pub(crate) wants_http1: bool,
+}
+
+/// What a row on the wire waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Write,
+    FirstByte,
+    Read,
+}
+
+/// How long a row on the wire may take.
+#[derive(Debug)]
+struct Pace {
+    deadline: Option<Instant>,
+    limit: Option<Duration>,
+    timeouts: Timeouts,
+    /// When bytes last moved.
+    advanced: Instant,
+}
+
+impl Pace {
+    fn new(job: &Job, policy: &Policy, now: Instant) -> Self {
+        Self { deadline: job.deadline, limit: job.limit, timeouts: *job.timeouts(policy), advanced: now }
+    }
+
+    /// When the row must have moved on, and what it is called if it has not.
+    fn deadline(&self, phase: Phase) -> Option<(Instant, Kind)> {
+        let (span, kind) = match phase {
+            Phase::Write => (self.timeouts.write, Kind::TimeoutWrite),
+            Phase::FirstByte => (self.timeouts.first_byte, Kind::TimeoutFirstByte),
+            Phase::Read => (self.timeouts.read, Kind::TimeoutRead),
+        };
+        let phase = span.and_then(|span| Some((self.advanced.checked_add(span)?, kind)));
+        let total = self.deadline.map(|at| (at, Kind::TimeoutTotal));
+        [phase, total].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// The error of a row whose time is over.
+    fn late(&self, kind: Kind, origin: &Origin) -> Error {
+        let own = &self.timeouts;
+        let message = match kind {
+            Kind::TimeoutWrite => format!("{origin} took nothing of the request for {}", seconds(own.write)),
+            Kind::TimeoutFirstByte => format!("no response from {origin} within {}", seconds(own.first_byte)),
+            Kind::TimeoutRead => format!("the response of {origin} paused for {}", seconds(own.read)),
+            _ => format!("no whole response from {origin} within {}", seconds(self.limit)),
+        };
+        Error::new(kind, message)
+    }
+}
+
+/// What becomes of a response that is whole.
+#[derive(Clone, Copy, Debug)]
+struct Taking {
+    sizes: Sizes,
+    follows_redirects: bool,
+}
+
+impl Taking {
+    fn new(job: &Job, policy: &Policy) -> Self {
+        Self { sizes: policy.sizes, follows_redirects: redirect::limit(&job.request, policy) > 0 }
+    }
+
+    /// Undoes the content coding. The body of a redirect that is followed is nobody's to read.
+    fn decoded(&self, mut response: Response, is_coded: bool) -> Result<Response, Error> {
+        let is_passed_on = self.follows_redirects && redirect::is_redirect(response.status);
+        if !is_coded || is_passed_on {
+            return Ok(response);
+        }
+        match decode::decoded(response.headers().as_bytes(), response.body(), &self.sizes) {
+            Ok(decoded) => {
+                response.bytes = decoded.unwrap_or(response.bytes);
+                Ok(response)
+            }
+            Err(error) => Err(error.with_response(Some(response))),
+        }
+    }
+}
+
+fn cancelled() -> Error {
+    Error::new(Kind::Cancelled, "the batch was interrupted")
+}
+
+/// The end of a row that failed, with what moved until then.
+fn failed(error: Error, sent: u64, received: u64, reused: bool) -> End {
+    let failed = Failed { kind: error.kind(), sent, received, reused };
+    End::Broken(error.moved(sent, received), failed)
+}

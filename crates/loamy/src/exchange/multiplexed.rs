@@ -1,0 +1,320 @@
+//! A row on a stream of a connection that it shares, in HTTP/2.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use ::h2::client::ResponseFuture;
+use ::h2::{RecvStream, SendStream};
+use bytes::Bytes;
+use http::uri::{Authority, Scheme};
+
+use super::{Done, Pace, Phase, Taking, Terms, cancelled, failed};
+use crate::job::{End, Job};
+use crate::target::Origin;
+use crate::transport::Fault;
+use crate::transport::h2::{self, Carrier};
+use crate::{Error, Kind, Response};
+
+/// How much of a body is handed over at a time: what a connection holds of an upload beyond what the peer will take.
+const PIECE: usize = 256 << 10;
+
+/// A row on a stream.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    incoming: Incoming,
+    /// The sending side, until all of the body is handed over.
+    outgoing: Option<SendStream<Bytes>>,
+    body: Bytes,
+    taking: Taking,
+    pace: Pace,
+    informational: usize,
+    written_before: u64,
+    /// Bytes of the response that came, its head as it is kept.
+    received: u64,
+    reused: bool,
+}
+
+#[derive(Debug)]
+enum Incoming {
+    Head(ResponseFuture),
+    Body { head: h2::Head, head_len: usize, stream: RecvStream },
+    Ended,
+}
+
+/// How a row began on a stream.
+pub(crate) enum Begun {
+    /// It is on its way.
+    Sent(Box<Exchange>),
+    /// Nothing of it was sent, and it will do as well on another connection.
+    Unsent,
+    /// It cannot be sent at all.
+    Refused(Error),
+}
+
+impl Exchange {
+    /// Opens a stream for the row and sends its head.
+    pub(crate) fn begin(
+        job: &Job,
+        terms: &Terms,
+        scheme: &Scheme,
+        authority: &Authority,
+        carrier: &mut Carrier,
+        now: Instant,
+    ) -> Begun {
+        let request = &job.request;
+        let head = h2::request_head(&h2::RequestHead {
+            method: &request.method,
+            scheme,
+            authority,
+            target: job.path(),
+            headers: request.headers.view(),
+            defaults: &terms.fields,
+            body_len: request.body.as_ref().map(|body| body.len() as u64),
+            authorization: job.authorization.as_deref(),
+        });
+        let head = match head {
+            Ok(head) => head,
+            Err(error) => return Begun::Refused(error),
+        };
+        let body = request.body.clone().unwrap_or_default();
+        let written_before = carrier.traffic().written();
+        let Ok(opened) = carrier.open_stream(head, body.is_empty()) else {
+            return Begun::Unsent;
+        };
+        Begun::Sent(Box::new(Self {
+            incoming: Incoming::Head(opened.response),
+            outgoing: (!body.is_empty()).then_some(opened.body),
+            body,
+            taking: Taking::new(job, &terms.policy),
+            pace: Pace::new(job, &terms.policy, now),
+            informational: 0,
+            written_before,
+            received: 0,
+            reused: carrier.served() > 0,
+        }))
+    }
+
+    /// Goes on as far as it goes.
+    pub(crate) fn poll(
+        &mut self,
+        carrier: &mut Carrier,
+        context: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<Done> {
+        self.write(context, now);
+        loop {
+            let step = match &mut self.incoming {
+                Incoming::Head(response) => {
+                    while let Poll::Ready(Some(Ok(early))) = response.poll_informational(context) {
+                        self.informational += 1;
+                        self.pace.advanced = now;
+                        let limit = self.taking.sizes.informational;
+                        if early.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+                            let message = "the peer switched protocols (101) unasked";
+                            return Poll::Ready(self.faulty(carrier, Fault::protocol(message)));
+                        }
+                        if self.informational > limit {
+                            let message = format!(
+                                "more than {limit} informational responses came before the final one"
+                            );
+                            return Poll::Ready(self.faulty(carrier, Fault::too_large(message)));
+                        }
+                    }
+                    match std::task::ready!(Pin::new(response).poll(context)) {
+                        Ok(response) => self.take_head(response),
+                        Err(error) => Err(error.into()),
+                    }
+                }
+                Incoming::Body { head, head_len, stream } => {
+                    match std::task::ready!(stream.poll_data(context)) {
+                        Some(Ok(piece)) => {
+                            let limit = self.taking.sizes.body;
+                            let taken = take_piece(head, *head_len, &piece, limit);
+                            self.received += piece.len() as u64;
+                            // Given back at once: the body is in its place, so the peer may send on.
+                            let _ = stream.flow_control().release_capacity(piece.len());
+                            taken.map(|()| Step::GoOn).map_err(Broken::from)
+                        }
+                        Some(Err(error)) => Err(error.into()),
+                        None => Ok(Step::Whole),
+                    }
+                }
+                Incoming::Ended => return Poll::Pending,
+            };
+            self.pace.advanced = now;
+            match step {
+                Ok(Step::GoOn) => carrier.was_useful(),
+                Ok(Step::Whole) => return Poll::Ready(self.answered(carrier)),
+                Err(Broken::Fault(fault)) => return Poll::Ready(self.faulty(carrier, fault)),
+                Err(Broken::Protocol(error)) => return Poll::Ready(self.broken_by(carrier, error)),
+            }
+        }
+    }
+
+    /// When it must have moved on, and what it is called if it has not.
+    pub(crate) fn deadline(&self) -> Option<(Instant, Kind)> {
+        self.pace.deadline(match &self.incoming {
+            Incoming::Head(_) if self.outgoing.is_some() => Phase::Write,
+            Incoming::Head(_) => Phase::FirstByte,
+            _ => Phase::Read,
+        })
+    }
+
+    /// Gives up because the time is over.
+    pub(crate) fn time_out(&mut self, carrier: &Carrier, origin: &Origin, kind: Kind) -> Done {
+        let error = self.pace.late(kind, origin);
+        self.broken(carrier, error)
+    }
+
+    /// Gives up because the batch was interrupted.
+    pub(crate) fn cancel(&mut self, carrier: &Carrier) -> Done {
+        self.broken(carrier, cancelled())
+    }
+
+    /// Gives up because the connection is of no use any more.
+    pub(crate) fn abandon(&mut self, carrier: &Carrier, why: &Fault) -> Done {
+        let kind = match (&self.incoming, why.kind) {
+            (Incoming::Body { .. }, Kind::Closed) => Kind::Incomplete,
+            (_, kind) => kind,
+        };
+        self.broken(carrier, Error::new(kind, why.message.clone()))
+    }
+
+    fn write(&mut self, context: &mut Context<'_>, now: Instant) {
+        while let Some(outgoing) = &mut self.outgoing {
+            outgoing.reserve_capacity(self.body.len().min(PIECE));
+            let room = match outgoing.capacity() {
+                0 => match outgoing.poll_capacity(context) {
+                    Poll::Ready(Some(Ok(room))) => room,
+                    Poll::Pending => return,
+                    // The stream is closed or broken, and its other side says how.
+                    Poll::Ready(None | Some(Err(_))) => return self.outgoing = None,
+                },
+                room => room,
+            };
+            let piece = self.body.split_to(room.min(self.body.len()));
+            let ends = self.body.is_empty();
+            self.pace.advanced = now;
+            if outgoing.send_data(piece, ends).is_err() || ends {
+                self.outgoing = None;
+            }
+        }
+    }
+
+    fn take_head(&mut self, response: http::Response<RecvStream>) -> Result<Step, Broken> {
+        let (parts, stream) = response.into_parts();
+        let head = h2::response_head(parts.status.as_u16(), &parts.headers, &self.taking.sizes);
+        let head = head.map_err(Broken::Fault)?;
+        let head_len = head.bytes.len();
+        self.received += head_len as u64;
+        let is_whole = stream.is_end_stream();
+        self.incoming = Incoming::Body { head, head_len, stream };
+        Ok(if is_whole { Step::Whole } else { Step::GoOn })
+    }
+
+    fn answered(&mut self, carrier: &mut Carrier) -> Done {
+        carrier.was_useful();
+        let Some((response, is_coded)) = self.take_response() else {
+            return self.faulty(carrier, Fault::protocol("the response ended twice"));
+        };
+        let end = match self.taking.decoded(response, is_coded) {
+            Ok(response) => End::Answered(response),
+            Err(error) => self.failed(carrier, error, self.reused),
+        };
+        Done { end, reusable: true, wants_http1: false }
+    }
+
+    fn broken_by(&mut self, carrier: &Carrier, error: ::h2::Error) -> Done {
+        let failure = h2::failure(&error, !matches!(self.incoming, Incoming::Head(_)));
+        let fault = failure.fault;
+        let named =
+            Error::new(fault.kind, fault.message).with_response(self.take_response().map(|(it, _)| it));
+        let named = match error.get_io().and_then(std::io::Error::raw_os_error) {
+            Some(_) => match error.into_io() {
+                Some(source) => named.caused_by_io(source),
+                None => named,
+            },
+            None => named.caused_by(error),
+        };
+        // A stream that the peer ended on its own tells nothing of a connection that died while it was idle.
+        let reused = self.reused && failure.of_connection;
+        let end = self.failed(carrier, named, reused);
+        Done { end, reusable: !failure.of_connection, wants_http1: failure.wants_http1 }
+    }
+
+    fn faulty(&mut self, carrier: &Carrier, fault: Fault) -> Done {
+        self.broken(carrier, fault.into())
+    }
+
+    fn broken(&mut self, carrier: &Carrier, error: Error) -> Done {
+        let error = error.with_response(self.take_response().map(|(response, _)| response));
+        Done { end: self.failed(carrier, error, self.reused), reusable: true, wants_http1: false }
+    }
+
+    /// The end of a row that failed. Its stream is one of many, so all that was written since it began may be its own.
+    fn failed(&self, carrier: &Carrier, error: Error, reused: bool) -> End {
+        let sent = carrier.traffic().written() - self.written_before;
+        failed(error, sent, self.received, reused)
+    }
+
+    /// What came of the response; the stream is let go, which resets it unless it had ended.
+    fn take_response(&mut self) -> Option<(Response, bool)> {
+        self.outgoing = None;
+        match std::mem::replace(&mut self.incoming, Incoming::Ended) {
+            Incoming::Body { head, head_len, .. } => {
+                let response = Response {
+                    status: head.status,
+                    version: http::Version::HTTP_2,
+                    redirects: 0,
+                    head: head_len as u32,
+                    bytes: head.bytes.into_boxed_slice(),
+                    url: Box::default(),
+                };
+                Some((response, head.is_coded))
+            }
+            Incoming::Head(_) | Incoming::Ended => None,
+        }
+    }
+}
+
+enum Step {
+    GoOn,
+    Whole,
+}
+
+enum Broken {
+    Fault(Fault),
+    Protocol(::h2::Error),
+}
+
+impl From<::h2::Error> for Broken {
+    fn from(error: ::h2::Error) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+impl From<Fault> for Broken {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+fn take_piece(head: &mut h2::Head, head_len: usize, piece: &[u8], limit: u64) -> Result<(), Fault> {
+    let so_far = head.bytes.len() - head_len;
+    let room = limit.saturating_sub(so_far as u64);
+    let taken = usize::try_from(room).map_or(piece.len(), |room| room.min(piece.len()));
+    if let Some(whole) = head.body_len.and_then(|length| usize::try_from(length).ok())
+        && head.bytes.capacity() - head.bytes.len() < taken
+    {
+        // What was announced is believed in proportion to what came.
+        let missing = (head_len + whole).saturating_sub(head.bytes.len());
+        head.bytes.reserve_exact(missing.min(taken.max(head.bytes.len())));
+    }
+    head.bytes.extend_from_slice(&piece[..taken]);
+    if taken < piece.len() {
+        return Err(Fault::too_large(format!("the body is larger than {limit} bytes")));
+    }
+    Ok(())
+}

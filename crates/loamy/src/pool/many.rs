@@ -1,0 +1,209 @@
+//! A connection that many rows share, with the rows on it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::uri::{Authority, Scheme};
+
+use super::Task;
+use crate::exchange::multiplexed::{Begun, Exchange};
+use crate::exchange::{Done, Terms};
+use crate::job::End;
+use crate::target::Origin;
+use crate::transport::Fault;
+use crate::transport::h2::Carrier;
+use crate::{Error, Kind};
+
+/// A connection with the rows that share it.
+pub(crate) struct Many {
+    carrier: Carrier,
+    /// By the number of the stream's waker.
+    rows: Vec<Option<(Box<Exchange>, Task)>>,
+    vacant: Vec<usize>,
+    numbers: Vec<usize>,
+    /// When its last row ended.
+    since: Instant,
+    /// After how much silence the peer is asked whether it is there.
+    ping: Option<Duration>,
+}
+
+/// What became of a row that was to share a connection.
+pub(crate) enum Taken {
+    /// It is on its way.
+    Sent,
+    /// Nothing of it was sent: the connection takes no more rows.
+    Not(Task),
+    /// It ended.
+    Ended(Task, End),
+}
+
+/// A row that ended.
+pub(crate) struct Ended {
+    pub(crate) task: Task,
+    pub(crate) end: End,
+    /// Whether the peer wants it over HTTP/1.1.
+    pub(crate) wants_http1: bool,
+}
+
+impl Many {
+    pub(crate) fn new(carrier: Carrier, ping: Option<Duration>, now: Instant) -> Self {
+        Self { carrier, rows: Vec::new(), vacant: Vec::new(), numbers: Vec::new(), since: now, ping }
+    }
+
+    pub(crate) fn carrier(&self) -> &Carrier {
+        &self.carrier
+    }
+
+    /// When its last row ended, if none is on it.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        (self.carrier.open() == 0).then_some(self.since)
+    }
+
+    /// Whether it can be closed: no row is on it and none may come.
+    pub(crate) fn is_over(&self) -> bool {
+        self.carrier.open() == 0 && self.carrier.is_closing()
+    }
+
+    /// Sends a row on a stream of its own.
+    pub(crate) fn take(
+        &mut self,
+        task: Task,
+        terms: &Terms,
+        scheme: &Scheme,
+        authority: &Authority,
+        now: Instant,
+    ) -> Taken {
+        let carrier = &mut self.carrier;
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            Exchange::begin(&task.job, terms, scheme, authority, carrier, now)
+        }));
+        let exchange = match begun {
+            Ok(Begun::Sent(exchange)) => exchange,
+            Ok(Begun::Unsent) => return Taken::Not(task),
+            Ok(Begun::Refused(error)) => return Taken::Ended(task, End::Over(error)),
+            Err(panic) => return Taken::Ended(task, End::Over(Error::of_panic(&*panic))),
+        };
+        self.ping = self.ping.into_iter().chain(terms.policy.h2_ping).min();
+        let number = self.vacant.pop().unwrap_or_else(|| {
+            self.rows.push(None);
+            self.rows.len() - 1
+        });
+        self.rows[number] = Some((exchange, task));
+        match self.poll_row(number, now) {
+            Some(Ended { task, end, .. }) => Taken::Ended(task, end),
+            None => Taken::Sent,
+        }
+    }
+
+    /// Goes on as far as it goes, and hands over the rows that ended.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>, now: Instant, ended: &mut Vec<Ended>) {
+        let polled = self.carrier.poll(context, now);
+        let mut numbers = std::mem::take(&mut self.numbers);
+        self.carrier.take_woken(&mut numbers);
+        for number in numbers.drain(..) {
+            ended.extend(self.poll_row(number, now));
+        }
+        self.numbers = numbers;
+        if polled.is_ready() {
+            // Each stream was told by now; what is left here could never end otherwise.
+            let message = "the connection closed before the response began";
+            self.abandon(&Fault { kind: Kind::Closed, message: message.into() }, ended);
+        } else if self.carrier.is_flooded() {
+            let message = "the peer sends frames without end, and none of them is for a request";
+            self.give_up(&Fault { kind: Kind::Protocol, message: message.into() }, ended);
+        }
+    }
+
+    /// When something has to be done about it, if nothing comes before.
+    pub(crate) fn next_look(&self) -> Option<Instant> {
+        let rows = self.rows.iter().flatten().filter_map(|(exchange, _)| exchange.deadline());
+        rows.map(|(at, _)| at).chain(self.ping_due()).min()
+    }
+
+    /// Ends the rows that are late, and asks a silent peer whether it is there.
+    pub(crate) fn look(&mut self, origin: &Origin, now: Instant, ended: &mut Vec<Ended>) {
+        for number in 0..self.rows.len() {
+            let Some((exchange, _)) = &mut self.rows[number] else {
+                continue;
+            };
+            if let Some((at, kind)) = exchange.deadline()
+                && at <= now
+            {
+                let done = exchange.time_out(&self.carrier, origin, kind);
+                ended.extend(self.end(number, done, now));
+            }
+        }
+        if self.ping_due().is_some_and(|at| at <= now) && self.carrier.ping(now) {
+            let span = crate::transport::connect::seconds(self.ping);
+            let message = format!("{origin} did not answer a PING within {span}");
+            self.give_up(&Fault { kind: Kind::Closed, message: message.into() }, ended);
+        }
+    }
+
+    /// Lets go of the rows of a batch. Says whether they were all that it carried.
+    pub(crate) fn cancel(&mut self, seat: usize, now: Instant, ended: &mut Vec<Ended>) -> bool {
+        for number in 0..self.rows.len() {
+            if let Some((exchange, task)) = &mut self.rows[number]
+                && task.seat == seat
+            {
+                let done = exchange.cancel(&self.carrier);
+                ended.extend(self.end(number, done, now));
+            }
+        }
+        self.carrier.open() == 0
+    }
+
+    /// The rows on it, which end with it.
+    pub(crate) fn into_tasks(self) -> impl Iterator<Item = Task> {
+        self.rows.into_iter().flatten().map(|(_, task)| task)
+    }
+
+    fn ping_due(&self) -> Option<Instant> {
+        if self.carrier.open() == 0 {
+            return None;
+        }
+        self.carrier.ping_due(self.ping?)
+    }
+
+    fn poll_row(&mut self, number: usize, now: Instant) -> Option<Ended> {
+        let (waker, bell) = self.carrier.waker(number);
+        bell.reset();
+        let (exchange, task) = self.rows.get_mut(number)?.as_mut()?;
+        let carrier = &mut self.carrier;
+        let mut context = Context::from_waker(&waker);
+        let done = match catch_unwind(AssertUnwindSafe(|| exchange.poll(carrier, &mut context, now))) {
+            Ok(Poll::Pending) => return None,
+            Ok(Poll::Ready(done)) => done,
+            Err(panic) => {
+                let in_doubt = !task.job.request.is_idempotent();
+                let end = End::Over(Error::of_panic(&*panic).doubtful(in_doubt));
+                Done { end, reusable: true, wants_http1: false }
+            }
+        };
+        self.end(number, done, now)
+    }
+
+    fn end(&mut self, number: usize, done: Done, now: Instant) -> Option<Ended> {
+        let (_, task) = self.rows[number].take()?;
+        self.vacant.push(number);
+        self.carrier.close_stream(matches!(done.end, End::Answered(_)));
+        self.since = now;
+        Some(Ended { task, end: done.end, wants_http1: done.wants_http1 })
+    }
+
+    fn give_up(&mut self, fault: &Fault, ended: &mut Vec<Ended>) {
+        self.abandon(fault, ended);
+        self.carrier.close();
+    }
+
+    fn abandon(&mut self, fault: &Fault, ended: &mut Vec<Ended>) {
+        let now = self.since;
+        for number in 0..self.rows.len() {
+            if let Some((exchange, _)) = &mut self.rows[number] {
+                let done = exchange.abandon(&self.carrier, fault);
+                ended.extend(self.end(number, done, now));
+            }
+        }
+    }
+}

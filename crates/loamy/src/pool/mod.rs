@@ -1,0 +1,465 @@
+//! The connections of one thread: which are free to take, which to close, how many there may be.
+
+mod many;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+pub(crate) use many::{Ended, Many, Taken};
+
+use crate::exchange::single::Exchange;
+use crate::job::Job;
+use crate::policy::HttpVersion;
+use crate::seat::{Bell, Mailbox};
+use crate::target::{Origin, Scheme};
+use crate::tls::TlsProfile;
+use crate::transport::Wire;
+use crate::transport::connect::Connecting;
+use crate::transport::h2::Carrier;
+use crate::transport::tls::Spoken;
+
+/// How long a connection is kept without work: less than servers keep it, so that they seldom close first.
+pub(crate) const IDLE: Duration = Duration::from_secs(15);
+
+/// A peer that closes a connection sooner than this after a response does so by count, not because it was idle.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// How long the system keeps the port of a connection that was closed: a minute on Linux, with a margin.
+const TIME_WAIT: Duration = Duration::from_secs(70);
+
+/// How long no connection is added after the process ran out of descriptors.
+const HOLD: Duration = Duration::from_millis(50);
+
+/// All connections of a worker, and what it knows of those it makes them to.
+pub(crate) struct Pool {
+    mailbox: Arc<Mailbox>,
+    slots: Vec<Slot>,
+    vacant: Vec<usize>,
+    /// How many connections may be open.
+    room: usize,
+    /// How many may be open until when, after the process ran out of descriptors.
+    held: Option<(usize, Instant)>,
+    routes: Vec<Route>,
+    by_key: HashMap<RouteKey, usize>,
+}
+
+/// A place for a connection, with what wakes the worker for it.
+pub(crate) struct Slot {
+    pub(crate) waker: Waker,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) stage: Stage,
+    pub(crate) route: usize,
+}
+
+/// What a connection is at.
+pub(crate) enum Stage {
+    Vacant,
+    Connecting { connecting: Connecting, task: Task },
+    Busy { wire: Wire, exchange: Box<Exchange>, task: Task },
+    Idle { wire: Wire, since: Instant },
+    Many(Box<Many>),
+}
+
+/// A row that holds a slot of its batch, and the seat it was claimed from.
+pub(crate) struct Task {
+    pub(crate) seat: usize,
+    pub(crate) job: Box<Job>,
+    pub(crate) since: Instant,
+}
+
+/// What must be the same for two rows to share a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RouteKey {
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) tls: TlsProfile,
+    pub(crate) version: HttpVersion,
+}
+
+/// What connections are made to, and those without work: the latest used is the last.
+pub(crate) struct Route {
+    pub(crate) key: RouteKey,
+    pub(crate) authority: String,
+    /// Scheme and authority as HTTP/2 has them; none where only HTTP/1.1 can say them.
+    pub(crate) target: Option<(http::uri::Scheme, http::uri::Authority)>,
+    idle: Vec<usize>,
+    /// After how many rows the peer was seen to close at once and without a word; rows that must not be sent twice
+    /// then take another connection before that.
+    closes_after: u32,
+    /// What the peer spoke when it was last connected to.
+    speaks: Option<Spoken>,
+    /// When a connection to it last stood.
+    stood: Option<Instant>,
+    /// Connections in the making.
+    connecting: usize,
+    /// Connections that rows share.
+    shared: Vec<usize>,
+    /// Streams that the peer allowed when it last said so.
+    allowed: Option<usize>,
+    /// Rows that wait for a stream.
+    pub(crate) waiting: VecDeque<Task>,
+}
+
+/// Where a row goes that may share a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On this one.
+    On(usize),
+    /// On a new one.
+    New,
+    /// On one that is being made, or where a stream becomes free.
+    Later,
+}
+
+/// How many connections and streams a row may make use of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    pub(crate) connections: usize,
+    pub(crate) streams: usize,
+}
+
+impl Pool {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, room: usize) -> Self {
+        Self {
+            mailbox,
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            room,
+            held: None,
+            routes: Vec::new(),
+            by_key: HashMap::new(),
+        }
+    }
+
+    /// The route to an origin.
+    pub(crate) fn route_to(&mut self, key: RouteKey) -> usize {
+        if let Some(route) = self.by_key.get(&key) {
+            return *route;
+        }
+        let route = self.routes.len();
+        self.by_key.insert(key.clone(), route);
+        self.routes.push(Route::new(key));
+        route
+    }
+
+    pub(crate) fn route(&self, route: usize) -> &Route {
+        &self.routes[route]
+    }
+
+    /// How many rows the connections to it could take that stand already.
+    pub(crate) fn room_on(&self, route: usize, streams: usize) -> usize {
+        let own = &self.routes[route];
+        let shared = own.shared.iter().filter_map(|slot| self.many(*slot));
+        let streams =
+            shared.map(|many| many.carrier().allowed().min(streams).saturating_sub(many.carrier().open()));
+        own.idle.len() + streams.sum::<usize>()
+    }
+
+    /// Where a row goes whose peer speaks HTTP/2, or may do so.
+    ///
+    /// One connection goes first and tells what is spoken and how many streams there may be; then as many are made as
+    /// the rows need that wait. Rows are spread evenly over those that have room.
+    pub(crate) fn place(&mut self, route: usize, job: &Job, share: Share, now: Instant) -> Place {
+        if !job.request.is_idempotent() {
+            self.look_at_shared_idle(route, now);
+        }
+        let own = &self.routes[route];
+        let standing = || own.shared.iter().filter_map(|slot| Some((*slot, self.many(*slot)?.carrier())));
+        let fits = |carrier: &Carrier| {
+            carrier.has_room(share.streams) && !(job.on_new_connection && carrier.served() > 0)
+        };
+        let best = standing().filter(|(_, own)| fits(own)).min_by_key(|(_, own)| own.open());
+        if let Some((slot, _)) = best {
+            return Place::On(slot);
+        }
+        let open = standing().filter(|(_, carrier)| !carrier.is_closing()).count();
+        let coming = own.connecting + standing().filter(|(_, carrier)| carrier.is_fresh()).count();
+        let streams = own.allowed.unwrap_or(share.streams).min(share.streams);
+        let is_unknown = own.speaks.is_none() && own.connecting > 0;
+        let is_enough = coming > 0 && own.waiting.len() + coming < coming * streams;
+        let is_all =
+            open + own.connecting > 0 && (open + own.connecting >= share.connections || streams == 0);
+        if is_unknown || is_enough || is_all { Place::Later } else { Place::New }
+    }
+
+    /// A connection is being made.
+    pub(crate) fn connecting(&mut self, slot: usize, route: usize, connecting: Connecting, task: Task) {
+        self.routes[route].connecting += 1;
+        let own = &mut self.slots[slot];
+        own.route = route;
+        own.stage = Stage::Connecting { connecting, task };
+    }
+
+    /// A connection stands; hands over the row that it was made for.
+    pub(crate) fn connected(&mut self, slot: usize, spoken: Spoken, now: Instant) -> Option<Task> {
+        let route = &mut self.routes[self.slots[slot].route];
+        route.speaks = Some(spoken);
+        route.stood = Some(now);
+        self.take_task(slot)
+    }
+
+    /// A connection that rows share stands.
+    pub(crate) fn share(&mut self, slot: usize, many: Many) {
+        let own = &mut self.slots[slot];
+        self.routes[own.route].shared.push(slot);
+        own.stage = Stage::Many(Box::new(many));
+    }
+
+    /// Learns from a shared connection what the peer allows, and drops it where it is over.
+    pub(crate) fn look_at_shared(&mut self, slot: usize) {
+        let own = &self.slots[slot];
+        let Stage::Many(many) = &own.stage else {
+            return;
+        };
+        if !many.carrier().is_fresh() {
+            self.routes[own.route].allowed = Some(many.carrier().allowed());
+        }
+        if many.is_over() {
+            self.drop_shared(slot);
+        }
+    }
+
+    /// Closes a shared connection; its rows end with it.
+    pub(crate) fn drop_shared(&mut self, slot: usize) -> Option<Box<Many>> {
+        let route = self.slots[slot].route;
+        let Stage::Many(many) = std::mem::replace(&mut self.slots[slot].stage, Stage::Vacant) else {
+            return None;
+        };
+        self.routes[route].shared.retain(|other| *other != slot);
+        self.vacant.push(slot);
+        Some(many)
+    }
+
+    pub(crate) fn route_mut(&mut self, route: usize) -> &mut Route {
+        &mut self.routes[route]
+    }
+
+    pub(crate) fn routes(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// The slots, vacant ones too.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn slot(&self, slot: usize) -> Option<&Slot> {
+        self.slots.get(slot)
+    }
+
+    pub(crate) fn slot_mut(&mut self, slot: usize) -> &mut Slot {
+        &mut self.slots[slot]
+    }
+
+    /// A slot and the route it is on.
+    pub(crate) fn slot_and_route(&mut self, slot: usize) -> (&mut Slot, &Route) {
+        let slot = &mut self.slots[slot];
+        let route = &self.routes[slot.route];
+        (slot, route)
+    }
+
+    /// The connection to the route that was used last, fit for the row.
+    ///
+    /// A row that must not be sent twice takes none that may be dead: the system is asked just before, and a peer that
+    /// was seen to close after so many rows is not trusted beyond them (RFC 9112 §9.3.1).
+    pub(crate) fn take_idle(&mut self, route: usize, job: &Job) -> Option<(usize, Wire)> {
+        let careful = !job.request.is_idempotent();
+        while let Some(slot) = self.routes[route].idle.pop() {
+            let stage = std::mem::replace(&mut self.slots[slot].stage, Stage::Vacant);
+            let Stage::Idle { wire, .. } = stage else {
+                continue;
+            };
+            let mut wire = wire;
+            let mut context = Context::from_waker(&self.slots[slot].waker);
+            if !careful || (wire.served() < self.routes[route].closes_after && wire.is_quiet(&mut context)) {
+                return Some((slot, wire));
+            }
+            self.vacant.push(slot);
+        }
+        None
+    }
+
+    /// A slot for a new connection; where there is no room, the one that was idle for longest is closed for it.
+    pub(crate) fn take_vacant(&mut self) -> usize {
+        if self.open() >= self.room {
+            self.close_an_idle_one();
+        }
+        self.vacant.pop().unwrap_or_else(|| {
+            let slot = self.slots.len();
+            let (waker, bell) = self.mailbox.waker(slot);
+            self.slots.push(Slot { waker, bell, stage: Stage::Vacant, route: 0 });
+            slot
+        })
+    }
+
+    /// A connection ended its row and waits for the next.
+    pub(crate) fn keep(&mut self, slot: usize, wire: Wire, now: Instant) {
+        let own = &mut self.slots[slot];
+        let route = &mut self.routes[own.route];
+        if wire.served() > route.closes_after {
+            route.closes_after = u32::MAX;
+        }
+        route.stood = Some(now);
+        route.idle.push(slot);
+        own.stage = Stage::Idle { wire, since: now };
+        self.look_at_idle(slot, now);
+    }
+
+    /// A connection without work must be quiet: what the peer says now answers nothing (RFC 9112 §9.2), and when it
+    /// closes, nothing is to be sent on it.
+    pub(crate) fn look_at_idle(&mut self, slot: usize, now: Instant) {
+        let own = &mut self.slots[slot];
+        let Stage::Idle { wire, since } = &mut own.stage else {
+            return;
+        };
+        let mut byte = [0; 1];
+        wire.traffic().begin_a_go();
+        if wire.poll_read(&mut Context::from_waker(&own.waker), &mut &mut byte[..]).is_pending() {
+            return;
+        }
+        let (served, idle) = (wire.served(), now.saturating_duration_since(*since));
+        if idle < AT_ONCE {
+            self.closed_unasked(slot, served);
+        }
+        self.drop_idle(slot);
+    }
+
+    /// Closes a connection without work.
+    pub(crate) fn drop_idle(&mut self, slot: usize) {
+        let route = self.slots[slot].route;
+        self.routes[route].idle.retain(|other| *other != slot);
+        self.vacate(slot);
+    }
+
+    /// The peer closed a connection after so many rows without a word.
+    pub(crate) fn closed_unasked(&mut self, slot: usize, served: u32) {
+        let route = &mut self.routes[self.slots[slot].route];
+        route.closes_after = route.closes_after.min(served.max(1));
+    }
+
+    /// Drops what a slot holds, its row apart.
+    pub(crate) fn take_task(&mut self, slot: usize) -> Option<Task> {
+        let own = &mut self.slots[slot];
+        match std::mem::replace(&mut own.stage, Stage::Vacant) {
+            Stage::Connecting { task, .. } => {
+                self.routes[own.route].connecting -= 1;
+                Some(task)
+            }
+            Stage::Busy { task, .. } => Some(task),
+            Stage::Vacant | Stage::Idle { .. } | Stage::Many(_) => None,
+        }
+    }
+
+    pub(crate) fn vacate(&mut self, slot: usize) {
+        self.slots[slot].stage = Stage::Vacant;
+        self.vacant.push(slot);
+    }
+
+    /// Closes every connection.
+    pub(crate) fn clear(&mut self) {
+        self.slots.clear();
+        self.vacant.clear();
+        for route in &mut self.routes {
+            route.idle.clear();
+            route.shared.clear();
+            route.waiting.clear();
+            route.connecting = 0;
+        }
+    }
+
+    /// The process has no descriptor left: no connection is added for a while. Says until when.
+    pub(crate) fn hold_back(&mut self, now: Instant) -> Instant {
+        let until = now + HOLD;
+        self.held = Some((self.open(), until));
+        until
+    }
+
+    /// How many connections may be open now.
+    pub(crate) fn room(&mut self, now: Instant) -> usize {
+        match self.held {
+            Some((open, until)) if now < until => open,
+            _ => {
+                self.held = None;
+                self.room
+            }
+        }
+    }
+
+    fn open(&self) -> usize {
+        self.slots.len() - self.vacant.len()
+    }
+
+    fn many(&self, slot: usize) -> Option<&Many> {
+        match &self.slots[slot].stage {
+            Stage::Many(many) => Some(many),
+            _ => None,
+        }
+    }
+
+    /// Has the shared connections without rows looked at: the peer may have closed one in this moment.
+    fn look_at_shared_idle(&mut self, route: usize, now: Instant) {
+        for slot in self.routes[route].shared.clone() {
+            let own = &mut self.slots[slot];
+            if let Stage::Many(many) = &mut own.stage
+                && many.idle_since().is_some()
+            {
+                many.poll(&mut Context::from_waker(&own.waker), now, &mut Vec::new());
+                self.look_at_shared(slot);
+            }
+        }
+    }
+
+    fn close_an_idle_one(&mut self) {
+        let idle_since = |slot: &usize| match &self.slots[*slot].stage {
+            Stage::Idle { since, .. } => Some(*since),
+            Stage::Many(many) => many.idle_since(),
+            _ => None,
+        };
+        let idle = self.routes.iter().flat_map(|route| route.idle.first().into_iter().chain(&route.shared));
+        let longest = idle.filter_map(|slot| Some((idle_since(slot)?, *slot))).min();
+        match longest {
+            Some((_, slot)) if matches!(self.slots[slot].stage, Stage::Many(_)) => _ = self.drop_shared(slot),
+            Some((_, slot)) => self.drop_idle(slot),
+            None => {}
+        }
+    }
+}
+
+impl Route {
+    fn new(key: RouteKey) -> Self {
+        let authority = key.origin.authority();
+        let scheme = match key.origin.scheme {
+            Scheme::Http => http::uri::Scheme::HTTP,
+            Scheme::Https => http::uri::Scheme::HTTPS,
+        };
+        Self {
+            key,
+            target: authority.parse().ok().map(|authority| (scheme, authority)),
+            authority,
+            idle: Vec::new(),
+            closes_after: u32::MAX,
+            speaks: None,
+            stood: None,
+            connecting: 0,
+            shared: Vec::new(),
+            allowed: None,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Whether a connection to it stood so lately that its port may still be taken (TIME_WAIT, RFC 9293 §3.6.1).
+    pub(crate) fn stood_lately(&self, now: Instant) -> bool {
+        self.stood.is_some_and(|stood| now.saturating_duration_since(stood) < TIME_WAIT)
+    }
+
+    /// Whether rows may share connections to it, as far as is known.
+    pub(crate) fn may_share(&self) -> bool {
+        let can = self.target.is_some();
+        match (self.key.origin.scheme, self.key.version) {
+            (_, HttpVersion::Http1) | (Scheme::Http, HttpVersion::Auto) => false,
+            (_, HttpVersion::Http2) => can,
+            (Scheme::Https, HttpVersion::Auto) => can && self.speaks != Some(Spoken::Http1),
+        }
+    }
+}

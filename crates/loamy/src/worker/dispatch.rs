@@ -1,0 +1,215 @@
+//! A row and its connection: one that is ready, one that is being made, or a stream of one that others use too.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Instant;
+
+use super::Worker;
+use crate::exchange::single::Exchange;
+use crate::job::End;
+use crate::policy::HttpVersion;
+use crate::pool::{Many, Place, Share, Stage, Taken, Task};
+use crate::target::Scheme;
+use crate::transport::connect::{self, Destination};
+use crate::transport::tls::{Offer, Spoken};
+use crate::transport::{Connection, Wire};
+use crate::{Error, Kind};
+
+impl Worker {
+    /// Puts a row on a connection that is ready, or begins a new one for it.
+    pub(super) fn dispatch(&mut self, route: usize, task: Task, now: Instant) {
+        if self.may_share(route) {
+            return self.dispatch_shared(route, task, now);
+        }
+        if !task.job.on_new_connection
+            && let Some((slot, wire)) = self.pool.take_idle(route, &task.job)
+        {
+            return self.begin(slot, wire, task, now);
+        }
+        self.connect(route, task, now);
+    }
+
+    /// Gives the rows that wait for a stream what has become free.
+    pub(super) fn feed(&mut self, now: Instant) {
+        while let Some(route) = self.to_feed.pop() {
+            for task in std::mem::take(&mut self.pool.route_mut(route).waiting) {
+                self.dispatch(route, task, now);
+            }
+        }
+    }
+
+    fn may_share(&self, route: usize) -> bool {
+        let route = self.pool.route(route);
+        route.may_share() && !self.network.forgoes_http2(&route.key.origin)
+    }
+
+    fn dispatch_shared(&mut self, route: usize, task: Task, now: Instant) {
+        let Some(seat) = &self.seats[task.seat] else {
+            return;
+        };
+        let policy = &seat.shared.terms.policy;
+        let connections = policy.h2_connections.map_or(usize::MAX, |all| (all / seat.workers).max(1));
+        let share = Share { connections, streams: policy.h2_streams };
+        match self.pool.place(route, &task.job, share, now) {
+            Place::On(slot) => self.send_on(slot, task, now),
+            Place::New => self.connect(route, task, now),
+            Place::Later => {
+                let deadline = self.deadline_of(&task, Kind::TimeoutAcquire);
+                self.look_at(deadline.map(|(at, _)| at));
+                self.pool.route_mut(route).waiting.push_back(task);
+            }
+        }
+    }
+
+    /// Sends a row on a stream of its own.
+    fn send_on(&mut self, slot: usize, task: Task, now: Instant) {
+        let Some(seat) = &self.seats[task.seat] else {
+            return;
+        };
+        if seat.shared.is_stopped() {
+            return self.settle(task, End::Over(super::cancelled()));
+        }
+        let terms = &seat.shared.terms;
+        let (own, route) = self.pool.slot_and_route(slot);
+        let (Stage::Many(many), Some((scheme, authority))) = (&mut own.stage, &route.target) else {
+            return self.settle(task, End::NotTried);
+        };
+        let taken = many.take(task, terms, scheme, authority, now);
+        let next = many.next_look();
+        // The connection has something to write now, and others of this turn may add to it.
+        own.waker.wake_by_ref();
+        self.look_at(next);
+        match taken {
+            Taken::Sent => {}
+            Taken::Ended(task, end) => self.settle(task, end),
+            Taken::Not(task) => {
+                let route = self.pool.slot_mut(slot).route;
+                self.pool.look_at_shared(slot);
+                self.pool.route_mut(route).waiting.push_back(task);
+                self.to_feed.push(route);
+            }
+        }
+    }
+
+    /// Begins a new connection for the row.
+    fn connect(&mut self, route: usize, task: Task, now: Instant) {
+        let Some(seat) = &self.seats[task.seat] else {
+            return;
+        };
+        let policy = &seat.shared.terms.policy;
+        let timeouts = *task.job.timeouts(policy);
+        let offer = self.offer(route);
+        let key = &self.pool.route(route).key;
+        let to = Destination {
+            origin: Arc::clone(&key.origin),
+            tls: key.tls.clone(),
+            offer,
+            max_head: policy.sizes.head,
+        };
+        let deadline = self.deadline_of(&task, Kind::TimeoutConnect);
+        self.look_at(deadline.map(|(at, _)| at));
+        let connecting = connect::connect(to, Arc::clone(&self.network), timeouts);
+        let slot = self.pool.take_vacant();
+        self.pool.connecting(slot, route, connecting, task);
+        self.step(slot, now);
+    }
+
+    /// What is to be spoken, as far as it is ours to say.
+    fn offer(&self, route: usize) -> Offer {
+        let own = self.pool.route(route);
+        match (own.key.origin.scheme, own.key.version) {
+            _ if own.target.is_none() || self.network.forgoes_http2(&own.key.origin) => Offer::Http1,
+            (_, HttpVersion::Http1) | (Scheme::Http, HttpVersion::Auto) => Offer::Http1,
+            (_, HttpVersion::Http2) => Offer::Http2,
+            (Scheme::Https, HttpVersion::Auto) => Offer::Both,
+        }
+    }
+
+    /// A connection stands: the row that it was made for goes on it.
+    pub(super) fn connected(&mut self, slot: usize, connection: Connection, now: Instant) {
+        let spoken = match connection {
+            Connection::Single(_) => Spoken::Http1,
+            Connection::Many(_) => Spoken::Http2,
+        };
+        let route = self.pool.slot_mut(slot).route;
+        let Some(task) = self.pool.connected(slot, spoken, now) else {
+            return self.pool.vacate(slot);
+        };
+        let seat = self.seats[task.seat].as_mut();
+        let ping = seat.and_then(|seat| {
+            seat.connected.push(task.job.origin);
+            seat.needs_turn = true;
+            seat.shared.terms.policy.h2_ping
+        });
+        match connection {
+            Connection::Single(wire) => self.begin(slot, wire, task, now),
+            Connection::Many(carrier) => {
+                self.pool.share(slot, Many::new(*carrier, ping, now));
+                self.send_on(slot, task, now);
+            }
+        }
+        self.to_feed.push(route);
+    }
+
+    /// No connection: the row that it was made for ends, and those that waited for it with it.
+    pub(super) fn not_connected(&mut self, slot: usize, error: Error, now: Instant) {
+        let route = self.pool.slot_mut(slot).route;
+        let is_for_want_of_room = is_out_of_descriptors(&error)
+            || (is_out_of_ports(&error) && self.pool.route(route).stood_lately(now));
+        let end = || match error.kind() {
+            _ if is_for_want_of_room => End::NotTried,
+            Kind::Internal => End::Over(error.clone()),
+            _ => End::NotConnected(error.clone()),
+        };
+        for task in std::mem::take(&mut self.pool.route_mut(route).waiting) {
+            self.settle(task, end());
+        }
+        self.end(slot, end());
+        if is_for_want_of_room {
+            let until = self.pool.hold_back(now);
+            self.look_at(Some(until));
+        }
+    }
+
+    /// Writes the row to the wire.
+    fn begin(&mut self, slot: usize, mut wire: Wire, task: Task, now: Instant) {
+        let Some(seat) = &self.seats[task.seat] else {
+            return;
+        };
+        let (own, route) = self.pool.slot_and_route(slot);
+        let mut context = Context::from_waker(&own.waker);
+        let scratch = &mut self.scratch;
+        wire.traffic().begin_a_go();
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            let terms = &seat.shared.terms;
+            let mut exchange =
+                Box::new(Exchange::new(&task.job, terms, &route.authority, &wire, now, scratch));
+            if !seat.shared.is_stopped() {
+                exchange.begin(&mut wire, &mut context, scratch);
+            }
+            exchange
+        }));
+        match begun {
+            Ok(exchange) => {
+                own.stage = Stage::Busy { wire, exchange, task };
+                self.step(slot, now);
+            }
+            Err(panic) => {
+                self.settle(task, End::Over(Error::of_panic(&*panic)));
+                self.pool.vacate(slot);
+            }
+        }
+    }
+}
+
+/// Whether the process (EMFILE) or the system (ENFILE) has no descriptor left.
+fn is_out_of_descriptors(error: &Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.os_error() == Some(errno.raw_os_error()))
+}
+
+/// Whether the system has no port left for a connection there, or no address of ours that could reach it at all.
+fn is_out_of_ports(error: &Error) -> bool {
+    error.os_error() == Some(rustix::io::Errno::ADDRNOTAVAIL.raw_os_error())
+}
