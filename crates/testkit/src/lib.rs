@@ -1,4 +1,5 @@
-//! One scripted HTTP/1.1 test server, well-behaved and ill-behaved, on a port of its own.
+//! One scripted test server for HTTP/1.1 and HTTP/2, with TLS and without, well-behaved and
+//! ill-behaved, on a port of its own.
 //!
 //! ```
 //! use std::time::Duration;
@@ -23,6 +24,8 @@
 //! half, with the routes below and [`Options`]. Both tell what they saw in a [`Log`]. Dropping
 //! the server stops it, and fails the test when its thread panicked or an expectation of the
 //! script was broken. [`refused_port`] and [`FullBacklog`] are addresses where nobody answers.
+//! [`Tls`] is for both halves: which [`Certificate`] is shown, how the [`Handshake`] goes. Clients
+//! trust [`ca_pem`].
 //!
 //! # Steps as text
 //!
@@ -51,7 +54,9 @@
 //! | `wait-requests N` | waits until the server has seen N requests in all |
 //! | `half-close` | ends its sending side (FIN) and goes on |
 //! | `drain` | reads and discards until the client ends its side |
-//! | `close`, `reset` | closes; closes with RST |
+//! | `close`, `reset` | closes, over TLS with a close_notify; closes with RST |
+//! | `close-without-notify` | closes without the close_notify of TLS |
+//! | `handshake FAULT` | as the first step of a connection: what happens instead of the TLS handshake |
 //! | `hold` | keeps the connection and never reads, until the client goes |
 //! | `again` | goes back to the first step |
 //! | `expect-silence TIME` | fails the test when a byte arrives within this time |
@@ -67,6 +72,58 @@
 //! its answer are written. In a script the answer ends with the sending step that comes right
 //! before `again`, `read`, `read-head`, `half-close`, `expect-…`, `close` or the end; else
 //! with the next `read` or the end of the connection.
+//!
+//! FAULT is, after the ClientHello, `reset`, `close`, `silence`, `plain-http` (an answer without
+//! TLS), `garbage`, `truncated` (a ServerHello that stops) or `unoffered-protocol` (ALPN that the
+//! client did not offer, in TLS 1.2). With `skip` the steps act on what is on the wire. All other
+//! steps act inside TLS, and the log holds what is inside.
+//!
+//! # Steps with frames
+//!
+//! They begin with `h2`, and know HTTP/2 over TLS and with prior knowledge. A connection with such
+//! a step offers `h2` in ALPN, any other `http/1.1`, unless [`Script::http`] says what to offer.
+//!
+//! | step | what the server does |
+//! |---|---|
+//! | `h2 preface [SETTING=N…]` | reads the client's preface and SETTINGS, sends its own SETTINGS, acknowledges the client's |
+//! | `h2 read preface` | reads them and sends nothing; what it owes is sent after the first `h2 settings` |
+//! | `h2 read [N] request`, `… requests` | reads until so many more requests are whole (1) |
+//! | `h2 read [N] head`, `… heads` | reads until so many more heads of requests have come |
+//! | `h2 read [N] KIND` | reads until so many more frames of this kind have come |
+//! | `h2 wait TIME` | reads for so long, and answers what has to be answered |
+//! | `h2 drain` | the same until the client ends its side |
+//! | `h2 close` | ends its sending side, reads on for up to a second and closes: what was sent arrives, while bytes not yet read would turn `close` into a reset |
+//! | `h2 expect-close TIME` | the same; fails the test unless the client ends its side within this time |
+//! | `h2 serve [N]` | answers requests as the well-behaved half would: so many and goes on, or for ever |
+//! | `h2 answer [stream=S] [status=N] [NAME=VALUE…] ["TEXT"] [size=SIZE]` | sends a whole response; 200 and the fitting Content-Length unless they are given |
+//! | `h2 headers [stream=S] [status=N] [NAME=VALUE…] [end] [more] [pad=N] [block=HEX]` | sends HEADERS: with END_STREAM, without END_HEADERS, padded, with these bytes for fields |
+//! | `h2 continuation [stream=S] [NAME=VALUE…] [more] [block=HEX]` | sends CONTINUATION |
+//! | `h2 data [stream=S] ["TEXT"] [size=SIZE] [frame=SIZE] [end] [pad=N]` | sends DATA in frames of up to 16,384 bytes, whatever the window is; `size` is so many `*` |
+//! | `h2 settings [SETTING=N…]`, `h2 ack` | sends SETTINGS; acknowledges |
+//! | `h2 rst [stream=S] CODE` | sends RST_STREAM |
+//! | `h2 goaway [last=S] CODE ["TEXT"]` | sends GOAWAY |
+//! | `h2 ping [ack] [HEX]` | sends PING |
+//! | `h2 window [stream=S] N` | sends WINDOW_UPDATE, for the connection unless there is a stream |
+//! | `h2 push [stream=S] [promised=S] [NAME=VALUE…] [more] [block=HEX]` | sends PUSH_PROMISE, of the next stream unless it is given |
+//! | `h2 priority [stream=S] [on=N] [weight=N]` | sends PRIORITY |
+//! | `h2 raw type=KIND [flags=N] [stream=S] [length=N] [HEX]` | sends a frame of these bytes; `length` is what its head says |
+//! | `h2 repeat N FRAME`, `h2 repeat forever FRAME` | sends a frame again and again: `h2 repeat forever ping` |
+//! | `h2 repeat-every PAUSE N FRAME` | the same with pauses; `forever` as well |
+//! | `h2 deaf`, `h2 attentive` | from here on, PING and SETTINGS are not answered; are answered |
+//! | `h2 stingy`, `h2 generous` | from here on, windows are not opened again as bodies come; are opened again |
+//!
+//! S is a number, `last` (the stream of the request that was read last, which is meant without
+//! `stream` as well), `#N` (that of the n-th request of the connection, from 1), `next` (the first
+//! idle one) or `all` (each whose request is neither answered nor reset). KIND is `data`,
+//! `headers`, `priority`, `rst`, `settings`, `push`, `ping`, `goaway`, `window`, `continuation` or
+//! a number; to read, also `ack` and `pong`. SETTING is `header_table_size`, `enable_push`,
+//! `max_concurrent_streams`, `initial_window_size`, `max_frame_size`, `max_header_list_size`,
+//! `enable_connect_protocol` or a number, CODE a name such as `REFUSED_STREAM` or a number; numbers
+//! may be hexadecimal (`0x1f`). TEXT and a VALUE with spaces stand in quotes and know the escapes
+//! (a quote is `\x22`); `text=…` is a TEXT without spaces. Fields are sent as they are written, in
+//! this order, `status` as `:status`. Only steps that begin with `h2` read frames, and only
+//! while frames are read are PING and SETTINGS answered; `wait`, `hold`, `drain`, `send-hex`,
+//! `reset` and the others act on bytes.
 //!
 //! # Routes of the well-behaved half
 //!
@@ -89,18 +146,23 @@
 //! | `/close` · `/reset` · `/hang` | FIN · RST · nothing at all instead of an answer |
 //!
 //! Everything else is a 404 in JSON. HEAD works everywhere; a malformed request is a 400 and
-//! ends the connection.
+//! ends the connection. Over HTTP/2 the routes are the same: `/close` and `/reset` end the whole
+//! connection, `/hang` waits until the client resets the stream.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::disallowed_methods,
     reason = "the walls around the clock and the network are the engine's; this is a server"
 )]
 
+mod certificates;
 mod coded;
+mod handshake;
+mod http2;
 mod log;
 mod nobody;
 mod options;
 mod play;
+mod recorder;
 mod reply;
 mod request;
 mod routes;
@@ -108,11 +170,16 @@ mod script;
 mod serve;
 mod server;
 mod text;
+mod tls;
 mod wire;
 
+pub use certificates::{Certificate, Identity, ca_pem, client_identity, stranger_identity};
 pub use coded::Coding;
-pub use log::{ConnectionLog, Counts, Ending, KEPT_BYTES, Log, RequestLog};
+pub use handshake::Handshake;
+pub use http2::{Http2, Http2Log, Http2Step};
+pub use log::{ConnectionLog, Counts, Ending, KEPT_BYTES, Log, RequestLog, TlsLog};
 pub use nobody::{FullBacklog, refused_port};
-pub use options::{Farewell, Options};
+pub use options::{Farewell, Options, Protocol};
 pub use script::{Answerer, Script, ScriptError, Step};
 pub use server::{Listen, Server};
+pub use tls::{ClientCertificate, Resumption, Tls, Versions};

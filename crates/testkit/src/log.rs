@@ -1,13 +1,12 @@
 //! What the server saw: counts always, connections and requests when the log is kept.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::request::Head;
+use crate::http2::Http2Log;
+use crate::options::Protocol;
 
 /// Bytes of one connection that [`ConnectionLog::bytes`] keeps; `received` goes on counting.
 pub const KEPT_BYTES: usize = 16 << 20;
@@ -44,8 +43,18 @@ pub struct Counts {
     /// The greatest number of requests in flight at once. A request is in flight from the
     /// last byte of its head until just before the last bytes of its answer are written.
     pub max_in_flight: u64,
-    /// Bytes received on all connections.
+    /// Bytes received on all connections, inside TLS where there is TLS.
     pub bytes_received: u64,
+    /// TLS handshakes that succeeded, resumed ones included.
+    pub handshakes: u64,
+    /// Those that went on with an earlier session.
+    pub resumed: u64,
+    /// TLS handshakes that failed, on purpose or not.
+    pub failed_handshakes: u64,
+    /// Connections whose client began HTTP/2.
+    pub http2: u64,
+    /// The greatest number of streams open at once on one connection of HTTP/2.
+    pub max_streams: u64,
 }
 
 /// One accepted connection.
@@ -63,8 +72,33 @@ pub struct ConnectionLog {
     pub requests: usize,
     /// Bytes received on it, those of no whole request included.
     pub received: u64,
-    /// The first [`KEPT_BYTES`] of them, exactly as received.
+    /// The first [`KEPT_BYTES`] of them, exactly as received, inside TLS.
     pub bytes: Vec<u8>,
+    /// What the TLS handshake gave; `None` without TLS and before the ClientHello.
+    pub tls: Option<TlsLog>,
+    /// What its frames said; `None` over HTTP/1.1.
+    pub http2: Option<Http2Log>,
+}
+
+/// A TLS handshake, as the server saw it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsLog {
+    /// The name that the client asked for (SNI).
+    pub server_name: Option<String>,
+    /// The protocols that it offered (ALPN), in order.
+    pub offered: Vec<String>,
+    /// The version, `1.2` or `1.3`; `None` when the handshake failed, like those below.
+    pub version: Option<String>,
+    /// The protocol that was chosen (ALPN).
+    pub alpn: Option<String>,
+    /// The cipher suite by its name in rustls.
+    pub cipher_suite: Option<String>,
+    /// Whether an earlier session was resumed.
+    pub resumed: bool,
+    /// Whether the client showed a certificate.
+    pub client_certificate: bool,
+    /// Why the handshake failed.
+    pub error: Option<String>,
 }
 
 /// How a connection ended.
@@ -78,8 +112,10 @@ pub enum Ending {
     ByServer,
     /// The script or route reset it.
     ServerReset,
-    /// The client sent something that is no HTTP/1.1 request; the reason.
+    /// The client sent something that is no HTTP request; the reason.
     Malformed(String),
+    /// The TLS handshake failed, and not because the script says so; the reason.
+    Handshake(String),
 }
 
 /// One request as it arrived.
@@ -93,7 +129,8 @@ pub struct RequestLog {
     pub method: String,
     /// The request target, as sent.
     pub target: String,
-    /// The head from the method to the empty line, exactly as received.
+    /// The head from the method to the empty line, exactly as received; over HTTP/2 the
+    /// compressed field block, in scripts alone.
     pub head: Vec<u8>,
     /// Names and values in order, as sent.
     pub headers: Vec<(String, Vec<u8>)>,
@@ -104,6 +141,14 @@ pub struct RequestLog {
     pub complete: bool,
     /// When its head was complete, since the server started.
     pub arrived: Duration,
+    /// The version of HTTP.
+    pub http: Protocol,
+    /// Its stream, over HTTP/2.
+    pub stream: Option<u32>,
+    /// `:scheme`, over HTTP/2.
+    pub scheme: Option<String>,
+    /// `:authority`, over HTTP/2. The pseudo-headers are not among the headers.
+    pub authority: Option<String>,
 }
 
 impl RequestLog {
@@ -142,6 +187,8 @@ impl Log {
                 "requests": connection.requests,
                 "received": connection.received,
                 "bytes": latin1(&connection.bytes),
+                "tls": connection.tls.as_ref().map(TlsLog::to_json),
+                "http2": connection.http2.as_ref().map(Http2Log::to_json),
             })
         });
         let requests = self.requests.iter().map(|request| {
@@ -156,6 +203,10 @@ impl Log {
                 "body": latin1(&request.body),
                 "complete": request.complete,
                 "arrived": request.arrived.as_secs_f64(),
+                "http": request.http.alpn(),
+                "stream": request.stream,
+                "scheme": request.scheme,
+                "authority": request.authority,
             })
         });
         json!({
@@ -179,6 +230,27 @@ impl Counts {
             "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight,
             "bytes_received": self.bytes_received,
+            "handshakes": self.handshakes,
+            "resumed": self.resumed,
+            "failed_handshakes": self.failed_handshakes,
+            "http2": self.http2,
+            "max_streams": self.max_streams,
+        })
+    }
+}
+
+impl TlsLog {
+    /// The fields as a JSON object with their names.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "server_name": self.server_name,
+            "offered": self.offered,
+            "version": self.version,
+            "alpn": self.alpn,
+            "cipher_suite": self.cipher_suite,
+            "resumed": self.resumed,
+            "client_certificate": self.client_certificate,
+            "error": self.error,
         })
     }
 }
@@ -191,155 +263,11 @@ impl std::fmt::Display for Ending {
             Ending::ByServer => formatter.write_str("closed by the server"),
             Ending::ServerReset => formatter.write_str("reset by the server"),
             Ending::Malformed(reason) => write!(formatter, "malformed request: {reason}"),
+            Ending::Handshake(reason) => write!(formatter, "no TLS: {reason}"),
         }
     }
 }
 
 fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
-}
-
-/// Where the server's thread writes and the tests read.
-pub(crate) struct Recorder {
-    log: Mutex<Log>,
-    changed: Condvar,
-    waiting: AtomicUsize,
-    started: Instant,
-    keep: bool,
-}
-
-impl Recorder {
-    pub(crate) fn new(keep: bool) -> Recorder {
-        Recorder {
-            log: Mutex::default(),
-            changed: Condvar::new(),
-            waiting: AtomicUsize::new(0),
-            started: Instant::now(),
-            keep,
-        }
-    }
-
-    /// A condition that panics inside `wait_for` must not take the server along.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change<R>(&self, change: impl FnOnce(&mut Log) -> R) -> R {
-        let result = change(&mut self.lock());
-        // Waking nobody is a system call all the same. The lock orders this load after the
-        // addition of anyone who looked at the log before the change.
-        if self.waiting.load(Ordering::Relaxed) > 0 {
-            self.changed.notify_all();
-        }
-        result
-    }
-
-    pub(crate) fn accepted(&self, peer: SocketAddr) -> usize {
-        let opened = self.started.elapsed();
-        self.change(|log| {
-            let number = log.counts.connections as usize;
-            log.counts.connections += 1;
-            if self.keep {
-                log.connections.push(ConnectionLog {
-                    number,
-                    peer,
-                    opened,
-                    ended: None,
-                    requests: 0,
-                    received: 0,
-                    bytes: Vec::new(),
-                });
-            }
-            number
-        })
-    }
-
-    pub(crate) fn opened(&self) {
-        self.change(|log| {
-            log.counts.open += 1;
-            log.counts.max_open = log.counts.max_open.max(log.counts.open);
-        });
-    }
-
-    pub(crate) fn ended(&self, connection: usize, ending: Ending) {
-        let at = self.started.elapsed();
-        self.change(|log| {
-            log.counts.open -= 1;
-            log.counts.ended += 1;
-            if let Some(entry) = log.connections.get_mut(connection) {
-                entry.ended = Some((at, ending));
-            }
-        });
-    }
-
-    pub(crate) fn received(&self, connection: usize, bytes: &[u8]) {
-        self.change(|log| {
-            log.counts.bytes_received += bytes.len() as u64;
-            if let Some(entry) = log.connections.get_mut(connection) {
-                entry.received += bytes.len() as u64;
-                let room = KEPT_BYTES.saturating_sub(entry.bytes.len());
-                entry.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
-            }
-        });
-    }
-
-    /// Counts a request as in flight; the result names its entry, if the log is kept.
-    pub(crate) fn request(&self, connection: usize, raw: &[u8], head: &Head<'_>) -> Option<usize> {
-        let arrived = self.started.elapsed();
-        self.change(|log| {
-            log.counts.requests += 1;
-            log.counts.in_flight += 1;
-            log.counts.max_in_flight = log.counts.max_in_flight.max(log.counts.in_flight);
-            let entry = log.connections.get_mut(connection)?;
-            let number = entry.requests;
-            entry.requests += 1;
-            log.requests.push(RequestLog {
-                connection,
-                number,
-                method: head.method.to_owned(),
-                target: head.target.to_owned(),
-                head: raw.to_vec(),
-                headers: (head.headers.iter())
-                    .map(|header| (header.name.to_owned(), header.value.to_vec()))
-                    .collect(),
-                body: Vec::new(),
-                complete: false,
-                arrived,
-            });
-            Some(log.requests.len() - 1)
-        })
-    }
-
-    pub(crate) fn body(&self, request: Option<usize>, body: &[u8], complete: bool) {
-        let Some(request) = request else { return };
-        self.change(|log| {
-            log.requests[request].body.extend_from_slice(body);
-            log.requests[request].complete = complete;
-        });
-    }
-
-    pub(crate) fn answered(&self) {
-        self.change(|log| log.counts.in_flight -= 1);
-    }
-
-    pub(crate) fn failed(&self, failure: String) {
-        self.change(|log| log.failures.push(failure));
-    }
-
-    /// Waits until `condition` holds; the log as it is then, or at the timeout.
-    pub(crate) fn wait_for(
-        &self,
-        mut condition: impl FnMut(&Log) -> bool,
-        timeout: Duration,
-    ) -> Result<Log, Box<Log>> {
-        let mut held = false;
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let waited = self.changed.wait_timeout_while(self.lock(), timeout, |log| {
-            held = condition(log);
-            !held
-        });
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        let log = waited.unwrap_or_else(PoisonError::into_inner).0.clone();
-        if held { Ok(log) } else { Err(Box::new(log)) }
-    }
 }

@@ -4,52 +4,79 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::log::{Ending, Recorder, RequestLog};
+use crate::http2::Session;
+use crate::log::{Ending, RequestLog};
+use crate::recorder::Recorder;
 use crate::request::{Chunks, Framing, Inbox, parse_head};
 use crate::script::{Script, Step};
 use crate::serve::{self, Site};
+use crate::tls::Door;
 use crate::wire::Wire;
 
 pub(crate) async fn play(
-    mut wire: Wire,
+    wire: Wire,
     number: usize,
     script: Arc<Script>,
     site: Arc<Site>,
+    door: Option<Arc<Door>>,
     recorder: Arc<Recorder>,
 ) {
     // A connection that the client closed before this one was made must be seen as closed
     // first, or the count of open ones would be one too high.
     tokio::task::yield_now().await;
     recorder.opened();
+    let steps = script.steps(number);
+    let opened = match door {
+        Some(door) => {
+            let instead = match steps.first() {
+                Some(Step::Handshake(handshake)) => Some(*handshake),
+                _ => None,
+            };
+            door.open(wire, instead, &script.speaks(number), &recorder, number).await
+        }
+        None => Ok(wire),
+    };
+    let mut wire = match opened {
+        Ok(wire) => wire,
+        Err((wire, ending)) => return serve::part(wire, ending, &recorder, number).await,
+    };
     let mut player = Player {
         wire: &mut wire,
         inbox: Inbox::default(),
         site: &site,
         recorder: &recorder,
         number,
+        session: None,
         current: None,
         in_flight: false,
+        notify: true,
     };
-    let ending = player.run(script.steps(number)).await.unwrap_or_else(|stop| stop);
+    let ending = player.run(steps).await.unwrap_or_else(|stop| stop);
     player.answered();
-    if ending == Ending::ServerReset {
-        // Failing here means that the client was faster.
-        let _ = wire.reset();
+    if let Some(session) = &mut player.session {
+        session.end_all(&recorder);
+    }
+    if player.notify {
+        serve::part(Some(wire), ending, &recorder, number).await;
     } else {
         drop(wire);
+        recorder.ended(number, ending);
     }
-    recorder.ended(number, ending);
 }
 
-struct Player<'a> {
-    wire: &'a mut Wire,
-    inbox: Inbox,
+pub(crate) struct Player<'a> {
+    pub(crate) wire: &'a mut Wire,
+    pub(crate) inbox: Inbox,
     /// What `serve` answers from.
-    site: &'a Site,
-    recorder: &'a Recorder,
-    number: usize,
+    pub(crate) site: &'a Site,
+    pub(crate) recorder: &'a Recorder,
+    pub(crate) number: usize,
+    /// HTTP/2, from the first step with frames on.
+    pub(crate) session: Option<Box<Session>>,
     current: Option<Current>,
     in_flight: bool,
+    /// Whether TLS ends with a close_notify.
+    notify: bool,
 }
 
 /// The request that was read last.
@@ -97,6 +124,12 @@ impl Player<'_> {
                     return Ok(Ending::ByClient);
                 }
                 Step::Close => return Ok(Ending::ByServer),
+                Step::CloseWithoutNotify => {
+                    self.notify = false;
+                    return Ok(Ending::ByServer);
+                }
+                Step::Http2(step) => self.http2(&step.act).await?,
+                Step::Handshake(_) => {}
                 Step::Reset => return Ok(Ending::ServerReset),
                 Step::Hold => {
                     self.wire.client_gone().await.map_err(lost)?;
@@ -177,13 +210,30 @@ impl Player<'_> {
         Ok(())
     }
 
-    async fn fill(&mut self) -> Result<(), Ending> {
+    pub(crate) async fn fill(&mut self) -> Result<(), Ending> {
         let read = self.inbox.fill(self.wire, self.recorder, self.number);
         match read.await {
             Ok(0) => Err(Ending::ByClient),
-            Ok(_) => Ok(()),
+            Ok(count) => {
+                if let Some(session) = &mut self.session {
+                    let unread = self.inbox.unread();
+                    session.watch.received(&unread[unread.len() - count..]);
+                    session.report(self.recorder);
+                }
+                Ok(())
+            }
             Err(error) => Err(lost(error)),
         }
+    }
+
+    /// Writes, and lets the log know which frames went out.
+    pub(crate) async fn put(&mut self, bytes: &[u8]) -> Result<(), Ending> {
+        self.wire.write(bytes).await.map_err(lost)?;
+        if let Some(session) = &mut self.session {
+            session.watch.sent(bytes);
+            session.report(self.recorder);
+        }
+        Ok(())
     }
 
     /// `last`: the answer is whole with these bytes.
@@ -193,15 +243,15 @@ impl Player<'_> {
         if last {
             if bytes.len() > TAKEN_AT_ONCE {
                 let (first, rest) = bytes.split_at(bytes.len() - TAKEN_AT_ONCE);
-                self.wire.write(first).await.map_err(lost)?;
+                self.put(first).await?;
                 bytes = rest;
             }
             self.answered();
         }
-        self.wire.write(bytes).await.map_err(lost)
+        self.put(bytes).await
     }
 
-    async fn repeat(
+    pub(crate) async fn repeat(
         &mut self,
         bytes: &[u8],
         times: Option<u64>,
@@ -333,6 +383,7 @@ fn ends_answer(next: Option<&Step>) -> bool {
                 | Step::ReadRequest
                 | Step::ReadHead
                 | Step::Close
+                | Step::CloseWithoutNotify
                 | Step::HalfClose
                 | Step::ExpectSilence(_)
                 | Step::ExpectClose(_)
@@ -340,6 +391,10 @@ fn ends_answer(next: Option<&Step>) -> bool {
     )
 }
 
-pub(crate) fn lost(_: io::Error) -> Ending {
-    Ending::ClientReset
+pub(crate) fn lost(error: io::Error) -> Ending {
+    match error.kind() {
+        // What TLS says of records that are none, and of the alerts of the client.
+        io::ErrorKind::InvalidData => Ending::Malformed(error.to_string()),
+        _ => Ending::ClientReset,
+    }
 }

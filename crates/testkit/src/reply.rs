@@ -23,42 +23,135 @@ impl Reply {
         self
     }
 
-    pub(crate) fn json(self, value: &Value, out: &mut Vec<u8>) {
+    pub(crate) fn json(self, value: &Value, out: &mut impl Sheet) {
         self.body("application/json", value.to_string().as_bytes(), out);
     }
 
-    pub(crate) fn body(self, content_type: &str, body: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn body(self, content_type: &str, body: &[u8], out: &mut impl Sheet) {
         // RFC 9110 sections 8.6 and 15.3.5: 204 has no Content-Length, and 304 no body.
-        let bodiless = matches!(self.status, 204 | 304);
-        let head_only = self.head_only;
-        let length = (!bodiless).then_some(body.len() as u64);
-        self.head(content_type, length, out);
-        if !bodiless && !head_only {
-            out.extend_from_slice(body);
+        let bodiless = self.bodiless();
+        let length = if bodiless { Length::None } else { Length::Known(body.len() as u64) };
+        out.head(&self, content_type, length);
+        if !bodiless && !self.head_only {
+            out.body(body);
         }
     }
 
-    pub(crate) fn head(self, content_type: &str, length: Option<u64>, out: &mut Vec<u8>) {
-        match self.status {
-            200 => out.extend_from_slice(b"HTTP/1.1 200 OK\r\nServer: testkit\r\n"),
+    fn bodiless(&self) -> bool {
+        matches!(self.status, 204 | 304)
+    }
+}
+
+/// How long the body is that follows a head.
+#[derive(Clone, Copy)]
+pub(crate) enum Length {
+    /// So many bytes.
+    Known(u64),
+    /// The head does not say; the body comes in chunks.
+    Chunked,
+    /// There is none.
+    None,
+}
+
+/// What answers are written to: the bytes of HTTP/1.1, or the parts that HTTP/2 frames.
+pub(crate) trait Sheet {
+    fn head(&mut self, reply: &Reply, content_type: &str, length: Length);
+
+    /// A part of a body of known length.
+    fn body(&mut self, bytes: &[u8]);
+
+    /// A part of a body in chunks.
+    fn chunk(&mut self, bytes: &[u8]);
+
+    fn last_chunk(&mut self);
+
+    /// How many bytes it holds.
+    fn written(&self) -> usize;
+}
+
+impl Sheet for Vec<u8> {
+    fn head(&mut self, reply: &Reply, content_type: &str, length: Length) {
+        match reply.status {
+            200 => self.extend_from_slice(b"HTTP/1.1 200 OK\r\nServer: testkit\r\n"),
             status => {
                 let reason = reason(status);
-                push(out, format_args!("HTTP/1.1 {status} {reason}\r\nServer: testkit\r\n"));
+                push(self, format_args!("HTTP/1.1 {status} {reason}\r\nServer: testkit\r\n"));
             }
         }
-        if !matches!(self.status, 204 | 304) {
-            push(out, format_args!("Content-Type: {content_type}\r\n"));
+        if !reply.bodiless() {
+            push(self, format_args!("Content-Type: {content_type}\r\n"));
         }
-        if let Some(length) = length {
-            push(out, format_args!("Content-Length: {length}\r\n"));
+        match length {
+            Length::Known(length) => push(self, format_args!("Content-Length: {length}\r\n")),
+            Length::Chunked => self.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Length::None => {}
         }
-        if self.close {
-            out.extend_from_slice(b"Connection: close\r\n");
+        if reply.close {
+            self.extend_from_slice(b"Connection: close\r\n");
         }
-        for (name, value) in &self.extra {
-            push(out, format_args!("{name}: {value}\r\n"));
+        for (name, value) in &reply.extra {
+            push(self, format_args!("{name}: {value}\r\n"));
         }
-        out.extend_from_slice(b"\r\n");
+        self.extend_from_slice(b"\r\n");
+    }
+
+    fn body(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn chunk(&mut self, bytes: &[u8]) {
+        push(self, format_args!("{:x}\r\n", bytes.len()));
+        self.extend_from_slice(bytes);
+        self.extend_from_slice(b"\r\n");
+    }
+
+    fn last_chunk(&mut self) {
+        self.extend_from_slice(b"0\r\n\r\n");
+    }
+
+    fn written(&self) -> usize {
+        self.len()
+    }
+}
+
+/// An answer in parts, as HTTP/2 wants it.
+#[derive(Default)]
+pub(crate) struct Parts {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Sheet for Parts {
+    fn head(&mut self, reply: &Reply, content_type: &str, length: Length) {
+        // RFC 9113 section 8.2.2: they are about the connection, which HTTP/2 frames itself.
+        const OF_THE_CONNECTION: [&str; 5] =
+            ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+        self.status = reply.status;
+        self.headers.push(("server".into(), "testkit".into()));
+        if !reply.bodiless() {
+            self.headers.push(("content-type".into(), content_type.into()));
+        }
+        if let Length::Known(length) = length {
+            self.headers.push(("content-length".into(), length.to_string()));
+        }
+        let extra = reply.extra.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
+        self.headers.extend(extra.filter(|(name, _)| !OF_THE_CONNECTION.contains(&name.as_str())));
+    }
+
+    fn body(&mut self, bytes: &[u8]) {
+        self.body.extend_from_slice(bytes);
+    }
+
+    fn chunk(&mut self, bytes: &[u8]) {
+        self.body.extend_from_slice(bytes);
+    }
+
+    fn last_chunk(&mut self) {}
+
+    fn written(&self) -> usize {
+        self.body.len()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::log::Recorder;
+use crate::recorder::Recorder;
 use crate::wire::Wire;
 
 /// The request head, borrowed from the bytes it was parsed from.
@@ -13,6 +13,11 @@ pub(crate) struct Head<'a> {
     pub framing: Framing,
     pub keep_alive: bool,
     pub expects_continue: bool,
+    /// `:scheme` and `:authority` of HTTP/2.
+    pub scheme: Option<&'a str>,
+    pub authority: Option<&'a str>,
+    /// The stream of HTTP/2 that it came on.
+    pub stream: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +105,9 @@ fn read_head<R>(request: &httparse::Request<'_, '_>, read: impl FnOnce(&Head<'_>
         framing,
         keep_alive,
         expects_continue,
+        scheme: None,
+        authority: None,
+        stream: None,
     }))
 }
 

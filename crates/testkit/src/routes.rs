@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::coded::{self, Coding};
-use crate::reply::{Reply, base64, origin_form, pairs, pieces, push};
+use crate::reply::{Length, Reply, Sheet, base64, origin_form, pairs, pieces};
 use crate::request::Head;
 use crate::serve::Site;
 
@@ -45,6 +45,7 @@ const IN_ONE_PIECE: u64 = 256 << 10;
 
 /// One request, as the routes see it.
 struct Call<'a> {
+    site: &'a Site,
     head: &'a Head<'a>,
     path: &'a str,
     query: &'a str,
@@ -52,10 +53,10 @@ struct Call<'a> {
     close: bool,
 }
 
-pub(crate) fn answer(site: &Site, head: &Head<'_>, body: &[u8], close: bool, out: &mut Vec<u8>) -> Answer {
+pub(crate) fn answer(site: &Site, head: &Head<'_>, body: &[u8], close: bool, out: &mut impl Sheet) -> Answer {
     let target = origin_form(head.target);
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let call = Call { head, path, query, body, close };
+    let call = Call { site, head, path, query, body, close };
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let (first, rest) = (parts.next().unwrap_or(""), parts.next());
     let allowed = match first {
@@ -105,7 +106,7 @@ pub(crate) fn answer(site: &Site, head: &Head<'_>, body: &[u8], close: bool, out
             let content_type = content_type.unwrap_or("application/octet-stream");
             call.reply(200).body(content_type, body, out);
         }
-        ("count", Some(id)) => return call.count(site, id, out),
+        ("count", Some(id)) => return call.count(id, out),
         ("reset", None) => return Answer::Reset,
         ("close", None) => return Answer::Close,
         ("hang", None) => return Answer::Hang,
@@ -115,7 +116,7 @@ pub(crate) fn answer(site: &Site, head: &Head<'_>, body: &[u8], close: bool, out
 }
 
 /// The answer to something that is no proper request; it ends the connection.
-pub(crate) fn refusal(status: u16, reason: &str, out: &mut Vec<u8>) {
+pub(crate) fn refusal(status: u16, reason: &str, out: &mut impl Sheet) {
     let reply = Reply { status, extra: Vec::new(), head_only: false, close: true };
     reply.json(&json!({"error": reason}), out);
 }
@@ -125,7 +126,7 @@ impl Call<'_> {
         Reply { status, extra: Vec::new(), head_only: self.head.method == "HEAD", close: self.close }
     }
 
-    fn refuse(&self, status: u16, reason: &str, out: &mut Vec<u8>) -> Answer {
+    fn refuse(&self, status: u16, reason: &str, out: &mut impl Sheet) -> Answer {
         let path = self.path;
         self.reply(status).json(&json!({"error": reason, "path": path}), out);
         Answer::Ready
@@ -136,8 +137,6 @@ impl Call<'_> {
             Ok(text) => text.to_owned(),
             Err(_) => format!("data:application/octet-stream;base64,{}", base64(self.body)),
         };
-        let host = self.head.header("host").unwrap_or_default();
-        let target = origin_form(self.head.target);
         let mut args = Map::new();
         for (name, value) in pairs(self.query) {
             match args.get_mut(&name) {
@@ -148,12 +147,18 @@ impl Call<'_> {
         }
         json!({
             "method": self.head.method,
-            "url": format!("http://{host}{target}"),
+            "url": self.absolute(origin_form(self.head.target)),
             "args": args,
             "headers": self.headers(),
             "data": data,
             "json": serde_json::from_slice::<Value>(self.body).unwrap_or_default(),
         })
+    }
+
+    /// The URL of a path here, with the name that the client used for this server.
+    fn absolute(&self, path: &str) -> String {
+        let host = self.head.authority.or_else(|| self.head.header("host")).unwrap_or_default();
+        format!("{}://{host}{path}", self.site.scheme)
     }
 
     /// Names as the client spelt them; repeated ones are joined with commas.
@@ -184,7 +189,7 @@ impl Call<'_> {
         Duration::try_from_secs_f64(seconds).ok()
     }
 
-    fn json_of(&self, size: &str, out: &mut Vec<u8>) -> Answer {
+    fn json_of(&self, size: &str, out: &mut impl Sheet) -> Answer {
         const EMPTY: usize = "{\"pad\":\"\"}".len();
         match size.parse::<usize>() {
             Ok(size) if (EMPTY..=1 << 30).contains(&size) => {
@@ -196,45 +201,39 @@ impl Call<'_> {
         }
     }
 
-    fn bytes(&self, size: &str, out: &mut Vec<u8>) -> Answer {
+    fn bytes(&self, size: &str, out: &mut impl Sheet) -> Answer {
         let Ok(size) = size.parse::<u64>() else {
             return self.refuse(400, "/bytes/{n}: n is a number of bytes", out);
         };
         let reply = self.reply(200);
-        let head_only = reply.head_only;
-        reply.head("application/octet-stream", Some(size), out);
-        if head_only {
+        out.head(&reply, "application/octet-stream", Length::Known(size));
+        if reply.head_only {
             return Answer::Ready;
         }
         if size > IN_ONE_PIECE {
             return Answer::Bytes(size);
         }
-        pieces(size, coded::pattern().len(), |piece| out.extend_from_slice(piece));
+        pieces(size, coded::pattern().len(), |piece| out.body(piece));
         Answer::Ready
     }
 
-    fn stream_bytes(&self, size: &str, out: &mut Vec<u8>) -> Answer {
+    fn stream_bytes(&self, size: &str, out: &mut impl Sheet) -> Answer {
         const LARGEST: u64 = 64 << 20;
         let chunk = self.argument("chunk_size").map(|text| text.parse::<usize>());
         let (Ok(size @ 0..=LARGEST), Ok(chunk @ 1..)) = (size.parse::<u64>(), chunk.unwrap_or(Ok(10 << 10)))
         else {
             return self.refuse(400, "/stream-bytes/{n}?chunk_size=: n up to 2^26", out);
         };
-        let reply = self.reply(200).with("Transfer-Encoding", "chunked");
-        let head_only = reply.head_only;
-        reply.head("application/octet-stream", None, out);
-        if !head_only {
-            pieces(size, chunk.min(coded::pattern().len()), |piece| {
-                push(out, format_args!("{:x}\r\n", piece.len()));
-                out.extend_from_slice(piece);
-                out.extend_from_slice(b"\r\n");
-            });
-            out.extend_from_slice(b"0\r\n\r\n");
+        let reply = self.reply(200);
+        out.head(&reply, "application/octet-stream", Length::Chunked);
+        if !reply.head_only {
+            pieces(size, chunk.min(coded::pattern().len()), |piece| out.chunk(piece));
+            out.last_chunk();
         }
         Answer::Ready
     }
 
-    fn status(&self, code: &str, out: &mut Vec<u8>) -> Answer {
+    fn status(&self, code: &str, out: &mut impl Sheet) -> Answer {
         let Ok(code @ 200..=999) = code.parse::<u16>() else {
             return self.refuse(400, "/status/{code}: code is 200 to 999", out);
         };
@@ -253,17 +252,17 @@ impl Call<'_> {
         Answer::Ready
     }
 
-    fn delay(&self, seconds: &str, out: &mut Vec<u8>) -> Answer {
+    fn delay(&self, seconds: &str, out: &mut impl Sheet) -> Answer {
         let pause = seconds.parse().ok().map(Duration::try_from_secs_f64);
         let Some(Ok(pause)) = pause else {
             return self.refuse(400, "/delay/{seconds}: a number", out);
         };
-        let from = out.len();
+        let from = out.written();
         self.reply(200).json(&self.echo(), out);
         Answer::After { pause, from }
     }
 
-    fn drip(&self, out: &mut Vec<u8>) -> Answer {
+    fn drip(&self, out: &mut impl Sheet) -> Answer {
         let bytes = self.argument("numbytes").unwrap_or("10".into()).parse();
         let code = self.argument("code").unwrap_or("200".into()).parse();
         let (Ok(bytes @ 1..=1_000_000), Ok(code), Some(duration), Some(pause)) =
@@ -272,16 +271,15 @@ impl Call<'_> {
             return self.refuse(400, "/drip?numbytes=&duration=&delay=&code=", out);
         };
         let reply = self.reply(code);
-        let head_only = reply.head_only;
-        reply.head("application/octet-stream", Some(bytes), out);
-        if head_only {
+        out.head(&reply, "application/octet-stream", Length::Known(bytes));
+        if reply.head_only {
             return Answer::Ready;
         }
         let every = duration / bytes as u32;
         Answer::Drip { pause, bytes, every }
     }
 
-    fn redirect(&self, route: &str, hops: &str, out: &mut Vec<u8>) -> Answer {
+    fn redirect(&self, route: &str, hops: &str, out: &mut impl Sheet) -> Answer {
         let Ok(hops @ 1..) = hops.parse::<u64>() else {
             return self.refuse(400, "/redirect/{n}: n is 1 or more", out);
         };
@@ -290,14 +288,13 @@ impl Call<'_> {
             _ => format!("/{route}/{}", hops - 1),
         };
         if route == "absolute-redirect" {
-            let host = self.head.header("host").unwrap_or_default();
-            location = format!("http://{host}{location}");
+            location = self.absolute(&location);
         }
         self.reply(302).with("Location", &location).json(&json!({"location": location}), out);
         Answer::Ready
     }
 
-    fn redirect_to(&self, out: &mut Vec<u8>) -> Answer {
+    fn redirect_to(&self, out: &mut impl Sheet) -> Answer {
         let code = self.argument("status_code").unwrap_or("302".into()).parse();
         let (Some(url), Ok(code @ 300..=399)) = (self.argument("url"), code) else {
             return self.refuse(400, "/redirect-to?url=&status_code=", out);
@@ -306,7 +303,7 @@ impl Call<'_> {
         Answer::Ready
     }
 
-    fn encoded(&self, coding: Coding, out: &mut Vec<u8>) {
+    fn encoded(&self, coding: Coding, out: &mut impl Sheet) {
         let mut echo = self.echo();
         echo["coding"] = coding.label().into();
         self.reply(200).with("Content-Encoding", coding.label()).body(
@@ -316,7 +313,7 @@ impl Call<'_> {
         );
     }
 
-    fn response_headers(&self, out: &mut Vec<u8>) {
+    fn response_headers(&self, out: &mut impl Sheet) {
         let mut reply = self.reply(200);
         for (name, value) in pairs(self.query) {
             reply = reply.with(&name, &value);
@@ -325,13 +322,13 @@ impl Call<'_> {
     }
 
     /// `?fail=2&status=503` refuses the first two visits.
-    fn count(&self, site: &Site, id: &str, out: &mut Vec<u8>) -> Answer {
+    fn count(&self, id: &str, out: &mut impl Sheet) -> Answer {
         let fail = self.argument("fail").unwrap_or("0".into()).parse::<u64>();
         let status = self.argument("status").unwrap_or("503".into()).parse();
         let (Ok(fail), Ok(status @ 200..=999)) = (fail, status) else {
             return self.refuse(400, "/count/{id}?fail=&status=", out);
         };
-        let seen = site.visit(id);
+        let seen = self.site.visit(id);
         let status = if seen <= fail { status } else { 200 };
         self.reply(status).json(&json!({"id": id, "seen": seen}), out);
         Answer::Ready

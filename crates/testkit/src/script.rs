@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::handshake::Handshake;
+use crate::http2::Http2Step;
 use crate::log::RequestLog;
+use crate::options::Protocol;
 use crate::server::Listen;
+use crate::tls::Tls;
 
 /// One thing that a scripted connection does.
 #[derive(Clone)]
@@ -52,8 +56,16 @@ pub enum Step {
     HalfClose,
     /// Reads and discards until the client ends its side.
     Drain,
-    /// Closes. Bytes of the client that were not read turn it into a reset.
+    /// Closes, over TLS with a close_notify. Bytes of the client that were not read turn it
+    /// into a reset.
     Close,
+    /// Closes without the close_notify of TLS.
+    CloseWithoutNotify,
+    /// Something with frames of HTTP/2.
+    Http2(Http2Step),
+    /// What happens instead of the TLS handshake that the options ask for. Only as the first
+    /// step of a connection.
+    Handshake(Handshake),
     /// Closes with RST.
     Reset,
     /// Keeps the connection open and never reads, until the client goes.
@@ -98,6 +110,7 @@ impl Step {
             ReadRequest | ReadHead | Drain | Hold => true,
             ReadBytes(count) => *count > 0,
             Wait(pause) => !pause.is_zero(),
+            Http2(step) => step.rests(),
             _ => false,
         }
     }
@@ -128,6 +141,9 @@ impl fmt::Debug for Step {
             Step::HalfClose => write!(formatter, "HalfClose"),
             Step::Drain => write!(formatter, "Drain"),
             Step::Close => write!(formatter, "Close"),
+            Step::CloseWithoutNotify => write!(formatter, "CloseWithoutNotify"),
+            Step::Http2(step) => write!(formatter, "{step:?}"),
+            Step::Handshake(handshake) => write!(formatter, "Handshake({handshake:?})"),
             Step::Reset => write!(formatter, "Reset"),
             Step::Hold => write!(formatter, "Hold"),
             Step::Again => write!(formatter, "Again"),
@@ -142,6 +158,8 @@ impl fmt::Debug for Step {
 pub struct Script {
     connections: Vec<Vec<Step>>,
     pub(crate) listen: Listen,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) http: Option<Vec<Protocol>>,
 }
 
 /// Why a script cannot be played.
@@ -186,6 +204,19 @@ impl Script {
         self
     }
 
+    /// What ALPN offers over TLS. Without it, that is `h2` for a connection with steps of
+    /// HTTP/2 and `http/1.1` for any other.
+    pub fn http(mut self, http: impl Into<Vec<Protocol>>) -> Script {
+        self.http = Some(http.into());
+        self
+    }
+
+    /// Speaks TLS on every connection.
+    pub fn tls(mut self, tls: Tls) -> Script {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Parses one step a string; the line `connection` begins the list of the next one.
     ///
     /// # Errors
@@ -203,42 +234,31 @@ impl Script {
                 list.push(step);
             }
         }
-        let script = Script { connections: lists, listen: Listen::default() };
+        let script = Script { connections: lists, ..Script::default() };
         script.check()?;
         Ok(script)
     }
 
     /// Reads a list of steps, or an object `{"steps": […], "address": "::1", "port": 0,
-    /// "backlog": 16, "receive_buffer": 4096, "send_buffer": 4096}`, all but `steps`
-    /// optional.
+    /// "backlog": 16, "receive_buffer": 4096, "send_buffer": 4096, "tls": {…}, "http": ["h2"]}`,
+    /// all but `steps` optional; [`Tls::from_json`] tells what `tls` may be.
     ///
     /// # Errors
     /// A field that is unknown or of the wrong type; a line that is no step.
     pub fn from_json(value: &Value) -> Result<Script, ScriptError> {
         let mut listen = Listen::default();
+        let (mut tls, mut http) = (None, None);
         let mut steps = value;
         if let Value::Object(fields) = value {
             steps = fields.get("steps").unwrap_or(&Value::Null);
             for (name, field) in fields {
                 let wrong = || ScriptError(format!("{name}: {field} is no value for it"));
-                let size = || field.as_u64().and_then(|size| usize::try_from(size).ok());
                 match name.as_str() {
                     "steps" => {}
-                    "address" => {
-                        let address = field.as_str().and_then(|text| text.parse().ok());
-                        listen.address = address.ok_or_else(wrong)?;
-                    }
-                    "port" => {
-                        let port = field.as_u64().and_then(|port| u16::try_from(port).ok());
-                        listen.port = port.ok_or_else(wrong)?;
-                    }
-                    "backlog" => {
-                        let backlog = field.as_i64().and_then(|size| i32::try_from(size).ok());
-                        listen.backlog = backlog.ok_or_else(wrong)?;
-                    }
-                    "receive_buffer" => listen.receive_buffer = Some(size().ok_or_else(wrong)?),
-                    "send_buffer" => listen.send_buffer = Some(size().ok_or_else(wrong)?),
-                    _ => return Err(ScriptError(format!("{name}: no such field"))),
+                    "tls" if field.is_null() => {}
+                    "tls" => tls = Some(Tls::from_json(field)?),
+                    "http" => http = Some(Protocol::list(field).ok_or_else(wrong)?),
+                    _ => listen.set(name, field)?,
                 }
             }
         }
@@ -247,7 +267,7 @@ impl Script {
             lines.collect::<Option<Vec<&str>>>()
         });
         let lines = lines.ok_or_else(|| ScriptError("steps: a list of strings".into()))?;
-        Ok(Script::parse(lines)?.listen(listen))
+        Ok(Script { listen, tls, http, ..Script::parse(lines)? })
     }
 
     /// The steps of the `number`-th connection, from 0.
@@ -256,9 +276,21 @@ impl Script {
         self.connections.get(number.min(last)).map_or(&[], Vec::as_slice)
     }
 
+    /// What the `number`-th connection speaks, for ALPN.
+    pub(crate) fn speaks(&self, number: usize) -> Vec<Protocol> {
+        let by_steps = || match self.steps(number).iter().any(|step| matches!(step, Step::Http2(_))) {
+            true => vec![Protocol::Http2],
+            false => vec![Protocol::Http11],
+        };
+        self.http.clone().unwrap_or_else(by_steps)
+    }
+
     /// Refuses loops that would never give the thread away.
     pub(crate) fn check(&self) -> Result<(), ScriptError> {
         for steps in &self.connections {
+            if steps.iter().skip(1).any(|step| matches!(step, Step::Handshake(_))) {
+                return Err(ScriptError("`handshake` is the first step of a connection".into()));
+            }
             let again = steps.iter().position(|step| matches!(step, Step::Again));
             if let Some(again) = again
                 && !steps[..again].iter().any(Step::rests)

@@ -6,22 +6,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::coded;
-use crate::log::{Ending, Recorder};
-use crate::options::{Farewell, Options};
+use crate::http2;
+use crate::http2::frame::PREFACE;
+use crate::log::Ending;
+use crate::options::{Farewell, Options, Protocol};
 use crate::play::lost;
+use crate::recorder::Recorder;
 use crate::request::{Chunks, Framing, Inbox, parse_head};
 use crate::routes::{self, Answer};
+use crate::tls::Door;
 use crate::wire::Wire;
 
 /// What the connections of one server share.
 pub(crate) struct Site {
-    options: Options,
+    pub(crate) options: Options,
+    /// `http` or `https`, for absolute URLs.
+    pub(crate) scheme: &'static str,
     visits: Mutex<HashMap<String, u64>>,
 }
 
 impl Site {
-    pub(crate) fn new(options: Options) -> Site {
-        Site { options, visits: Mutex::default() }
+    pub(crate) fn new(options: Options, scheme: &'static str) -> Site {
+        Site { options, scheme, visits: Mutex::default() }
     }
 
     /// Counts a visit by this id, and says how many there were.
@@ -33,13 +39,37 @@ impl Site {
     }
 }
 
-pub(crate) async fn attend(mut wire: Wire, number: usize, site: Arc<Site>, recorder: Arc<Recorder>) {
+pub(crate) async fn attend(
+    wire: Wire,
+    number: usize,
+    site: Arc<Site>,
+    door: Option<Arc<Door>>,
+    recorder: Arc<Recorder>,
+) {
     // See `play`: a connection closed before this one was made must be seen as closed first.
     tokio::task::yield_now().await;
     recorder.opened();
+    let opened = match door {
+        Some(door) => door.open(wire, None, &site.options.http, &recorder, number).await,
+        None => Ok(wire),
+    };
+    let mut wire = match opened {
+        Ok(wire) => wire,
+        Err((wire, ending)) => return part(wire, ending, &recorder, number).await,
+    };
+    let mut inbox = Inbox::default();
+    match speaks_http2(&mut wire, &mut inbox, number, &site, &recorder).await {
+        Ok(false) => {}
+        Ok(true) => {
+            let early = inbox.unread().to_vec();
+            let ending = http2::attend(wire, early, number, &site, &recorder).await;
+            return recorder.ended(number, ending);
+        }
+        Err(ending) => return part(Some(wire), ending, &recorder, number).await,
+    }
     let mut attendant = Attendant {
         wire: &mut wire,
-        inbox: Inbox::default(),
+        inbox,
         out: Vec::new(),
         site: &site,
         recorder: &recorder,
@@ -49,11 +79,53 @@ pub(crate) async fn attend(mut wire: Wire, number: usize, site: Arc<Site>, recor
     };
     let Err(ending) = attendant.run().await;
     attendant.answered();
-    if ending == Ending::ServerReset {
+    part(Some(wire), ending, &recorder, number).await;
+}
+
+/// Whether the client speaks HTTP/2, by what ALPN agreed on or by its first bytes.
+async fn speaks_http2(
+    wire: &mut Wire,
+    inbox: &mut Inbox,
+    number: usize,
+    site: &Site,
+    recorder: &Recorder,
+) -> Result<bool, Ending> {
+    match (wire.protocol(), site.options.http.as_slice()) {
+        (Some(b"h2"), _) | (_, [Protocol::Http2]) => return Ok(true),
+        (Some(_), _) | (_, [Protocol::Http11]) => return Ok(false),
+        _ => {}
+    }
+    // No method of HTTP/1.1 is the beginning of this one, so few bytes decide.
+    loop {
+        let unread = inbox.unread();
+        let length = unread.len().min(PREFACE.len());
+        if unread[..length] != PREFACE[..length] {
+            return Ok(false);
+        }
+        if length == PREFACE.len() {
+            return Ok(true);
+        }
+        let read = inbox.fill(wire, recorder, number);
+        let read = match site.options.idle_timeout {
+            Some(patience) => tokio::time::timeout(patience, read).await,
+            None => Ok(read.await),
+        };
+        match read {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0)) => return Err(Ending::ByClient),
+            Ok(Err(error)) => return Err(lost(error)),
+            Err(_) => return Err(Ending::ByServer),
+        }
+    }
+}
+
+/// Ends a connection as it has to end.
+pub(crate) async fn part(wire: Option<Wire>, ending: Ending, recorder: &Recorder, number: usize) {
+    match wire {
         // Failing here means that the client was faster.
-        let _ = wire.reset();
-    } else {
-        drop(wire);
+        Some(wire) if ending == Ending::ServerReset => drop(wire.reset()),
+        Some(wire) => wire.close().await,
+        None => {}
     }
     recorder.ended(number, ending);
 }

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::log::{Counts, Log, Recorder};
+use crate::log::{Counts, Log};
 use crate::options::Options;
 use crate::play::play;
-use crate::script::Script;
+use crate::recorder::Recorder;
+use crate::script::{Script, ScriptError};
 use crate::serve::{Site, attend};
+use crate::tls::Door;
 use crate::wire::{self, Wire};
 
 /// Where a server listens.
@@ -44,10 +47,37 @@ impl Default for Listen {
     }
 }
 
+impl Listen {
+    /// Sets the field of this name from JSON.
+    pub(crate) fn set(&mut self, name: &str, field: &Value) -> Result<(), ScriptError> {
+        let wrong = || ScriptError(format!("{name}: {field} is no value for it"));
+        let size = || field.as_u64().and_then(|size| usize::try_from(size).ok());
+        match name {
+            "address" => {
+                let address = field.as_str().and_then(|text| text.parse().ok());
+                self.address = address.ok_or_else(wrong)?;
+            }
+            "port" => {
+                let port = field.as_u64().and_then(|port| u16::try_from(port).ok());
+                self.port = port.ok_or_else(wrong)?;
+            }
+            "backlog" => {
+                let backlog = field.as_i64().and_then(|size| i32::try_from(size).ok());
+                self.backlog = backlog.ok_or_else(wrong)?;
+            }
+            "receive_buffer" => self.receive_buffer = Some(size().ok_or_else(wrong)?),
+            "send_buffer" => self.send_buffer = Some(size().ok_or_else(wrong)?),
+            _ => return Err(ScriptError(format!("{name}: no such field"))),
+        }
+        Ok(())
+    }
+}
+
 /// A running server. Dropping it stops it, joins its thread, and panics if the server's
 /// thread panicked or an expectation of the script was broken.
 pub struct Server {
     address: SocketAddr,
+    scheme: &'static str,
     recorder: Arc<Recorder>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -69,18 +99,22 @@ impl Server {
     /// Like [`Server::start`].
     ///
     /// # Errors
-    /// The address cannot be bound, or the script would spin (`InvalidInput`).
+    /// The address cannot be bound, or the script would spin or its TLS options do not fit
+    /// (`InvalidInput`).
     pub fn try_start(script: impl Into<Script>) -> io::Result<Server> {
         let script = script.into();
         script.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let recorder = Arc::new(Recorder::new(true));
         let listen = script.listen.clone();
+        let door = script.tls.as_ref().map(|tls| Door::new(tls, listen.address));
+        let door = door.transpose()?.map(Arc::new);
         let script = Arc::new(script);
-        let site = Arc::new(Site::new(Options::default()));
+        let scheme = scheme(door.is_some());
+        let site = Arc::new(Site::new(Options::default(), scheme));
         let seen = Arc::clone(&recorder);
-        Server::spawn(&listen, recorder, move |wire, number| {
-            let (script, site) = (Arc::clone(&script), Arc::clone(&site));
-            play(wire, number, script, site, Arc::clone(&seen))
+        Server::spawn(&listen, scheme, recorder, move |wire, number| {
+            let (script, site, door) = (Arc::clone(&script), Arc::clone(&site), door.clone());
+            play(wire, number, script, site, door, Arc::clone(&seen))
         })
     }
 
@@ -108,14 +142,18 @@ impl Server {
     /// Like [`Server::serve_with`].
     ///
     /// # Errors
-    /// The address cannot be bound.
+    /// The address cannot be bound, or the options of TLS or HTTP/2 do not fit (`InvalidInput`).
     pub fn try_serve_with(options: Options) -> io::Result<Server> {
+        options.http2.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let recorder = Arc::new(Recorder::new(options.keep_log));
         let listen = options.listen.clone();
-        let site = Arc::new(Site::new(options));
+        let door = options.tls.as_ref().map(|tls| Door::new(tls, listen.address));
+        let door = door.transpose()?.map(Arc::new);
+        let scheme = scheme(door.is_some());
+        let site = Arc::new(Site::new(options, scheme));
         let seen = Arc::clone(&recorder);
-        Server::spawn(&listen, recorder, move |wire, number| {
-            attend(wire, number, Arc::clone(&site), Arc::clone(&seen))
+        Server::spawn(&listen, scheme, recorder, move |wire, number| {
+            attend(wire, number, Arc::clone(&site), door.clone(), Arc::clone(&seen))
         })
     }
 
@@ -129,9 +167,10 @@ impl Server {
         self.address.port()
     }
 
-    /// `http://ADDRESS:PORT` followed by `path`, which starts with a slash.
+    /// `http://ADDRESS:PORT`, with TLS `https://ADDRESS:PORT`, followed by `path`, which starts
+    /// with a slash.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// A copy of what the server saw so far.
@@ -174,7 +213,12 @@ impl Server {
         self.end()
     }
 
-    fn spawn<Visit, Visited>(listen: &Listen, recorder: Arc<Recorder>, visit: Visit) -> io::Result<Server>
+    fn spawn<Visit, Visited>(
+        listen: &Listen,
+        scheme: &'static str,
+        recorder: Arc<Recorder>,
+        visit: Visit,
+    ) -> io::Result<Server>
     where
         Visit: Fn(Wire, usize) -> Visited + Send + 'static,
         Visited: Future<Output = ()> + Send + 'static,
@@ -187,7 +231,7 @@ impl Server {
         let thread = std::thread::Builder::new()
             .name(format!("testkit {}", address.port()))
             .spawn(move || runtime.block_on(accept(listener, seen, visit, stopped)))?;
-        Ok(Server { address, recorder, stop: Some(stop), thread: Some(thread) })
+        Ok(Server { address, scheme, recorder, stop: Some(stop), thread: Some(thread) })
     }
 
     fn end(&mut self) -> Log {
@@ -211,6 +255,10 @@ impl Drop for Server {
             panic!("{}", report(&log));
         }
     }
+}
+
+fn scheme(with_tls: bool) -> &'static str {
+    if with_tls { "https" } else { "http" }
 }
 
 fn report(log: &Log) -> String {

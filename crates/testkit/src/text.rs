@@ -4,6 +4,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::coded::Coding;
+use crate::handshake::Handshake;
+use crate::http2;
 use crate::script::{ScriptError, Step};
 
 /// Every step of the text form with what follows it; errors print it.
@@ -29,6 +31,9 @@ const FORMS: &[(&str, &str)] = &[
     ("half-close", ""),
     ("drain", ""),
     ("close", ""),
+    ("close-without-notify", ""),
+    ("h2", "STEP …"),
+    ("handshake", "reset|close|silence|plain-http|garbage|truncated|unoffered-protocol|skip"),
     ("reset", ""),
     ("hold", ""),
     ("again", ""),
@@ -79,6 +84,9 @@ fn step(name: &str, rest: &str) -> Result<Step, String> {
         "half-close" => bare(Step::HalfClose),
         "drain" => bare(Step::Drain),
         "close" => bare(Step::Close),
+        "close-without-notify" => bare(Step::CloseWithoutNotify),
+        "h2" => http2::parse(rest).map(Step::Http2),
+        "handshake" => Handshake::named(rest).map(Step::Handshake),
         "reset" => bare(Step::Reset),
         "hold" => bare(Step::Hold),
         "again" => bare(Step::Again),
@@ -191,11 +199,11 @@ impl Dressing {
 }
 
 /// The first word, and what follows its one space.
-fn word(text: &str) -> (&str, &str) {
+pub(crate) fn word(text: &str) -> (&str, &str) {
     text.split_once(' ').unwrap_or((text, ""))
 }
 
-fn unescape(text: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -225,7 +233,7 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn hex(text: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn hex(text: &str) -> Result<Vec<u8>, String> {
     let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b' ').collect();
     digits.chunks(2).map(hex_byte).collect()
 }
@@ -237,11 +245,11 @@ fn hex_byte(digits: &[u8]) -> Result<u8, String> {
         .ok_or_else(|| format!("{:?} is no byte", String::from_utf8_lossy(digits)))
 }
 
-fn number(text: &str) -> Result<u64, String> {
+pub(crate) fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("{text:?} is no number"))
 }
 
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|last: char| !last.is_ascii_digit());
     let unit: u64 = match &text[digits.len()..] {
         "" | "B" => 1,
@@ -257,7 +265,7 @@ fn size(text: &str) -> Result<u64, String> {
     size.ok_or_else(|| format!("{text:?} is too large"))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|last: char| !last.is_ascii_digit());
     let unit = match &text[digits.len()..] {
         "us" => 1e-6,

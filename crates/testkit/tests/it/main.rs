@@ -4,9 +4,11 @@
 
 mod client;
 mod expectations;
+mod http2;
 mod program;
 mod routes;
 mod seen;
 mod serving;
 mod steps;
 mod text;
+mod tls;

@@ -1,17 +1,23 @@
 //! The program `testkit`.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
-use serde_json::Value;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+use serde_json::{Value, json};
+use testkit::Identity;
 
 use crate::client::{Client, End, PATIENCE};
+use crate::tls::trusting;
 
 struct Program {
     child: Child,
     output: BufReader<std::process::ChildStdout>,
     address: String,
+    url: String,
 }
 
 fn run(arguments: &[&str]) -> Program {
@@ -24,8 +30,9 @@ fn run(arguments: &[&str]) -> Program {
     let mut output = BufReader::new(child.stdout.take().expect("its output"));
     let mut url = String::new();
     output.read_line(&mut url).expect("the first line");
-    let address = url.trim_end().strip_prefix("http://").expect("a URL").to_owned();
-    Program { child, output, address }
+    let (_, address) = url.trim_end().split_once("://").expect("a URL");
+    let address = address.to_owned();
+    Program { child, output, address, url }
 }
 
 impl Program {
@@ -86,6 +93,51 @@ fn script_plays_a_file_and_fails_when_an_expectation_broke() {
     assert_eq!(seen["requests"][0]["target"], "/");
     assert_eq!(seen["failures"].as_array().map(Vec::len), Some(1));
     assert_eq!(code, Some(1));
+}
+
+#[test]
+fn the_files_of_tls_are_there_when_the_url_is_printed() {
+    let path = |name: &str| {
+        let file = std::env::temp_dir().join(format!("testkit-{}-{name}", std::process::id()));
+        file.to_str().expect("a path").to_owned()
+    };
+    let (ca, client, stranger, script) = (path("ca"), path("client"), path("stranger"), path("tls.json"));
+    let options = r#"{"tls": {"client_certificate": "required"}, "keep_log": true}"#;
+    let program =
+        run(&["serve", "--options", options, "--ca", &ca, "--client", &client, "--stranger", &stranger]);
+    assert!(program.url.starts_with("https://127.0.0.1:"), "{}", program.url);
+    let [authority, identity_of_client, other] =
+        [&ca, &client, &stranger].map(|file| std::fs::read_to_string(file).expect("a file"));
+    let identity = |text: &str| {
+        let (certificate, key) = text.split_at(text.find("-----BEGIN PRIVATE KEY").expect("a key"));
+        Identity { certificate: certificate.into(), key: key.into() }
+    };
+    let ask = |who: &str| {
+        let config = Arc::new(trusting(&authority, &[], Some(&identity(who))));
+        let name = ServerName::try_from("localhost").expect("a name");
+        let session = ClientConnection::new(config, name).expect("a session");
+        let mut stream = StreamOwned::new(session, program.connect().stream);
+        stream.write_all(b"GET /json HTTP/1.1\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map(|_| answer)
+    };
+    assert!(ask(&identity_of_client).expect("an answer").starts_with("HTTP/1.1 200 OK"));
+    assert!(ask(&other).expect_err("refused").to_string().contains("UnknownCA"));
+    let (seen, _) = program.end();
+    assert_eq!((&seen["counts"]["handshakes"], &seen["counts"]["failed_handshakes"]), (&json!(1), &json!(1)));
+    assert_eq!(seen["connections"][0]["tls"]["client_certificate"], true);
+    assert_eq!(
+        (&seen["requests"][0]["http"], &seen["requests"][0]["stream"]),
+        (&json!("http/1.1"), &json!(null))
+    );
+    std::fs::write(&script, r#"{"steps": ["h2 preface"], "tls": true}"#).expect("a file");
+    let program = run(&["script", &script, "--ca", &ca]);
+    assert!(program.url.starts_with("https://"));
+    assert_ne!(std::fs::read_to_string(&ca).expect("a file"), authority);
+    program.end();
+    for file in [&ca, &client, &stranger, &script] {
+        std::fs::remove_file(file).expect("removed");
+    }
 }
 
 #[test]
