@@ -156,11 +156,16 @@ impl Batch {
                     error.kind(),
                     Kind::TimeoutAcquire | Kind::TimeoutResolve | Kind::TimeoutConnect | Kind::TimeoutTls
                 );
-                // A limit of the row's own, or one that earlier hops used up, says nothing of other rows; nor do its
-                // own terms of TLS.
-                if (!late || job.goes_by(&self.policy)) && !job.request.has_own_tls() {
+                // A limit of the row's own, or one that earlier hops used up, says nothing of other rows.
+                if !late || job.goes_by(&self.policy) {
                     let cost = if late { Cost::Slow } else { Cost::Quick };
-                    for other in self.plan.failed_to_connect(job.origin, cost, &self.gate) {
+                    let of_tls =
+                        matches!(error.kind(), Kind::TlsHandshake | Kind::TlsCertificate | Kind::TimeoutTls);
+                    let policy = Arc::clone(&self.policy);
+                    // What fails in TLS fails for rows of the same terms.
+                    let alike =
+                        |other: &Job| !of_tls || other.request.tls(&policy) == job.request.tls(&policy);
+                    for other in self.plan.failed_to_connect(job.origin, cost, alike, &self.gate) {
                         self.forget_deadline(&other);
                         self.finish(now, other, Err(error.clone()));
                     }

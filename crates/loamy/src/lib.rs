@@ -34,8 +34,9 @@
 //! each request, the decision whether a broken one may be sent again, and the place where a panic of one request lost the
 //! others. It does not replace a client for single requests: there is no streaming of one body, and no connection to hold.
 //!
-//! This version speaks plain HTTP/1.1: no TLS, no HTTP/2, no proxies, no cookies. A row is sent again only with proof that
-//! nothing happened, or, if it is idempotent, when a kept-alive connection died under it.
+//! It speaks HTTP/1.1 and HTTP/2, in plain and over TLS ([`TlsProfile`], [`HttpVersion`]); no HTTP/3, no proxies, no cookies
+//! yet. A row is sent again only with proof that nothing happened, or, if it is idempotent, when a kept-alive connection died
+//! under it.
 //!
 //! # Features
 //!

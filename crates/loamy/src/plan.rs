@@ -126,10 +126,23 @@ impl Plan {
     }
 
     /// No connection could be made: takes out the waiting rows that share that fate.
-    pub(crate) fn failed_to_connect(&mut self, id: OriginId, cost: Cost, gate: &Gate) -> VecDeque<Box<Job>> {
+    pub(crate) fn failed_to_connect(
+        &mut self,
+        id: OriginId,
+        cost: Cost,
+        alike: impl Fn(&Job) -> bool,
+        gate: &Gate,
+    ) -> Vec<Box<Job>> {
         let lane = &mut self.lanes[id.0 as usize];
         let shared = lane.gate.failed_to_connect(cost).min(lane.queue.len());
-        let taken: VecDeque<_> = lane.queue.drain(..shared).collect();
+        let mut taken = Vec::with_capacity(shared);
+        let mut left = Vec::new();
+        while taken.len() < shared
+            && let Some(job) = lane.queue.pop_front()
+        {
+            if alike(&job) { taken.push(job) } else { left.push(job) }
+        }
+        left.into_iter().rev().for_each(|job| lane.queue.push_front(job));
         self.waiting -= taken.len();
         self.update(id, gate);
         taken

@@ -79,7 +79,7 @@ pub struct Timeouts {
     pub resolve: Option<Duration>,
     /// The TCP connection, all addresses tried: 30 s, as aiohttp.
     pub connect: Option<Duration>,
-    /// The TLS handshake.
+    /// The TLS handshake: 30 s, so that a peer that is silent in it does not hold its row for as long as `total`.
     pub tls: Option<Duration>,
     /// Between two advances in sending the request.
     pub write: Option<Duration>,
@@ -135,7 +135,7 @@ impl Default for Timeouts {
             acquire: None,
             resolve: None,
             connect: Some(Duration::from_secs(30)),
-            tls: None,
+            tls: Some(Duration::from_secs(30)),
             write: None,
             first_byte: None,
             read: None,

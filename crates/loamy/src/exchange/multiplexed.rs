@@ -13,8 +13,8 @@ use http::uri::{Authority, Scheme};
 use super::{Done, Pace, Phase, Taking, Terms, cancelled, failed};
 use crate::job::{End, Job};
 use crate::target::Origin;
-use crate::transport::Fault;
 use crate::transport::h2::{self, Carrier};
+use crate::transport::{Fault, growth};
 use crate::{Error, Kind, Response};
 
 /// How much of a body is handed over at a time: what a connection holds of an upload beyond what the peer will take.
@@ -305,12 +305,8 @@ fn take_piece(head: &mut h2::Head, head_len: usize, piece: &[u8], limit: u64) ->
     let so_far = head.bytes.len() - head_len;
     let room = limit.saturating_sub(so_far as u64);
     let taken = usize::try_from(room).map_or(piece.len(), |room| room.min(piece.len()));
-    if let Some(whole) = head.body_len.and_then(|length| usize::try_from(length).ok())
-        && head.bytes.capacity() - head.bytes.len() < taken
-    {
-        // What was announced is believed in proportion to what came.
-        let missing = (head_len + whole).saturating_sub(head.bytes.len());
-        head.bytes.reserve_exact(missing.min(taken.max(head.bytes.len())));
+    if let Some(whole) = head.body_len.and_then(|length| usize::try_from(length).ok()) {
+        growth::make_room(&mut head.bytes, head_len + whole, taken);
     }
     head.bytes.extend_from_slice(&piece[..taken]);
     if taken < piece.len() {

@@ -26,9 +26,6 @@ pub(crate) const IDLE: Duration = Duration::from_secs(15);
 /// A peer that closes a connection sooner than this after a response does so by count, not because it was idle.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// How long the system keeps the port of a connection that was closed: a minute on Linux, with a margin.
-const TIME_WAIT: Duration = Duration::from_secs(70);
-
 /// How long no connection is added after the process ran out of descriptors.
 const HOLD: Duration = Duration::from_millis(50);
 
@@ -89,8 +86,6 @@ pub(crate) struct Route {
     closes_after: u32,
     /// What the peer spoke when it was last connected to.
     speaks: Option<Spoken>,
-    /// When a connection to it last stood.
-    stood: Option<Instant>,
     /// Connections in the making.
     connecting: usize,
     /// Connections that rows share.
@@ -192,10 +187,9 @@ impl Pool {
     }
 
     /// A connection stands; hands over the row that it was made for.
-    pub(crate) fn connected(&mut self, slot: usize, spoken: Spoken, now: Instant) -> Option<Task> {
-        let route = &mut self.routes[self.slots[slot].route];
-        route.speaks = Some(spoken);
-        route.stood = Some(now);
+    pub(crate) fn connected(&mut self, slot: usize, spoken: Spoken) -> Option<Task> {
+        let route = self.slots[slot].route;
+        self.routes[route].speaks = Some(spoken);
         self.take_task(slot)
     }
 
@@ -300,7 +294,6 @@ impl Pool {
         if wire.served() > route.closes_after {
             route.closes_after = u32::MAX;
         }
-        route.stood = Some(now);
         route.idle.push(slot);
         own.stage = Stage::Idle { wire, since: now };
         self.look_at_idle(slot, now);
@@ -375,6 +368,11 @@ impl Pool {
         until
     }
 
+    /// Until when no connection is added.
+    pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
+        self.held.map(|(_, until)| until).filter(|until| *until > now)
+    }
+
     /// How many connections may be open now.
     pub(crate) fn room(&mut self, now: Instant) -> usize {
         match self.held {
@@ -440,17 +438,11 @@ impl Route {
             idle: Vec::new(),
             closes_after: u32::MAX,
             speaks: None,
-            stood: None,
             connecting: 0,
             shared: Vec::new(),
             allowed: None,
             waiting: VecDeque::new(),
         }
-    }
-
-    /// Whether a connection to it stood so lately that its port may still be taken (TIME_WAIT, RFC 9293 §3.6.1).
-    pub(crate) fn stood_lately(&self, now: Instant) -> bool {
-        self.stood.is_some_and(|stood| now.saturating_duration_since(stood) < TIME_WAIT)
     }
 
     /// Whether rows may share connections to it, as far as is known.

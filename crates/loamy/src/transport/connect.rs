@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -151,10 +151,7 @@ impl Race {
                 match attempt.as_mut().poll(context) {
                     Poll::Ready(Ok(stream)) => return Poll::Ready(Ok((*address, stream))),
                     Poll::Ready(Err(error)) => {
-                        // Having no address of one family says nothing of a peer that has addresses of both.
-                        if self.first_error.as_ref().is_none_or(is_address_not_available) {
-                            self.first_error = Some(error);
-                        }
+                        self.first_error.get_or_insert(error);
                         drop(self.trying.swap_remove(position));
                         lost = true;
                     }
@@ -180,14 +177,25 @@ impl Race {
     #[expect(clippy::disallowed_methods, reason = "the one place that opens connections")]
     fn try_next(&mut self) {
         if let Some(address) = self.waiting.next() {
-            self.trying.push((address.ip(), Box::pin(TcpStream::connect(address))));
+            let attempt = async move {
+                TcpStream::connect(address).await.map_err(|error| told_from_a_lack_of_ports(address, error))
+            };
+            self.trying.push((address.ip(), Box::pin(attempt)));
             self.stagger = stagger();
         }
     }
 }
 
-fn is_address_not_available(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable
+/// EADDRNOTAVAIL means that no port is left towards the address, which passes, or that this machine has no address to come
+/// from, as where IPv6 is switched off, which does not. A datagram socket needs such an address too, and none of TCP's
+/// ports.
+fn told_from_a_lack_of_ports(address: SocketAddr, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::AddrNotAvailable {
+        return error;
+    }
+    let any: IpAddr = if address.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+    let has_source = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address));
+    if has_source.is_ok() { error } else { io::ErrorKind::NetworkUnreachable.into() }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a connection in the making is off the hot path")]

@@ -10,8 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-
 use crate::clock::now;
 use crate::{Error, Kind};
 
@@ -122,7 +120,6 @@ impl Resolver {
         lookup
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks the system for a name")]
     fn begin(self: &Arc<Self>, host: &str, lookup: &Arc<Lookup>) {
         match &self.source {
             Dns::Fixed(addresses) => {
@@ -139,15 +136,7 @@ impl Resolver {
                 let (resolver, host, lookup) = (Arc::clone(self), host.to_owned(), Arc::clone(lookup));
                 // Detached on purpose: others may wait for the answer when this row no longer does.
                 drop(tokio::task::spawn_blocking(move || {
-                    let before = has_spare_descriptors();
-                    let answer = (host.as_str(), 0).to_socket_addrs();
-                    let answer = answer.map(|found| found.map(|address| address.ip()).collect());
-                    let answer =
-                        answer.map_err(|error| match before.and_then(|()| has_spare_descriptors()) {
-                            Ok(()) => error,
-                            Err(lack) => lack,
-                        });
-                    resolver.answered(&host, &lookup, judged(&host, answer));
+                    resolver.answered(&host, &lookup, judged(&host, asked(&host)));
                 }));
             }
         }
@@ -170,16 +159,29 @@ impl Resolver {
     }
 }
 
-/// Whether a look-up had what it needs. The system tells a lack of descriptors as a name that does not exist, so a
-/// failure counts only where there was no lack.
-fn has_spare_descriptors() -> io::Result<()> {
-    const NEEDED: usize = 4;
-    let spare: Result<Vec<_>, _> = (0..NEEDED).map(|_| rustix::io::dup(rustix::stdio::stdin())).collect();
-    match spare {
-        Err(Errno::MFILE) => Err(Errno::MFILE.into()),
-        Err(Errno::NFILE) => Err(Errno::NFILE.into()),
-        _ => Ok(()),
+/// Asks the system.
+///
+/// Without a descriptor for its socket and its files, `getaddrinfo` says that there is no such name, or that it failed for
+/// now. So a failure counts only when there were some right before and right after it; else it is the lack of them.
+#[expect(clippy::disallowed_methods, reason = "the one place that asks the system for a name")]
+fn asked(host: &str) -> io::Result<Vec<IpAddr>> {
+    let before = has_spare_descriptors();
+    let answer = (host, 0).to_socket_addrs();
+    if answer.is_err() {
+        before?;
+        has_spare_descriptors()?;
     }
+    answer.map(|found| found.map(|address| address.ip()).collect())
+}
+
+/// Whether there are as many descriptors as a look-up holds at once, with some to spare.
+fn has_spare_descriptors() -> io::Result<()> {
+    const ENOUGH: usize = 4;
+    let mut held = Vec::with_capacity(ENOUGH);
+    for _ in 0..ENOUGH {
+        held.push(rustix::io::fcntl_dupfd_cloexec(io::stderr(), 0)?);
+    }
+    Ok(())
 }
 
 fn judged(host: &str, answer: io::Result<Vec<IpAddr>>) -> Answer {

@@ -7,6 +7,7 @@
 pub(crate) mod connect;
 pub(crate) mod dns;
 mod fault;
+pub(crate) mod growth;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod network;
@@ -151,6 +152,33 @@ impl Stream {
             Self::Plain(counted) => counted,
             Self::Tls(stream) => stream.get_ref().0,
         }
+    }
+}
+
+impl Drop for Stream {
+    /// Says goodbye as TLS wants it (RFC 8446 §6.1), unless something is held back: what was not sent must stay so.
+    fn drop(&mut self) {
+        if let Self::Tls(stream) = self {
+            let (socket, session) = stream.get_mut();
+            if !session.wants_write() {
+                session.send_close_notify();
+                // Nobody is told when it fails: the peer is gone then.
+                let _ = session.write_tls(&mut Unwaiting(&socket.socket));
+            }
+        }
+    }
+}
+
+/// A socket that takes what it can take at once.
+struct Unwaiting<'a>(&'a TcpStream);
+
+impl io::Write for Unwaiting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -59,7 +59,7 @@ impl Worker {
         for seat in self.seats.iter_mut().flatten() {
             seat.needs_turn = true;
         }
-        self.next_look = next;
+        self.next_look = earlier(next, self.pool.held_until(now));
         self.take_turns(now);
     }
 

@@ -133,7 +133,7 @@ impl Worker {
             Connection::Many(_) => Spoken::Http2,
         };
         let route = self.pool.slot_mut(slot).route;
-        let Some(task) = self.pool.connected(slot, spoken, now) else {
+        let Some(task) = self.pool.connected(slot, spoken) else {
             return self.pool.vacate(slot);
         };
         let seat = self.seats[task.seat].as_mut();
@@ -155,8 +155,7 @@ impl Worker {
     /// No connection: the row that it was made for ends, and those that waited for it with it.
     pub(super) fn not_connected(&mut self, slot: usize, error: Error, now: Instant) {
         let route = self.pool.slot_mut(slot).route;
-        let is_for_want_of_room = is_out_of_descriptors(&error)
-            || (is_out_of_ports(&error) && self.pool.route(route).stood_lately(now));
+        let is_for_want_of_room = is_out_of_room(&error);
         let end = || match error.kind() {
             _ if is_for_want_of_room => End::NotTried,
             Kind::Internal => End::Over(error.clone()),
@@ -203,13 +202,9 @@ impl Worker {
     }
 }
 
-/// Whether the process (EMFILE) or the system (ENFILE) has no descriptor left.
-fn is_out_of_descriptors(error: &Error) -> bool {
+/// Whether the process (EMFILE) or the system (ENFILE) has no descriptor left, or no port towards the peer (EADDRNOTAVAIL).
+fn is_out_of_room(error: &Error) -> bool {
     use rustix::io::Errno;
-    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.os_error() == Some(errno.raw_os_error()))
-}
-
-/// Whether the system has no port left for a connection there, or no address of ours that could reach it at all.
-fn is_out_of_ports(error: &Error) -> bool {
-    error.os_error() == Some(rustix::io::Errno::ADDRNOTAVAIL.raw_os_error())
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL];
+    lacks.iter().any(|errno| error.os_error() == Some(errno.raw_os_error()))
 }

@@ -1,11 +1,25 @@
 //! TLS and HTTP/2 against the scripted server: what is spoken, on how many connections, and what the server saw.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the walls around the clock are the engine's; this drives it from outside"
+)]
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use http::Version;
-use loamy::{Client, HttpVersion, Kind, Outcome, Policy, Request, Tls, TlsProfile};
-use testkit::{Options, Protocol, Server};
+use loamy::{Client, HttpVersion, Kind, Outcome, Overrides, Policy, Request, Tls, TlsProfile, Verify};
+use testkit::{Http2, Options, Protocol, Script, Server};
+
+/// How much later than its time a limit may be seen to hold: other tests share the cores.
+const LATE: Duration = Duration::from_millis(900);
+
+/// How long an interrupt may take.
+const INTERRUPT: Duration = Duration::from_millis(200);
+
+/// How long bytes that were written already may take to be seen by the server.
+const IN_TRANSIT: Duration = Duration::from_millis(150);
 
 /// Trusts the authority of the test servers.
 fn trusting() -> TlsProfile {
@@ -13,48 +27,252 @@ fn trusting() -> TlsProfile {
 }
 
 fn policy() -> Policy {
-    Policy::default().tls(trusting()).timeout(Duration::from_secs(10))
+    Policy::default().tls(trusting()).timeout(Duration::from_secs(20))
+}
+
+fn client(threads: usize) -> Client {
+    Client::builder().threads(threads).build().unwrap()
 }
 
 fn over_tls(http: Vec<Protocol>) -> Server {
-    Server::serve_with(Options { tls: Some(testkit::Tls::default()), http, ..Options::default() })
+    let tls = Some(testkit::Tls::default());
+    Server::serve_with(Options { tls, http, keep_log: true, ..Options::default() })
+}
+
+/// HTTP/2 over TLS with so many streams on a connection.
+fn with_streams(streams: u32) -> Server {
+    Server::serve_with(Options {
+        tls: Some(testkit::Tls::default()),
+        http: vec![Protocol::Http2],
+        http2: Http2 { max_concurrent_streams: Some(streams), ..Http2::default() },
+        keep_log: true,
+        ..Options::default()
+    })
+}
+
+fn rows<'a>(server: &'a Server, path: &'a str, count: usize) -> impl Iterator<Item = Request> + use<'a> {
+    (0..count).map(move |row| {
+        let url = server.url(&format!("{path}?row={row}"));
+        if row % 3 == 0 { Request::post(url, format!("body {row}")) } else { Request::get(url) }
+    })
 }
 
 fn versions(outcomes: &[Outcome]) -> BTreeSet<String> {
-    outcomes
-        .iter()
-        .map(|outcome| match &outcome.result {
-            Ok(response) => format!("{:?}", response.version()),
-            Err(error) => error.to_string(),
-        })
-        .collect()
+    let of = |outcome: &Outcome| match &outcome.result {
+        Ok(response) => format!("{:?}", response.version()),
+        Err(error) => error.to_string(),
+    };
+    outcomes.iter().map(of).collect()
 }
 
-fn rows(server: &Server, count: usize) -> impl Iterator<Item = Request> + use<'_> {
-    (0..count).map(|row| {
-        let url = server.url(&format!("/echo?row={row}"));
-        if row % 3 == 0 { Request::post(url, format!("body {row}")) } else { Request::get(url) }
-    })
+#[track_caller]
+fn all_answered(outcomes: &[Outcome], count: usize) {
+    assert!(outcomes.iter().map(|outcome| outcome.index).eq(0..count), "one outcome a row, in order");
+    for outcome in outcomes {
+        assert!(outcome.is_ok(), "{outcome:?}");
+    }
 }
 
 #[test]
 fn what_is_spoken_is_what_the_peer_chooses_of_what_is_offered() {
     let both = over_tls(vec![Protocol::Http2, Protocol::Http11]);
     let old = over_tls(vec![Protocol::Http11]);
-    let client = Client::new().unwrap();
+    let plain = Server::serve_with(Options { http: vec![Protocol::Http2], ..Options::default() });
+    let client = client(2);
     for (server, version, spoken) in [
         (&both, HttpVersion::Auto, Version::HTTP_2),
         (&both, HttpVersion::Http1, Version::HTTP_11),
         (&both, HttpVersion::Http2, Version::HTTP_2),
         (&old, HttpVersion::Auto, Version::HTTP_11),
+        (&plain, HttpVersion::Http2, Version::HTTP_2),
     ] {
-        let outcomes = client.run(rows(server, 200), &policy().http_version(version));
+        let outcomes = client.run(rows(server, "/echo", 200), &policy().http_version(version));
+        all_answered(&outcomes, 200);
         assert_eq!(versions(&outcomes), [format!("{spoken:?}")].into(), "{version:?}");
-        assert!(outcomes.iter().enumerate().all(|(at, outcome)| outcome.index == at));
     }
     assert_eq!(both.counts().requests, 600);
-    let refused = client.run(rows(&old, 3), &policy().http_version(HttpVersion::Http2));
+    let refused = client.run(rows(&old, "/echo", 3), &policy().http_version(HttpVersion::Http2));
     assert!(
         refused.iter().all(|row| matches!(&row.result, Err(error) if error.kind() == Kind::TlsHandshake))
     );
+    assert_eq!(old.counts().requests, 200);
+}
+
+#[test]
+fn one_connection_goes_first_and_is_enough_while_its_streams_are() {
+    let server = with_streams(250);
+    all_answered(&client(1).run(rows(&server, "/echo", 1000), &policy()), 1000);
+    let counts = server.counts();
+    assert_eq!((counts.connections, counts.requests), (1, 1000));
+    assert!((2..=100).contains(&counts.max_streams), "{counts:?}");
+}
+
+#[test]
+fn a_second_thread_makes_no_more_connections_than_its_rows_need() {
+    let server = with_streams(250);
+    all_answered(&client(2).run(rows(&server, "/delay/0.01", 1200), &policy().concurrency(300)), 1200);
+    let counts = server.counts();
+    // Two connections for each thread's share of 150 rows.
+    assert!(counts.connections <= 4, "{counts:?}");
+}
+
+#[test]
+fn further_connections_are_made_for_rows_that_find_no_stream() {
+    let server = with_streams(250);
+    let policy = policy().concurrency(256).h2_streams(64);
+    all_answered(&client(1).run(rows(&server, "/delay/0.01", 2000), &policy), 2000);
+    let counts = server.counts();
+    assert_eq!((counts.connections, counts.max_streams), (4, 64));
+}
+
+#[test]
+fn h2_connections_binds_over_all_threads() {
+    for (connections, threads) in [(1, 4), (2, 2), (3, 2)] {
+        let server = with_streams(250);
+        let policy = policy().concurrency(256).h2_streams(16).h2_connections(connections);
+        all_answered(&client(threads).run(rows(&server, "/delay/0.002", 1500), &policy), 1500);
+        let counts = server.counts();
+        assert!(counts.connections <= connections as u64, "{connections} × {threads}: {counts:?}");
+        assert!(counts.max_streams <= 16, "{counts:?}");
+    }
+}
+
+#[test]
+fn f6_a_peer_never_sees_more_streams_than_it_allows() {
+    for streams in [1, 7] {
+        let server = with_streams(streams);
+        all_answered(&client(2).run(rows(&server, "/delay/0.001", 600), &policy()), 600);
+        let counts = server.counts();
+        assert!(counts.max_streams <= u64::from(streams), "{counts:?}");
+        assert_eq!(counts.requests, 600, "nothing was refused and sent again");
+    }
+}
+
+#[test]
+fn rows_of_different_trust_never_share_a_connection() {
+    for http in [Protocol::Http11, Protocol::Http2] {
+        let server = over_tls(vec![http]);
+        let off = Tls::default().verify(Verify::Off).build().unwrap();
+        let mixed = (0..60).map(|row| {
+            let mut own = Overrides::default();
+            own.tls = (row % 2 == 0).then(|| off.clone());
+            Request::get(server.url(&format!("/echo?verified={}", row % 2))).overrides(own)
+        });
+        all_answered(&client(1).run(mixed, &policy()), 60);
+        let log = server.log();
+        assert_eq!(log.requests.len(), 60);
+        for connection in 0..log.connections.len() {
+            let trust: BTreeSet<_> = log
+                .requests
+                .iter()
+                .filter(|request| request.connection == connection)
+                .map(|request| request.target.rsplit('=').next().unwrap().to_owned())
+                .collect();
+            assert!(trust.len() <= 1, "connection {connection} carried {trust:?}");
+        }
+    }
+}
+
+#[test]
+fn sessions_are_resumed_by_all_threads_and_not_beyond_their_profile() {
+    let server = over_tls(vec![Protocol::Http11]);
+    let client = client(2);
+    all_answered(&client.run(rows(&server, "/delay/0.005", 400), &policy().concurrency(40)), 400);
+    let counts = server.counts();
+    assert!(counts.handshakes > 2, "{counts:?}");
+    // A ticket serves once, and connections are made faster than tickets come back.
+    assert!(4 * counts.resumed >= counts.handshakes, "{counts:?}");
+    let off = Tls::default().verify(Verify::Off).build().unwrap();
+    all_answered(&client.run(rows(&server, "/echo", 1), &policy().tls(off)), 1);
+    assert_eq!(server.counts().resumed, counts.resumed);
+}
+
+#[test]
+fn a_silent_peer_is_asked_whether_it_is_there() {
+    let steps = ["h2 preface", "h2 deaf", "h2 read 3 requests", "hold"];
+    let server = Server::start(Script::parse(steps).unwrap());
+    let ping = Duration::from_millis(300);
+    let policy = policy().http_version(HttpVersion::Http2).h2_ping(ping);
+    let began = Instant::now();
+    let outcomes =
+        client(1).run((0..3).map(|row| Request::post(server.url("/x"), format!("{row}"))), &policy);
+    let took = began.elapsed();
+    assert!(took >= 2 * ping && took < 2 * ping + LATE, "{took:?}");
+    for outcome in outcomes {
+        let error = outcome.result.unwrap_err();
+        assert_eq!((error.kind(), error.in_doubt()), (Kind::Closed, true), "{error}");
+        assert!(error.message().contains("PING within 0.3 s"), "{error}");
+    }
+}
+
+#[test]
+fn a_peer_that_answers_pings_is_waited_for() {
+    let server = with_streams(100);
+    let policy = policy().h2_ping(Duration::from_millis(100));
+    all_answered(&client(1).run([Request::get(server.url("/delay/1"))], &policy), 1);
+    let log = server.log();
+    let pings = log.connections[0].http2.as_ref().unwrap().pings;
+    assert!((5..=11).contains(&pings), "{pings}");
+}
+
+#[test]
+fn p1_after_an_interrupt_no_byte_of_the_batch_is_written() {
+    let server = with_streams(50);
+    let client = client(2);
+    let run = client.begin(&policy());
+    run.admit(rows(&server, "/delay/0.01", 20_000));
+    run.close();
+    let before = run.wait(200, Duration::from_secs(10)).len();
+    let began = Instant::now();
+    run.cancel();
+    assert!(began.elapsed() < INTERRUPT, "{:?}", began.elapsed());
+    thread::sleep(IN_TRANSIT);
+    let seen = server.counts().requests;
+    thread::sleep(4 * IN_TRANSIT);
+    assert_eq!(server.counts().requests, seen);
+    let rest = run.wait(usize::MAX, Duration::from_secs(1)).len();
+    assert_eq!(before + rest, 20_000);
+    all_answered(&client.run(rows(&server, "/echo", 50), &policy()), 50);
+}
+
+#[test]
+fn an_interrupt_leaves_other_batches_their_connections() {
+    let server = with_streams(100);
+    let client = client(1);
+    let stays = client.begin(&policy());
+    stays.admit(rows(&server, "/delay/0.5", 20));
+    stays.close();
+    let goes = client.begin(&policy());
+    goes.admit(rows(&server, "/delay/5", 20));
+    goes.close();
+    thread::sleep(Duration::from_millis(250));
+    goes.cancel();
+    let mut outcomes = Vec::new();
+    while !stays.is_finished() {
+        outcomes.append(&mut stays.wait(20, Duration::from_secs(5)));
+    }
+    outcomes.sort_by_key(|outcome| outcome.index);
+    all_answered(&outcomes, 20);
+    assert!(outcomes.iter().all(|outcome| outcome.attempts == 1));
+}
+
+#[test]
+fn f15_a_large_slow_body_keeps_no_other_row_of_its_connection_waiting() {
+    let server = with_streams(100);
+    let slow = Request::get(server.url("/drip?numbytes=20&duration=2"));
+    let mut quick = policy();
+    quick.h2_connections = Some(1);
+    let began = Instant::now();
+    let outcomes: Vec<_> = client(1)
+        .stream(
+            std::iter::once(slow).chain(rows(&server, "/echo", 500).collect::<Vec<_>>()),
+            &quick,
+            loamy::Order::AsDone,
+        )
+        .map(|outcome| (outcome.index, began.elapsed()))
+        .collect();
+    let (last, _) = outcomes[500];
+    assert_eq!(last, 0, "the slow row ends last");
+    assert!(outcomes[499].1 < Duration::from_millis(1500), "{:?}", outcomes[499]);
+    assert_eq!(server.counts().connections, 1);
 }

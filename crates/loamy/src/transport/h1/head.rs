@@ -10,12 +10,10 @@ use crate::headers::elements;
 use crate::headers::is_token_byte;
 use crate::mask::excerpt;
 use crate::policy::Sizes;
+use crate::transport::growth::TRUSTED;
 
 /// Fields for which there is room on the stack; more are rare, and get room on the heap.
 const COMMON_FIELDS: usize = 64;
-
-/// Memory reserved on the word of a `Content-Length`; the rest is taken as the body comes.
-pub(super) const TRUSTED: usize = 1 << 20;
 
 /// A final response's head, and the buffer that it begins.
 #[derive(Debug)]

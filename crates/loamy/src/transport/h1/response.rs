@@ -7,6 +7,7 @@ use super::chunked::Chunks;
 use super::head::{self, Framing, Head, Parsed};
 use crate::Kind;
 use crate::policy::Sizes;
+use crate::transport::growth::make_room;
 
 /// Empty lines skipped before a status line: some servers end the response before with one too many.
 const EMPTY_LINES: usize = 8;
@@ -346,15 +347,6 @@ impl Decoder {
 
     fn body_too_large(&self) -> Fault {
         Fault::too_large(format!("the body is larger than {} bytes", self.sizes.body))
-    }
-}
-
-/// Makes room for `more` bytes in a buffer that will be `whole` bytes long and no longer. What was announced is believed
-/// in proportion to what came.
-fn make_room(bytes: &mut Vec<u8>, whole: usize, more: usize) {
-    if bytes.capacity() - bytes.len() < more {
-        let missing = whole - bytes.len();
-        bytes.reserve_exact(missing.min(more.max(bytes.len()).max(head::TRUSTED)));
     }
 }
 

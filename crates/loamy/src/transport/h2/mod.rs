@@ -23,6 +23,9 @@ pub(crate) use response::{Head, head as response_head};
 
 use super::{Stream, Traffic};
 
+/// Streams until the peer has said how many it allows: one row goes first.
+const UNTIL_TOLD: usize = 1;
+
 /// What the peer may send on one stream before it waits for us. Bodies are taken as they come, so this is no buffer but
 /// what may be under way: 1 MiB keeps 80 Mbit/s at 100 ms busy with a single row.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -41,14 +44,14 @@ pub(crate) struct Carrier {
     /// When the PING was sent that is not answered yet.
     pinged: Option<Instant>,
     traffic: Rc<Traffic>,
-    /// What had been read when it began: the handshake of TLS.
-    read_before: u64,
     woken: Arc<Woken>,
     wakers: Vec<(Waker, Arc<StreamBell>)>,
     /// Streams that the peer allows, as it last said.
     allowed: usize,
     open: usize,
     served: u32,
+    /// Whether a stream has ended, so that the peer must have said what it allows.
+    has_ended_one: bool,
     /// Whether no further stream may be opened: the peer said so, or the connection is broken.
     is_closing: bool,
     /// What had been read when a row last took something of it.
@@ -70,7 +73,7 @@ impl Carrier {
         let traffic = Rc::clone(&stream.socket().traffic);
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
-            .initial_max_send_streams(1)
+            .initial_max_send_streams(UNTIL_TOLD)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX))
@@ -84,13 +87,13 @@ impl Carrier {
             pinged: None,
             heard: (now, traffic.read()),
             useful: traffic.read(),
-            read_before: traffic.read(),
             traffic,
             woken: Arc::default(),
             wakers: Vec::new(),
-            allowed: 1,
+            allowed: UNTIL_TOLD,
             open: 0,
             served: 0,
+            has_ended_one: false,
             is_closing: false,
         })
     }
@@ -114,9 +117,9 @@ impl Carrier {
         self.is_closing
     }
 
-    /// Whether nothing has come from the peer yet, its settings neither.
+    /// Whether the peer has not said yet how many streams it allows.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.traffic.read() == self.read_before
+        self.allowed == UNTIL_TOLD && !self.has_ended_one
     }
 
     /// Streams that the peer allows side by side.
@@ -167,6 +170,7 @@ impl Carrier {
     pub(crate) fn close_stream(&mut self, served: bool) {
         self.open -= 1;
         self.served += u32::from(served);
+        self.has_ended_one = true;
     }
 
     /// Takes no further row.

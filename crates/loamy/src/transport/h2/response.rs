@@ -4,9 +4,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
 
 use crate::policy::Sizes;
 use crate::transport::Fault;
-
-/// Memory reserved on the word of a `content-length`; the rest is taken as the body comes.
-const TRUSTED: usize = 1 << 20;
+use crate::transport::growth::TRUSTED;
 
 /// A final response's head, and the buffer that it begins.
 #[derive(Debug)]
