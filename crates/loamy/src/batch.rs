@@ -101,6 +101,7 @@ impl Batch {
             authorization: placed.authorization,
             attempts: 0,
             redirects: 0,
+            has_acted: false,
             on_new_connection: false,
             started: None,
             deadline: None,
@@ -141,9 +142,9 @@ impl Batch {
         Claim::Granted(job)
     }
 
-    /// A connection to the origin stands.
-    pub(crate) fn connected(&mut self, origin: OriginId) {
-        self.plan.proved(origin, &self.gate);
+    /// A connection to the origin stands that is proof for so many rows.
+    pub(crate) fn connected(&mut self, origin: OriginId, proofs: usize) {
+        self.plan.proved(origin, proofs, &self.gate);
     }
 
     /// A sending ended: the row is done, or goes back among those that wait.
@@ -265,7 +266,7 @@ impl Batch {
     }
 
     fn answered(&mut self, now: Instant, mut job: Box<Job>, response: Response) {
-        self.plan.proved(job.origin, &self.gate);
+        self.plan.proved(job.origin, 1, &self.gate);
         match redirect::verdict(&job.request, job.redirects, &response, &self.policy) {
             redirect::Verdict::Answer => self.finish(now, job, Ok(response)),
             redirect::Verdict::Refuse(error) => {
@@ -274,7 +275,10 @@ impl Batch {
             }
             redirect::Verdict::Follow(target) => {
                 let from = Arc::clone(self.plan.origin(job.origin));
+                let was_unsafe = !job.request.is_idempotent();
                 redirect::follow(&mut job.request, response.status(), &from, &target.origin, &self.policy);
+                // What turned into a GET had its effect before that, whatever becomes of the GET.
+                job.has_acted |= was_unsafe && job.request.is_idempotent();
                 let placed = self.plan.settle_in(&mut job.request, target, &self.gate);
                 if placed.authorization.is_some() || placed.origin != job.origin {
                     job.authorization = placed.authorization;
@@ -359,9 +363,10 @@ impl Batch {
     }
 
     fn end(&mut self, now: Option<Instant>, job: Box<Job>, mut result: Result<Response, Error>) {
-        let Job { index, request, attempts, redirects, started, .. } = *job;
+        let Job { index, request, attempts, redirects, started, has_acted, .. } = *job;
         if let Err(error) = result {
-            result = Err(error.about(&request.method, &request.url).after(attempts));
+            let in_doubt = error.in_doubt() || has_acted;
+            result = Err(error.about(&request.method, &request.url).after(attempts).doubtful(in_doubt));
         }
         let response = match &mut result {
             Ok(response) => Some(response),

@@ -54,10 +54,12 @@ impl OriginGate {
         self.in_flight
     }
 
-    /// A connection stands, or a response came on one.
-    pub(crate) fn proved(&mut self) {
-        self.proven = self.proven.saturating_add(1);
-        self.failures = 0;
+    /// A connection stands that takes so many rows, or a response came on one.
+    pub(crate) fn proved(&mut self, proofs: usize) {
+        if proofs > 0 {
+            self.proven = self.proven.saturating_add(proofs);
+            self.failures = 0;
+        }
     }
 
     /// The peer refused a row that it did not look at: it has more than it can take.
@@ -104,7 +106,7 @@ mod tests {
             while gate.admits(&origin) {
                 gate.take(&mut origin);
             }
-            origin.proved();
+            origin.proved(1);
             origin.in_flight() - before
         };
         assert_eq!([fan_out(), fan_out(), fan_out()], [1, 2, 2]);
@@ -114,7 +116,7 @@ mod tests {
     fn per_host_binds_however_much_is_proven() {
         let mut gate = Gate::new(100, Some(2));
         let mut origin = OriginGate::default();
-        (0..9).for_each(|_| origin.proved());
+        (0..9).for_each(|_| origin.proved(1));
         (0..2).for_each(|_| gate.take(&mut origin));
         assert!(!gate.admits(&origin));
     }
@@ -123,7 +125,7 @@ mod tests {
     fn a_refusal_halves_what_may_go_at_once() {
         let mut gate = Gate::new(100, None);
         let mut origin = OriginGate::default();
-        (0..20).for_each(|_| origin.proved());
+        (0..20).for_each(|_| origin.proved(1));
         origin.refused();
         while gate.admits(&origin) {
             gate.take(&mut origin);
@@ -136,7 +138,7 @@ mod tests {
         let mut origin = OriginGate::default();
         assert_eq!([(); 3].map(|()| origin.failed_to_connect(Cost::Quick)), [2, 4, 8]);
         assert_eq!([(); 2].map(|()| origin.failed_to_connect(Cost::Slow)), [64, 512]);
-        (0..4).for_each(|_| origin.proved());
+        (0..4).for_each(|_| origin.proved(1));
         assert_eq!([(); 3].map(|()| origin.failed_to_connect(Cost::Quick)), [0, 0, 0]);
         assert_eq!(origin.failed_to_connect(Cost::Quick), 2);
         assert!((0..200).all(|_| origin.failed_to_connect(Cost::Slow) > 0));

@@ -22,6 +22,8 @@ pub(crate) struct Job {
     pub(crate) authorization: Option<Box<str>>,
     pub(crate) attempts: u32,
     pub(crate) redirects: u16,
+    /// Whether a request of it that is not idempotent was answered, with a redirect that made a GET of it.
+    pub(crate) has_acted: bool,
     /// Whether it must go out on a connection of its own making (rule 3 of `retry`).
     pub(crate) on_new_connection: bool,
     pub(crate) started: Option<Instant>,

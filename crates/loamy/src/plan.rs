@@ -114,8 +114,8 @@ impl Plan {
     }
 
     /// A connection to the origin stands, or a response came from it.
-    pub(crate) fn proved(&mut self, id: OriginId, gate: &Gate) {
-        self.lanes[id.0 as usize].gate.proved();
+    pub(crate) fn proved(&mut self, id: OriginId, proofs: usize, gate: &Gate) {
+        self.lanes[id.0 as usize].gate.proved(proofs);
         self.update(id, gate);
     }
 
@@ -132,15 +132,15 @@ impl Plan {
         cost: Cost,
         alike: impl Fn(&Job) -> bool,
         gate: &Gate,
-    ) -> Vec<Box<Job>> {
+    ) -> VecDeque<Box<Job>> {
         let lane = &mut self.lanes[id.0 as usize];
         let shared = lane.gate.failed_to_connect(cost).min(lane.queue.len());
-        let mut taken = Vec::with_capacity(shared);
+        let mut taken = VecDeque::with_capacity(shared);
         let mut left = Vec::new();
         while taken.len() < shared
             && let Some(job) = lane.queue.pop_front()
         {
-            if alike(&job) { taken.push(job) } else { left.push(job) }
+            if alike(&job) { taken.push_back(job) } else { left.push(job) }
         }
         left.into_iter().rev().for_each(|job| lane.queue.push_front(job));
         self.waiting -= taken.len();

@@ -206,6 +206,8 @@ struct Row {
     place: Place,
     lane: usize,
     idempotent: bool,
+    /// Whether it was a POST that a redirect made a GET of.
+    has_acted: bool,
     post: bool,
     sendings: u32,
     renewed: bool,
@@ -465,6 +467,7 @@ impl World {
             place: Place::Waiting,
             lane,
             idempotent,
+            has_acted: false,
             post,
             sendings: 0,
             renewed: false,
@@ -575,7 +578,7 @@ impl World {
         if let Some(row) = connected {
             let held = self.workers[worker].held.iter().find(|held| held.job.index == row).unwrap();
             let lane = held.lane;
-            self.batch.connected(held.job.origin);
+            self.batch.connected(held.job.origin, 1);
             self.proved(lane);
             self.compare();
         }
@@ -851,6 +854,7 @@ impl World {
         row.lane = target;
         // RFC 9110 §15.4: a POST becomes a GET by 301, 302 and 303; anything but HEAD does by 303.
         if status == 303 || (status < 303 && post) {
+            row.has_acted |= !row.idempotent;
             (row.idempotent, row.post) = (true, false);
         }
         self.seen.hops += 1;
@@ -929,6 +933,7 @@ impl World {
         row.place = Place::Ended;
         self.ended += 1;
         self.failed += usize::from(result.is_err());
+        let in_doubt = result.is_err() && (in_doubt || row.has_acted);
         row.expected = Some(Expected { result, in_doubt, at: self.now });
     }
 

@@ -13,8 +13,9 @@ use http::uri::{Authority, Scheme};
 use super::{Done, Pace, Phase, Taking, Terms, cancelled, failed};
 use crate::job::{End, Job};
 use crate::target::Origin;
+use crate::transport::Fault;
+use crate::transport::growth::{self, Pile};
 use crate::transport::h2::{self, Carrier};
-use crate::transport::{Fault, growth};
 use crate::{Error, Kind, Response};
 
 /// How much of a body is handed over at a time: what a connection holds of an upload beyond what the peer will take.
@@ -30,6 +31,8 @@ pub(crate) struct Exchange {
     taking: Taking,
     pace: Pace,
     informational: usize,
+    /// Whether anything can have come: not before the first look.
+    was_looked_at: bool,
     written_before: u64,
     /// Bytes of the response that came, its head as it is kept.
     received: u64,
@@ -39,7 +42,7 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 enum Incoming {
     Head(ResponseFuture),
-    Body { head: h2::Head, head_len: usize, stream: RecvStream },
+    Body { head: h2::Head, head_len: usize, pile: Pile, stream: RecvStream },
     Ended,
 }
 
@@ -90,6 +93,7 @@ impl Exchange {
             taking: Taking::new(job, &terms.policy),
             pace: Pace::new(job, &terms.policy, now),
             informational: 0,
+            was_looked_at: false,
             written_before,
             received: 0,
             reused: carrier.served() > 0,
@@ -107,15 +111,20 @@ impl Exchange {
         loop {
             let step = match &mut self.incoming {
                 Incoming::Head(response) => {
-                    while let Poll::Ready(Some(Ok(early))) = response.poll_informational(context) {
+                    while std::mem::replace(&mut self.was_looked_at, true)
+                        && let Poll::Ready(Some(Ok(early))) = response.poll_informational(context)
+                    {
                         self.informational += 1;
                         self.pace.advanced = now;
                         let limit = self.taking.sizes.informational;
                         if early.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+                            carrier.close();
                             let message = "the peer switched protocols (101) unasked";
                             return Poll::Ready(self.faulty(carrier, Fault::protocol(message)));
                         }
                         if self.informational > limit {
+                            // It goes on talking on that stream, and nobody there would listen.
+                            carrier.close();
                             let message = format!(
                                 "more than {limit} informational responses came before the final one"
                             );
@@ -127,11 +136,11 @@ impl Exchange {
                         Err(error) => Err(error.into()),
                     }
                 }
-                Incoming::Body { head, head_len, stream } => {
+                Incoming::Body { head, head_len, pile, stream } => {
                     match std::task::ready!(stream.poll_data(context)) {
                         Some(Ok(piece)) => {
                             let limit = self.taking.sizes.body;
-                            let taken = take_piece(head, *head_len, &piece, limit);
+                            let taken = take_piece(head, *head_len, pile, &piece, limit);
                             self.received += piece.len() as u64;
                             // Given back at once: the body is in its place, so the peer may send on.
                             let _ = stream.flow_control().release_capacity(piece.len());
@@ -210,7 +219,7 @@ impl Exchange {
         let head_len = head.bytes.len();
         self.received += head_len as u64;
         let is_whole = stream.is_end_stream();
-        self.incoming = Incoming::Body { head, head_len, stream };
+        self.incoming = Incoming::Body { head, head_len, pile: Pile::default(), stream };
         Ok(if is_whole { Step::Whole } else { Step::GoOn })
     }
 
@@ -263,13 +272,13 @@ impl Exchange {
     fn take_response(&mut self) -> Option<(Response, bool)> {
         self.outgoing = None;
         match std::mem::replace(&mut self.incoming, Incoming::Ended) {
-            Incoming::Body { head, head_len, .. } => {
+            Incoming::Body { head, head_len, pile, .. } => {
                 let response = Response {
                     status: head.status,
                     version: http::Version::HTTP_2,
                     redirects: 0,
                     head: head_len as u32,
-                    bytes: head.bytes.into_boxed_slice(),
+                    bytes: pile.join(head.bytes),
                     url: Box::default(),
                 };
                 Some((response, head.is_coded))
@@ -301,14 +310,23 @@ impl From<Fault> for Broken {
     }
 }
 
-fn take_piece(head: &mut h2::Head, head_len: usize, piece: &[u8], limit: u64) -> Result<(), Fault> {
-    let so_far = head.bytes.len() - head_len;
+fn take_piece(
+    head: &mut h2::Head,
+    head_len: usize,
+    pile: &mut Pile,
+    piece: &[u8],
+    limit: u64,
+) -> Result<(), Fault> {
+    let so_far = pile.len() + head.bytes.len() - head_len;
     let room = limit.saturating_sub(so_far as u64);
     let taken = usize::try_from(room).map_or(piece.len(), |room| room.min(piece.len()));
     if let Some(whole) = head.body_len.and_then(|length| usize::try_from(length).ok()) {
         growth::make_room(&mut head.bytes, head_len + whole, taken);
     }
     head.bytes.extend_from_slice(&piece[..taken]);
+    if head.body_len.is_none() {
+        pile.put_aside(&mut head.bytes);
+    }
     if taken < piece.len() {
         return Err(Fault::too_large(format!("the body is larger than {limit} bytes")));
     }

@@ -28,7 +28,8 @@ pub(crate) struct Exchange {
     body: Bytes,
     write_error: Option<io::Error>,
     written_before: u64,
-    read_before: u64,
+    /// Bytes of the response that came.
+    received: u64,
     reused: bool,
     /// Whether the row itself asked for the connection to end with it.
     closes: bool,
@@ -70,7 +71,7 @@ impl Exchange {
             body,
             write_error: None,
             written_before: wire.traffic().written(),
-            read_before: wire.traffic().read(),
+            received: 0,
             reused: wire.served() > 0,
             closes: framing::wants_close(request.headers.view()),
             has_surplus: false,
@@ -195,6 +196,7 @@ impl Exchange {
     ) -> Poll<io::Result<Read>> {
         if let Some((buffer, wanted)) = self.decoder.direct() {
             let count = std::task::ready!(wire.poll_read(context, &mut buffer.limit(wanted)))?;
+            self.received += count as u64;
             return Poll::Ready(Ok(match count {
                 0 => Read::End,
                 _ => Read::Fed { done: self.decoder.direct_filled() },
@@ -203,6 +205,7 @@ impl Exchange {
         scratch.read.clear();
         scratch.read.reserve(READ);
         let count = std::task::ready!(wire.poll_read(context, &mut (&mut scratch.read).limit(READ)))?;
+        self.received += count as u64;
         if count == 0 {
             return Poll::Ready(Ok(Read::End));
         }
@@ -253,9 +256,7 @@ impl Exchange {
 
     /// The end of a row that failed, with what moved until then.
     fn failed(&self, wire: &Wire, error: Error) -> End {
-        let traffic = wire.traffic();
-        let (sent, received) = (traffic.written() - self.written_before, traffic.read() - self.read_before);
-        failed(error, sent, received, self.reused)
+        failed(error, wire.traffic().written() - self.written_before, self.received, self.reused)
     }
 
     fn take_decoder(&mut self) -> h1::Decoder {

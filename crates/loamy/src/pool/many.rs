@@ -1,7 +1,8 @@
 //! A connection that many rows share, with the rows on it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::uri::{Authority, Scheme};
@@ -12,7 +13,7 @@ use crate::exchange::{Done, Terms};
 use crate::job::End;
 use crate::target::Origin;
 use crate::transport::Fault;
-use crate::transport::h2::Carrier;
+use crate::transport::h2::{Carrier, StreamBell};
 use crate::{Error, Kind};
 
 /// A connection with the rows that share it.
@@ -20,8 +21,13 @@ pub(crate) struct Many {
     carrier: Carrier,
     /// By the number of the stream's waker.
     rows: Vec<Option<(Box<Exchange>, Task)>>,
+    wakers: Vec<(Waker, Arc<StreamBell>)>,
     vacant: Vec<usize>,
+    /// The nearest deadline of the rows that were looked at of late.
+    next: Option<Instant>,
     numbers: Vec<usize>,
+    /// Whether it was handed on how many streams the peer allows.
+    is_told: bool,
     /// When its last row ended.
     since: Instant,
     /// After how much silence the peer is asked whether it is there.
@@ -48,11 +54,30 @@ pub(crate) struct Ended {
 
 impl Many {
     pub(crate) fn new(carrier: Carrier, ping: Option<Duration>, now: Instant) -> Self {
-        Self { carrier, rows: Vec::new(), vacant: Vec::new(), numbers: Vec::new(), since: now, ping }
+        Self {
+            carrier,
+            rows: Vec::new(),
+            wakers: Vec::new(),
+            vacant: Vec::new(),
+            next: None,
+            numbers: Vec::new(),
+            is_told: false,
+            since: now,
+            ping,
+        }
     }
 
     pub(crate) fn carrier(&self) -> &Carrier {
         &self.carrier
+    }
+
+    /// How many streams the peer allows, once it has said so; the first time alone.
+    pub(crate) fn take_told(&mut self) -> Option<usize> {
+        if self.is_told || self.carrier.is_fresh() {
+            return None;
+        }
+        self.is_told = true;
+        Some(self.carrier.allowed())
     }
 
     /// When its last row ended, if none is on it.
@@ -86,8 +111,10 @@ impl Many {
         };
         self.ping = self.ping.into_iter().chain(terms.policy.h2_ping).min();
         let number = self.vacant.pop().unwrap_or_else(|| {
+            let number = self.rows.len();
             self.rows.push(None);
-            self.rows.len() - 1
+            self.wakers.push(self.carrier.waker(number));
+            number
         });
         self.rows[number] = Some((exchange, task));
         match self.poll_row(number, now) {
@@ -115,7 +142,12 @@ impl Many {
         }
     }
 
-    /// When something has to be done about it, if nothing comes before.
+    /// When something has to be done about the rows that were looked at since this was last asked.
+    pub(crate) fn take_next_look(&mut self) -> Option<Instant> {
+        self.next.take().into_iter().chain(self.ping_due()).min()
+    }
+
+    /// When something has to be done about it, if nothing comes before: all rows are asked.
     pub(crate) fn next_look(&self) -> Option<Instant> {
         let rows = self.rows.iter().flatten().filter_map(|(exchange, _)| exchange.deadline());
         rows.map(|(at, _)| at).chain(self.ping_due()).min()
@@ -167,13 +199,17 @@ impl Many {
     }
 
     fn poll_row(&mut self, number: usize, now: Instant) -> Option<Ended> {
-        let (waker, bell) = self.carrier.waker(number);
+        let (waker, bell) = self.wakers.get(number)?;
         bell.reset();
         let (exchange, task) = self.rows.get_mut(number)?.as_mut()?;
         let carrier = &mut self.carrier;
-        let mut context = Context::from_waker(&waker);
+        let mut context = Context::from_waker(waker);
         let done = match catch_unwind(AssertUnwindSafe(|| exchange.poll(carrier, &mut context, now))) {
-            Ok(Poll::Pending) => return None,
+            Ok(Poll::Pending) => {
+                let deadline = exchange.deadline().map(|(at, _)| at);
+                self.next = self.next.into_iter().chain(deadline).min();
+                return None;
+            }
             Ok(Poll::Ready(done)) => done,
             Err(panic) => {
                 let in_doubt = !task.job.request.is_idempotent();

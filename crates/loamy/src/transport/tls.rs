@@ -122,6 +122,9 @@ impl Maker {
             return Ok(config);
         }
         let config = Arc::new(self.make(&key.0, key.1)?);
+        // The first random bytes of a process take tens of milliseconds of gathering. Here nobody's connection waits for
+        // it but the one that needs it.
+        let _ = self.provider.secure_random.fill(&mut [0; 32]);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.len() >= IDLE_CONFIGS {
             made.retain(|_, config| Arc::strong_count(config) > 1);

@@ -48,7 +48,11 @@ impl Worker {
         let mut next = None;
         for slot in 0..self.pool.len() {
             match self.deadline(slot) {
-                Some((at, kind)) if at <= now => self.time_out(slot, kind, now),
+                Some((at, kind)) if at <= now => {
+                    self.time_out(slot, kind, now);
+                    // Of a connection that rows share, others are due later.
+                    next = earlier(next, self.deadline(slot).map(|(at, _)| at));
+                }
                 Some((at, _)) => next = earlier(next, Some(at)),
                 None => {}
             }
@@ -105,14 +109,13 @@ impl Worker {
             Stage::Many(many) => {
                 many.look(origin, now, &mut self.ended);
                 let is_idle = many.idle_since().is_some_and(|since| since + IDLE <= now);
-                let next = many.next_look();
                 // What was said about streams that ended goes out without waiting for the peer.
                 own.waker.wake_by_ref();
                 self.settle_shared(slot);
                 if is_idle {
                     self.pool.drop_shared(slot);
                 }
-                return self.look_at(next);
+                return;
             }
         };
         self.end(slot, end);

@@ -76,7 +76,7 @@ impl Worker {
             return self.settle(task, End::NotTried);
         };
         let taken = many.take(task, terms, scheme, authority, now);
-        let next = many.next_look();
+        let next = many.take_next_look();
         // The connection has something to write now, and others of this turn may add to it.
         own.waker.wake_by_ref();
         self.look_at(next);
@@ -138,7 +138,7 @@ impl Worker {
         };
         let seat = self.seats[task.seat].as_mut();
         let ping = seat.and_then(|seat| {
-            seat.connected.push(task.job.origin);
+            seat.connected.push((task.job.origin, 1));
             seat.needs_turn = true;
             seat.shared.terms.policy.h2_ping
         });

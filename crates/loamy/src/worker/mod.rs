@@ -57,7 +57,8 @@ struct Seat {
     in_flight: usize,
     /// How many threads work for the batch.
     workers: usize,
-    connected: Vec<OriginId>,
+    /// Origins that were connected to, and how many rows that is proof for.
+    connected: Vec<(OriginId, usize)>,
     ended: Vec<(Box<Job>, End)>,
     needs_turn: bool,
 }
@@ -187,7 +188,9 @@ impl Worker {
         let policy = &shared.terms.policy;
         let is_settled = shared.turn(own.number, |turn| {
             turn.batch.expire(now);
-            own.connected.drain(..).for_each(|origin| turn.batch.connected(origin));
+            for (origin, proofs) in own.connected.drain(..) {
+                turn.batch.connected(origin, proofs);
+            }
             let mut ready = Vec::with_capacity(own.ended.len());
             for (job, end) in own.ended.drain(..) {
                 own.in_flight -= 1;
@@ -216,7 +219,7 @@ impl Worker {
                         own.routes.insert(job.origin, route);
                         // Connections that stand from an earlier batch are as good a proof as new ones.
                         let room = pool.room_on(route, policy.h2_streams);
-                        (0..room).for_each(|_| turn.batch.connected(job.origin));
+                        turn.batch.connected(job.origin, room);
                         route
                     }
                 };
@@ -274,7 +277,7 @@ impl Worker {
             Stage::Many(many) => {
                 let mut ended = std::mem::take(&mut self.ended);
                 let polled = catch_unwind(AssertUnwindSafe(|| many.poll(&mut context, now, &mut ended)));
-                let next = many.next_look();
+                let next = many.take_next_look();
                 self.ended = ended;
                 match polled {
                     Ok(()) => self.settle_shared(slot),
@@ -317,6 +320,17 @@ impl Worker {
                 self.network.forgo_http2(&key.origin);
             }
             self.settle(task, end);
+        }
+        if let Stage::Many(many) = &mut self.pool.slot_mut(slot).stage
+            && let Some(allowed) = many.take_told()
+        {
+            // Over HTTP/1.1 each connection proves itself; here the peer has said how many rows it takes.
+            for seat in self.seats.iter_mut().flatten() {
+                let streams = allowed.min(seat.shared.terms.policy.h2_streams);
+                let origins = seat.routes.iter().filter(|(_, own)| **own == route);
+                seat.connected.extend(origins.map(|(origin, _)| (*origin, streams)));
+                seat.needs_turn = true;
+            }
         }
         self.pool.look_at_shared(slot);
         self.to_feed.push(route);

@@ -7,7 +7,7 @@ use super::chunked::Chunks;
 use super::head::{self, Framing, Head, Parsed};
 use crate::Kind;
 use crate::policy::Sizes;
-use crate::transport::growth::make_room;
+use crate::transport::growth::{Pile, make_room};
 
 /// Empty lines skipped before a status line: some servers end the response before with one too many.
 const EMPTY_LINES: usize = 8;
@@ -26,8 +26,10 @@ pub(crate) struct Decoder {
     status: u16,
     version: Version,
     head_len: usize,
-    /// The fields and the body, in their final form.
+    /// The fields and the body, in their final form; of a body of unknown length what came last.
     bytes: Vec<u8>,
+    /// What came before that.
+    pile: Pile,
     /// The head, as far as it came.
     pending: Vec<u8>,
     /// How long the head must have become to be looked at again: twice the length of the last time, so that a drip of
@@ -88,6 +90,7 @@ impl Decoder {
             version: Version::HTTP_11,
             head_len: 0,
             bytes: Vec::new(),
+            pile: Pile::default(),
             pending: Vec::new(),
             look_again: 0,
             informational: 0,
@@ -120,14 +123,17 @@ impl Decoder {
             }
             Stage::Chunked(chunks) => {
                 used += chunks.feed(rest, &mut self.bytes, &self.sizes)?;
+                self.pile.put_aside(&mut self.bytes);
                 if chunks.is_done() {
                     self.stage = Stage::Done;
                 }
             }
             Stage::Close => {
-                let room = self.sizes.body - (self.bytes.len() - self.head_len) as u64;
+                let came = self.pile.len() + self.bytes.len() - self.head_len;
+                let room = self.sizes.body - came as u64;
                 let taken = usize::try_from(room).map_or(rest.len(), |room| room.min(rest.len()));
                 self.bytes.extend_from_slice(&rest[..taken]);
+                self.pile.put_aside(&mut self.bytes);
                 used += taken;
                 if taken < rest.len() {
                     return Err(self.body_too_large());
@@ -171,7 +177,7 @@ impl Decoder {
             Stage::Chunked(chunks) => Err(Fault::incomplete(format!(
                 "the connection closed {}, after {} bytes of the body",
                 chunks.missing(),
-                self.bytes.len() - self.head_len
+                self.pile.len() + self.bytes.len() - self.head_len
             ))),
         }
     }
@@ -223,7 +229,7 @@ impl Decoder {
             status: self.status,
             version: self.version,
             head_len: self.head_len as u32,
-            bytes: self.bytes.into_boxed_slice(),
+            bytes: self.pile.join(self.bytes),
             reusable: self.reusable,
             coded: self.coded,
         }

@@ -27,6 +27,8 @@ pub(crate) fn failure(error: &Error, has_head: bool) -> Failure {
         Fault { kind: Kind::Refused, message: format!("the peer refused the stream ({reason:?})").into() }
     } else if error.is_remote() {
         ended(has_head, format!("the peer reset the stream ({reason:?})"))
+    } else if error.is_library() && reason == Reason::ENHANCE_YOUR_CALM && !has_head {
+        Fault::too_large("the response head is too large")
     } else if error.is_library() {
         Fault::protocol(format!("the response breaks the rules of HTTP/2 ({reason:?})"))
     } else {

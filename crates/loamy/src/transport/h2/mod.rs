@@ -2,6 +2,7 @@
 //! crate's; what a connection may carry, who of its streams has something to do, and what a failure is called are ours.
 
 mod fault;
+mod heard_out;
 mod request;
 mod response;
 
@@ -18,6 +19,7 @@ use ::h2::{Ping, PingPong, SendStream};
 use bytes::Bytes;
 
 pub(crate) use fault::failure;
+use heard_out::HeardOut;
 pub(crate) use request::{RequestHead, defaults, head as request_head};
 pub(crate) use response::{Head, head as response_head};
 
@@ -33,19 +35,21 @@ const STREAM_WINDOW: u32 = 1 << 20;
 /// What the peer may send on all streams of a connection together: the bound of what one connection can hold unread.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
+/// How many times as large as allowed a head may be before the connection gives up on it, and not only its row.
+const HEADROOM: usize = 4;
+
 /// What may come without anything of it being any row's, before the connection is closed as one that floods.
 const IDLE_TALK: u64 = 1 << 20;
 
 /// A connection that carries many rows.
 pub(crate) struct Carrier {
-    connection: Connection<Stream, Bytes>,
+    connection: Connection<HeardOut, Bytes>,
     sender: SendRequest<Bytes>,
     pinger: Option<PingPong>,
     /// When the PING was sent that is not answered yet.
     pinged: Option<Instant>,
     traffic: Rc<Traffic>,
     woken: Arc<Woken>,
-    wakers: Vec<(Waker, Arc<StreamBell>)>,
     /// Streams that the peer allows, as it last said.
     allowed: usize,
     open: usize,
@@ -76,8 +80,8 @@ impl Carrier {
             .initial_max_send_streams(UNTIL_TOLD)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX))
-            .handshake(stream)
+            .max_header_list_size(u32::try_from(max_head.saturating_mul(HEADROOM)).unwrap_or(u32::MAX))
+            .handshake(HeardOut::new(stream))
             .await?;
         let pinger = connection.ping_pong();
         Ok(Self {
@@ -89,7 +93,6 @@ impl Carrier {
             useful: traffic.read(),
             traffic,
             woken: Arc::default(),
-            wakers: Vec::new(),
             allowed: UNTIL_TOLD,
             open: 0,
             served: 0,
@@ -206,15 +209,11 @@ impl Carrier {
         false
     }
 
-    /// What wakes the connection for the stream of that number.
-    pub(crate) fn waker(&mut self, stream: usize) -> (Waker, Arc<StreamBell>) {
-        while self.wakers.len() <= stream {
-            let number = self.wakers.len();
-            let bell = StreamBell { woken: Arc::clone(&self.woken), number, rung: AtomicBool::new(false) };
-            let bell = Arc::new(bell);
-            self.wakers.push((Waker::from(Arc::clone(&bell)), bell));
-        }
-        self.wakers[stream].clone()
+    /// Something that notes when the stream of that number has something to do.
+    pub(crate) fn waker(&self, number: usize) -> (Waker, Arc<StreamBell>) {
+        let bell = StreamBell { woken: Arc::clone(&self.woken), number, rung: AtomicBool::new(false) };
+        let bell = Arc::new(bell);
+        (Waker::from(Arc::clone(&bell)), bell)
     }
 
     /// Takes the numbers of the streams that have something to do.

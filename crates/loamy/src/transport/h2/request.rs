@@ -8,6 +8,9 @@ use http::{Method, Request, Version};
 use crate::headers::HeaderView;
 use crate::{Error, Kind};
 
+/// What the `http` crate has room for.
+const LONGEST_TARGET: usize = u16::MAX as usize - 1;
+
 /// What a request head is made of. All of it was checked when the row was admitted.
 pub(crate) struct RequestHead<'a> {
     pub(crate) method: &'a Method,
@@ -39,7 +42,7 @@ pub(crate) fn head(row: &RequestHead<'_>) -> Result<Request<()>, Error> {
         fields.insert(header::AUTHORIZATION, secret(value(authorization.as_bytes())?));
     }
     let mut host = None;
-    let own = own_fields(row.headers)?;
+    let own = if row.headers.is_empty() { Vec::new() } else { own_fields(row.headers)? };
     for (name, _) in &own {
         fields.remove(name);
     }
@@ -63,6 +66,10 @@ pub(crate) fn head(row: &RequestHead<'_>) -> Result<Request<()>, Error> {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(row.scheme.clone());
     parts.authority = Some(authority);
+    if row.target.len() > LONGEST_TARGET {
+        let (length, most) = (row.target.len(), LONGEST_TARGET);
+        return Err(cannot(&format!("the path with its query is {length} bytes long, more than {most}")));
+    }
     let target = PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(row.target.as_bytes()));
     parts.path_and_query = Some(target.map_err(|_| cannot("the path holds a byte that has no place in it"))?);
     let mut request = Request::new(());

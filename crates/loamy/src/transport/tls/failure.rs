@@ -93,7 +93,8 @@ fn alerted(origin: &Origin, alert: AlertDescription) -> Error {
         AlertDescription::UnrecognisedName => error(format!("{origin} knows no site of that name")),
         AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
             error(format!("{origin} refused the TLS handshake: {}", name(alert))).with_hint(
-                "there is no cipher suite or key exchange in common, or it wants a client certificate",
+                "it may speak nothing newer than TLS 1.1, which is not safe (TLS 1.2 and 1.3 are spoken), have no cipher suite or \
+                 key exchange in common, or want a client certificate",
             )
         }
         _ => error(format!("{origin} refused the TLS handshake: {}", name(alert))),
