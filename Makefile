@@ -36,12 +36,12 @@ demo: need-build ## build loamy and show it at work: 1,000 mixed requests agains
 	@$(TOOLS)/bin/python examples/quickstart.py
 
 .PHONY: test
-test: need-test rustfmt clippy rust wheels contract python ruff mypy stubtest examples packaging ## run everything, in this order, up to the first failure
+test: need-test rustfmt clippy rust wheels contract python network peers ruff mypy stubtest examples packaging ## run everything, in this order, up to the first failure
 	@echo; echo "everything passed"
 
 ##@ Parts of `make test`
 
-.PHONY: rustfmt clippy rust wheels contract python ruff mypy stubtest examples packaging
+.PHONY: rustfmt clippy rust wheels contract python network peers ruff mypy stubtest examples packaging
 rustfmt: need-rust ## Rust is formatted
 	@scripts/stage $@ cargo fmt --all --check
 
@@ -59,6 +59,12 @@ contract: need-servers wheels ## the two documented Python APIs, against the ori
 
 python: need-servers testkit wheels ## Python tests, the Python half of the fault cells included
 	@scripts/stage $@ $(PYTEST) tests/python tests/faults
+
+network: need-network wheels ## faults of the network itself, in namespaces made for each test (wants root)
+	@scripts/stage $@ $(PYTEST) tests/network
+
+peers: need-peers wheels ## real servers in each protocol that they speak, reloaded, restarted and killed under load
+	@scripts/stage $@ $(PYTEST) tests/peers
 
 ruff: tools ## Python is formatted and lint-free
 	@scripts/stage $@ bash -c '$(TOOLS)/bin/ruff format --check . && $(TOOLS)/bin/ruff check .'
@@ -101,7 +107,7 @@ clean: ## remove what was built, the environments included
 
 ##@ Behind the scenes
 
-.PHONY: help tools testkit need-python need-rust need-build need-servers need-test need-bench
+.PHONY: help tools testkit need-python need-rust need-build need-servers need-peers need-network need-test need-bench
 help: ## print this page
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -126,8 +132,14 @@ need-build:
 need-servers:
 	@scripts/need nginx
 
+need-peers:
+	@scripts/need nginx apache2 haproxy nghttpd
+
+need-network:
+	@scripts/need nginx dnsmasq nft ip
+
 need-test:
-	@scripts/need cargo rustfmt clippy cc python nginx
+	@scripts/need cargo rustfmt clippy cc python nginx apache2 haproxy nghttpd dnsmasq nft ip
 
 need-bench:
 	@scripts/need cargo cc python nginx h2load wrk curl

@@ -27,6 +27,7 @@ from loamy.errors import (
     FailedResponses,
     HTTPStatusError,
     IncompleteResponse,
+    InsecureWarning,
     InternalError,
     InvalidRequest,
     JSONDecodeError,
@@ -83,6 +84,7 @@ __all__ = [
     "HTTPStatusError",
     "FailedResponses",
     "BatchInterrupted",
+    "InsecureWarning",
     "__version__",
 ]
 

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any, Literal, final
 
+from loamy._unverified import Place
 from loamy.errors import LoamyError
 from loamy.headers import Headers
 from loamy.policy import Policy
 
 __all__ = [
+    "Trust",
     "Batch",
     "shut_down",
     "canonical_name",
@@ -100,6 +102,18 @@ class Response:
         """
 
 @final
+class Trust:
+    """How TLS is spoken under a policy: read and checked when the policy is built. Not for use from outside.
+
+    Raises:
+        TypeError: for a value of the wrong type.
+        ValueError: for a value that it cannot have; an `InvalidRequest` for a file that is no bundle of certificates.
+
+    """
+
+    def __new__(cls, verify: Any, extra_ca: Any, tls_min: Any, key_log: Any) -> Trust: ...
+
+@final
 class Batch:
     """A batch of rows under way. Not for use from outside: `loamy.send` and its kin are."""
 
@@ -109,6 +123,7 @@ class Batch:
         door: Literal["front", "clump", "zsession"] = "front",
         response_class: type[Any] | None = None,
         first_failure_ends: bool = False,
+        place: Place | None = None,
     ) -> Batch: ...
     def run(
         self, rows: list[Any], tell: Callable[[int, int, int, int], None] | None = None, places: list[int] | None = None
@@ -132,9 +147,18 @@ class Batch:
 class Server:
     """The server behind `loamy.testing`."""
 
-    def __new__(cls, close_after: int | None = None, announce_close: bool = True, keep_log: bool = True) -> Server: ...
+    def __new__(
+        cls,
+        close_after: int | None = None,
+        announce_close: bool = True,
+        keep_log: bool = True,
+        tls: bool = False,
+        http2: bool = True,
+    ) -> Server: ...
     def url(self, path: str) -> str:
         """Return the server's address followed by a path."""
+    def ca(self) -> bytes | None:
+        """Return the certificate of the authority that has signed its own, as PEM; None where it speaks no TLS."""
     def log(self) -> str:
         """Return what it saw so far, as JSON."""
     def stop(self) -> None:

@@ -40,7 +40,7 @@ def send(
 
     Args:
         rows: URLs, ``("POST", url)`` pairs, dicts with the keys ``method url params json data content headers timeout tag
-            allow_redirects follow_redirects max_redirects raw_url``, or RequestMaps, in any mixture.
+            allow_redirects follow_redirects max_redirects verify extra_ca tls_min raw_url``, or RequestMaps, in any mixture.
         policy: how to send.
         progress: True for a bar or a line in the log; a function gets a `Progress` ten times a second.
         fields: fields of `Policy`, which win over ``policy``.
@@ -122,7 +122,7 @@ class _Streaming:
     """A stream under way."""
 
     def __init__(self, source: Iterator[Any], plan: Policy, as_given: bool, window: int) -> None:
-        self.source = source
+        self.source = self.given(source)
         self.batch = Batch(plan)
         self.as_given = as_given
         self.concurrency = plan.concurrency
@@ -167,6 +167,15 @@ class _Streaming:
         if self.broken is not None:
             raise self.broken
 
+    def given(self, source: Iterator[Any]) -> Iterator[Any]:
+        """Yield the rows of the source; what it raises ends them, and is raised once they are through."""
+        try:
+            # No `yield from`, which would close a source that the caller may go on with.
+            for row in source:  # noqa: UP028
+                yield row
+        except Exception as error:
+            self.broken = error
+
     def pull(self) -> None:
         """Take rows from the source as far as the window has room."""
         room = min(self.window - (self.admitted - self.yielded), _PULL)
@@ -174,20 +183,15 @@ class _Streaming:
             return
         pulled = 0
         until = time.monotonic() + _PULL_TIME
-        try:
-            for row in islice(self.source, room):
-                pulled += 1
-                self.pulled.append(row)
-                # While slots are free a row goes out before the source, which may take its time, is asked for the next.
-                if self.admitted + len(self.pulled) - self.taken <= self.concurrency:
-                    self.admit()
-                if time.monotonic() >= until:
-                    break
-            else:
-                self.exhausted = pulled < room
-        except Exception as error:
-            self.exhausted = True
-            self.broken = error
+        for pulled, row in enumerate(islice(self.source, room), start=1):  # noqa: B007 (used after the loop)
+            self.pulled.append(row)
+            # While slots are free a row goes out before the source, which may take its time, is asked for the next.
+            if self.admitted + len(self.pulled) - self.taken <= self.concurrency:
+                self.admit()
+            if time.monotonic() >= until:
+                break
+        else:
+            self.exhausted = pulled < room
         self.admit()
         if self.exhausted:
             self.batch.close()
@@ -255,13 +259,16 @@ async def send_async(
     import asyncio
     import threading
 
+    from loamy._unverified import here
+
     listed = listed_rows(rows, "send_async")
     plan = resolve("send_async", policy, fields)
     if not listed:
         return Responses(policy=plan)
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[Responses] = loop.create_future()
-    batch = Batch(plan)
+    # The rows are read on a thread from which the caller cannot be seen.
+    batch = Batch(plan, place=here())
 
     def settle(result: Responses | None, error: BaseException | None) -> None:
         if ended.done():

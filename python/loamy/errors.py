@@ -49,6 +49,7 @@ __all__ = [
     "HTTPStatusError",
     "FailedResponses",
     "BatchInterrupted",
+    "InsecureWarning",
 ]
 
 
@@ -128,12 +129,24 @@ class TLSError(LoamyError, ConnectionError, SSLError):
     """The TLS handshake failed."""
 
     kind = "tls.handshake"
+    library: str = "SSL"
+    """As ssl has it; always the same."""
+    reason: str = ""
+    """What happened, without kind and row. The words are ours: those of ssl are names of OpenSSL."""
 
 
 class CertificateError(LoamyError, SSLCertVerificationError):
     """The peer's certificate is not trusted."""
 
     kind = "tls.certificate"
+    library: str = "SSL"
+    """As ssl has it; always the same."""
+    reason: str = "CERTIFICATE_VERIFY_FAILED"
+    """As ssl has it; always the same."""
+    verify_code: int = 1
+    """OpenSSL's number for "unspecified"; ``verify_message`` says more."""
+    verify_message: str = ""
+    """What is wrong with the certificate, without kind and row."""
 
 
 class ConnectTimeout(LoamyError, TimeoutError, ConnectionError):
@@ -268,6 +281,10 @@ class BatchInterrupted(KeyboardInterrupt):
         return type(self), (self.responses,)
 
 
+class InsecureWarning(UserWarning):
+    """A call, or rows of it, want ``verify=False``: their peers need not prove who they are. Once for each call."""
+
+
 _BY_KIND: dict[str, type[LoamyError]] = {
     "bad_request": InvalidRequest,
     "blocked": Blocked,
@@ -302,8 +319,11 @@ _BY_KIND: dict[str, type[LoamyError]] = {
 _State = tuple[bool, bool, int, int, int, "Response | None", "int | None", "str | None", "int | None"]
 
 
-def build(kind: str, message: str, hint: str | None, state: _State) -> LoamyError:
-    """Make the exception of an engine's error; called by the binding."""
+def build(kind: str, message: str, hint: str | None, state: _State, reason: str | None = None) -> LoamyError:
+    """Make the exception of an engine's error; called by the binding.
+
+    ``reason`` is the message without kind and row, where ssl has an attribute for it.
+    """
     error = _BY_KIND[kind](message)
     in_doubt, retryable, attempts, bytes_sent, bytes_received, response, errno, host, port = state
     error.__dict__.update(
@@ -320,6 +340,8 @@ def build(kind: str, message: str, hint: str | None, state: _State) -> LoamyErro
     )
     if errno is not None and isinstance(error, OSError):
         error.errno = errno
+    if reason is not None:
+        error.__dict__["verify_message" if kind == "tls.certificate" else "reason"] = reason
     return error
 
 

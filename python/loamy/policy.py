@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, cast
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, TypedDict, cast
+
+from loamy._loamy import Trust, is_secret_header
 
 __all__ = ["Policy", "Timeout"]
 
@@ -23,8 +27,8 @@ class Timeout:
     """The look-up of the name."""
     connect: float | None = 30
     """The TCP connection, all addresses tried. 30 s, as the two older packages had it."""
-    tls: float | None = None
-    """The TLS handshake."""
+    tls: float | None = 30
+    """The TLS handshake. 30 s, so that a peer that is silent in it does not hold its row for as long as `total`."""
     write: float | None = None
     """Between two advances in sending the request."""
     first_byte: float | None = None
@@ -37,6 +41,9 @@ class Timeout:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_seconds(f"timeout.{field.name}", getattr(self, field.name))
+
+
+_Bundle: TypeAlias = str | os.PathLike[str] | bytes
 
 
 class PolicyFields(TypedDict, total=False):
@@ -54,6 +61,15 @@ class PolicyFields(TypedDict, total=False):
     max_body: int
     max_head: int
     max_fields: int
+    verify: bool | str | os.PathLike[str] | bytes
+    extra_ca: _Bundle | Sequence[_Bundle] | None
+    tls_min: Literal["1.2", "1.3"]
+    key_log: bool
+    http_version: Literal["auto", "1.1", "2"]
+    h2_connections: int | None
+    h2_streams: int
+    h2_ping: float | None
+    allow_downgrade: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,17 +112,56 @@ class Policy:
     """Bytes that a response's head may have. 256 KiB: a guard of memory."""
     max_fields: int = 256
     """Headers that a response may have. 256: a guard of memory."""
+    verify: bool | str | os.PathLike[str] | bytes = True
+    """Whose certificates are trusted. True: the system's (or those that ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` name). A path or
+    the bytes of PEM: those of this bundle *instead*. False: anybody's, with an `InsecureWarning`."""
+    extra_ca: _Bundle | Sequence[_Bundle] | None = None
+    """Certificates trusted *besides*: a path, the bytes of PEM, or a list of them. Files are read when the policy is built."""
+    tls_min: Literal["1.2", "1.3"] = "1.2"
+    """The oldest version of TLS that is spoken. 1.2, since a good part of the servers has no other yet."""
+    key_log: bool = False
+    """Whether the secrets of connections are written to the file that ``SSLKEYLOGFILE`` names, to read recorded traffic."""
+    http_version: Literal["auto", "1.1", "2"] = "auto"
+    """``"auto"``: HTTP/2 with ``https`` peers that choose it in the handshake, else HTTP/1.1. ``"1.1"``: that alone. ``"2"``:
+    that alone; ``http`` peers are then known to speak it."""
+    h2_connections: int | None = None
+    """HTTP/2 connections to one origin at most. None: as many as the rows in flight fill."""
+    h2_streams: int = 100
+    """Rows side by side on one HTTP/2 connection at most. 100, which most servers allow; their own limit holds besides."""
+    h2_ping: float | None = 15.0
+    """Seconds of silence after which an HTTP/2 peer that owes an answer is asked whether it is there, and in which it has to
+    say so. 15, as most firewalls take longer to forget a connection. None: it is not asked."""
+    allow_downgrade: bool = False
+    """Whether a redirect may lead from ``https`` to ``http``. Where not, such a row ends as ``blocked``."""
 
     def __post_init__(self) -> None:
         for name, least, optional in _COUNTS:
             _check_count(name, getattr(self, name), least, optional)
-        if not isinstance(self.follow_redirects, bool):
-            raise TypeError(f"follow_redirects must be True or False, not {type(self.follow_redirects).__name__}")
+        for name in ("follow_redirects", "allow_downgrade"):
+            _check_flag(name, getattr(self, name))
         _check_seconds("deadline", self.deadline)
+        _check_seconds("h2_ping", self.h2_ping)
+        _check_choice("http_version", self.http_version, ("auto", "1.1", "2"))
         object.__setattr__(self, "timeout", _timeout(self.timeout))
         object.__setattr__(self, "secret_headers", _names("secret_headers", self.secret_headers))
         if self.headers is not None:
             _check_headers(self.headers)
+        if isinstance(self.extra_ca, list):
+            object.__setattr__(self, "extra_ca", tuple(self.extra_ca))
+        self._trust  # noqa: B018 (it checks itself when it is made)
+
+    @cached_property
+    def _trust(self) -> Trust:
+        """What the binding has read of the files; made anew wherever a pickle or a copy of the policy is first used."""
+        return Trust(self.verify, self.extra_ca, self.tls_min, self.key_log)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def __repr__(self) -> str:
+        secret = {name.lower() for name in self.secret_headers}
+        parts = (f"{field.name}={_shown(getattr(self, field.name), secret)}" for field in dataclasses.fields(self))
+        return f"{type(self).__name__}({', '.join(parts)})"
 
 
 _COUNTS = (
@@ -117,8 +172,16 @@ _COUNTS = (
     ("max_body", 0, False),
     ("max_head", 1, False),
     ("max_fields", 1, False),
+    ("h2_connections", 1, True),
+    ("h2_streams", 1, False),
 )
 _MOST = {"max_redirects": 65_535}
+
+_ELSEWHERE = {
+    "cert": "client certificates are not supported",
+    "ssl": "verify=False, verify='bundle.pem' or extra_ca='issuer.pem' say whom to trust",
+}
+"""What other clients call it, and no name of ours is near."""
 
 
 def resolve(door: str, policy: Policy | None, fields: Mapping[str, Any]) -> Policy:
@@ -131,6 +194,8 @@ def resolve(door: str, policy: Policy | None, fields: Mapping[str, Any]) -> Poli
     known = Policy.__dataclass_fields__
     for name in fields:
         if name not in known:
+            if name in _ELSEWHERE:
+                raise TypeError(f"{door}() has no keyword {name!r}: {_ELSEWHERE[name]}")
             raise TypeError(f"{door}() has no keyword {name!r}{nearest(name, [*known, 'policy', 'progress'])}")
     if policy is None:
         return Policy(**fields) if fields else _DEFAULT
@@ -195,6 +260,38 @@ def _check_count(name: str, value: Any, least: int, optional: bool) -> None:
     most = _MOST.get(name, (1 << 63) - 1)
     if value > most:
         raise ValueError(f"{name} is {value}; it must be {most} or less")
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
+
+
+def _shown(value: Any, secret: set[str]) -> str:
+    """Return the repr of a field's value without credentials and bundles."""
+    if isinstance(value, bytes):
+        return f"<{len(value):,} bytes>"
+    if isinstance(value, Mapping):
+        pairs = (f"{name!r}: {_masked(name, own, secret)}" for name, own in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, (list, tuple)):
+        parts = [
+            f"({one[0]!r}, {_masked(one[0], one[1], secret)})" if isinstance(one, tuple) else _shown(one, secret)
+            for one in value
+        ]
+        return f"[{', '.join(parts)}]" if isinstance(value, list) else f"({', '.join(parts)}{',' * (len(parts) == 1)})"
+    return repr(value)
+
+
+def _masked(name: str, value: str, secret: set[str]) -> str:
+    return "'***'" if is_secret_header(name) or name.lower() in secret else repr(value)
 
 
 def _names(field: str, names: Any) -> tuple[str, ...]:

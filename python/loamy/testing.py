@@ -1,4 +1,4 @@
-"""A well-behaved HTTP server on a free port of 127.0.0.1, for your own tests.
+"""A well-behaved HTTP server, with TLS and HTTP/2 where you want it, on a free port of 127.0.0.1, for your own tests.
 
 Example:
     >>> with loamy.testing.serve() as server:
@@ -37,10 +37,15 @@ class SeenRequest(NamedTuple):
     """The connection that it came on, from 0."""
     arrived: float
     """Seconds since the server started."""
+    http_version: str
+    """``HTTP/1.1`` or ``HTTP/2``."""
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, its name in any spelling; None when it did not come."""
         return next((value for own, value in self.headers if own.lower() == name.lower()), None)
+
+
+_VERSIONS = {"http/1.1": "HTTP/1.1", "h2": "HTTP/2"}
 
 
 class TestServer:
@@ -61,6 +66,19 @@ class TestServer:
         return self._server.url(path)
 
     @property
+    def ca(self) -> bytes:
+        """The certificate, as PEM, that clients have to trust: ``loamy.send(…, extra_ca=server.ca)``.
+
+        Raises:
+            ValueError: when it speaks no TLS.
+
+        """
+        certificate = self._server.ca()
+        if certificate is None:
+            raise ValueError("this server speaks no TLS; serve(tls=True) starts one that does")
+        return certificate
+
+    @property
     def requests(self) -> list[SeenRequest]:
         """Every request so far, in the order of arrival; empty with ``keep_log=False``."""
         return [
@@ -71,13 +89,18 @@ class TestServer:
                 request["body"].encode("latin-1"),
                 request["connection"],
                 request["arrived"],
+                _VERSIONS[request["http"]],
             )
             for request in self.log()["requests"]
         ]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Totals: ``connections ended open max_open requests in_flight max_in_flight bytes_received``."""
+        """Totals: ``connections ended open max_open requests in_flight max_in_flight bytes_received``, and those below.
+
+        Of TLS: ``handshakes resumed failed_handshakes``. Of HTTP/2: ``http2``, its connections, and ``max_streams``, the requests
+        that were open at once on one of them.
+        """
         counts: dict[str, int] = self.log()["counts"]
         return counts
 
@@ -99,13 +122,22 @@ class TestServer:
         self.stop()
 
 
-def serve(*, close_after: int | None = None, announce_close: bool = True, keep_log: bool = True) -> TestServer:
+def serve(
+    *,
+    close_after: int | None = None,
+    announce_close: bool = True,
+    keep_log: bool = True,
+    tls: bool = False,
+    http2: bool = True,
+) -> TestServer:
     """Start a server.
 
     Args:
         close_after: closes each connection after so many requests; never when left out.
         announce_close: whether the last answer says so (``Connection: close``).
         keep_log: whether the requests are kept; without, only the ``counts`` are, and a million requests need no memory.
+        tls: whether it speaks TLS, with a certificate for 127.0.0.1 and localhost that ``server.ca`` has signed.
+        http2: whether it speaks HTTP/2 with clients that want it, besides HTTP/1.1.
 
     """
-    return TestServer(_Server(close_after, announce_close, keep_log))
+    return TestServer(_Server(close_after, announce_close, keep_log, tls, http2))

@@ -28,7 +28,7 @@ def told(row: Any, **policy: Any) -> str:
 
 KEYS = (
     "method, url, params, json, data, content, headers, timeout, tag, allow_redirects, follow_redirects, max_redirects, "
-    "raw_url"
+    "verify, extra_ca, tls_min, raw_url"
 )
 
 
@@ -49,7 +49,7 @@ KEYS = (
             "hint: the URL ends with a line break; strip it",
         ),
         ("http://h/ ", "bad_request: the URL begins or ends with a space (GET http://h/ )"),
-        ("ftp://h/x", 'blocked: the scheme "ftp" is not spoken; "http" is (GET ftp://h/x)'),
+        ("ftp://h/x", 'blocked: the scheme "ftp" is not spoken; "http" and "https" are (GET ftp://h/x)'),
         (
             ("get", "http://h/"),
             'bad_request: method "get" is unknown (GET http://h/)\nhint: methods are case-sensitive; use "GET"',
@@ -215,7 +215,7 @@ WHOLE = r"send HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhel"
         (
             ["read", r"send HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n", "close"],
             {},
-            'blocked: the scheme "file" is not spoken; "http" is ({row})',
+            'blocked: the scheme "file" is not spoken; "http" and "https" are ({row})',
         ),
     ],
     ids=itertools.count(),

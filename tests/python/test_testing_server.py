@@ -72,6 +72,7 @@ def test_counters_hold_the_high_water_marks(server: TestServer) -> None:
     assert set(counts) == {
         *("connections", "ended", "open", "max_open"),
         *("requests", "in_flight", "max_in_flight", "bytes_received"),
+        *("handshakes", "resumed", "failed_handshakes", "http2", "max_streams"),
     }
     assert counts["requests"] == 8 and counts["in_flight"] == 0 and counts["max_in_flight"] == 4
     assert counts["max_open"] == 4 and counts["bytes_received"] > 0

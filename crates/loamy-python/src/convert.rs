@@ -4,6 +4,8 @@
 
 mod bodies;
 mod policy;
+mod terms;
+mod trust;
 
 use loamy::{Error, Overrides, Policy, Request};
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
@@ -12,8 +14,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple};
 
 use self::bodies::{form_body, json_body, raw_body, without_body};
-pub(crate) use self::policy::policy;
 use self::policy::read_timeouts;
+pub(crate) use self::policy::terms;
+pub(crate) use self::terms::Terms;
+pub(crate) use self::trust::Trust;
+use self::trust::Wanted;
 use crate::query::{self, Nothing};
 
 /// A row as read: what the engine gets, and the mark that comes back with it.
@@ -29,7 +34,7 @@ impl From<Request> for Row {
 }
 
 /// The keys of a row that is a dict.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 16] = [
     "method",
     "url",
     "params",
@@ -42,7 +47,16 @@ const KEYS: [&str; 13] = [
     "allow_redirects",
     "follow_redirects",
     "max_redirects",
+    "verify",
+    "extra_ca",
+    "tls_min",
     "raw_url",
+];
+
+/// What other clients call it, and no key of ours is near.
+const ELSEWHERE: [(&str, &str); 2] = [
+    ("cert", "client certificates are not supported"),
+    ("ssl", "verify=False, verify='bundle.pem' or extra_ca='issuer.pem' say whom to trust"),
 ];
 
 /// The methods of the two contract classes.
@@ -52,11 +66,11 @@ const CONTRACT_METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "OPTIONS", "
 ///
 /// # Errors
 /// Only what is no `Exception`, such as KeyboardInterrupt out of the row's own code.
-pub(crate) fn row(row: &Bound<'_, PyAny>, policy: &Policy) -> PyResult<Row> {
+pub(crate) fn row(row: &Bound<'_, PyAny>, terms: &Terms) -> PyResult<Row> {
     let read = if let Ok(url) = row.cast::<PyString>() {
         url.to_str().map(|url| Request::get(url).into())
     } else if let Ok(fields) = row.cast::<PyDict>() {
-        from_dict(fields, policy)
+        from_dict(fields, terms)
     } else if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
         from_pair(row)
     } else {
@@ -193,8 +207,9 @@ impl<'py> ContractMap<'py> {
     }
 }
 
-fn from_dict(fields: &Bound<'_, PyDict>, policy: &Policy) -> PyResult<Row> {
+fn from_dict(fields: &Bound<'_, PyDict>, terms: &Terms) -> PyResult<Row> {
     let py = fields.py();
+    let policy = &terms.policy;
     let Some(url) = fields.get_item(intern!(py, "url"))? else {
         return Err(PyValueError::new_err("the row has no \"url\""));
     };
@@ -205,6 +220,7 @@ fn from_dict(fields: &Bound<'_, PyDict>, policy: &Policy) -> PyResult<Row> {
     let mut overridden = false;
     let mut redirects: Option<u16> = None;
     let mut follows: Option<bool> = None;
+    let mut trusts: Option<Wanted> = None;
     let mut raw = false;
     let mut bodies: Vec<(&str, Bound<'_, PyAny>)> = Vec::new();
     let mut given_headers = None;
@@ -232,6 +248,9 @@ fn from_dict(fields: &Bound<'_, PyDict>, policy: &Policy) -> PyResult<Row> {
             "max_redirects" => {
                 let most = value.extract().map_err(|_| not_a(&value, key, "a number from 0 to 65535"))?;
                 redirects = Some(most);
+            }
+            "verify" | "extra_ca" | "tls_min" => {
+                trusts.get_or_insert_with(|| terms.wanted.clone()).set(key, &value)?;
             }
             "raw_url" => raw = flag(&value, key)?,
             _ => {}
@@ -262,6 +281,16 @@ fn from_dict(fields: &Bound<'_, PyDict>, policy: &Policy) -> PyResult<Row> {
     if raw {
         overrides = overrides.raw_url();
     }
+    if let Some(wanted) = trusts {
+        match terms.profile(py, wanted)? {
+            Ok(None) => {}
+            Ok(profile) => {
+                overrides.tls = profile;
+                overridden = true;
+            }
+            Err(error) => request = request.refuse(error),
+        }
+    }
     if overridden || raw || redirects.is_some() {
         request = request.overrides(overrides);
     }
@@ -269,6 +298,9 @@ fn from_dict(fields: &Bound<'_, PyDict>, policy: &Policy) -> PyResult<Row> {
 }
 
 fn unknown_key(key: &str) -> String {
+    if let Some((_, advice)) = ELSEWHERE.iter().find(|(name, _)| *name == key) {
+        return format!("the row's key {key:?} is unknown: {advice}");
+    }
     let nearest = KEYS.iter().map(|known| (distance(key, known), known)).min();
     match nearest {
         Some((far, known)) if far <= 3 && far < key.len() => {

@@ -6,17 +6,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use loamy::{Client, Outcome, Policy, Run};
+use loamy::{Client, Outcome, Run};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyType};
 
 use crate::collector::HeldOff;
+use crate::convert::{self, Terms};
 use crate::door::Door;
 use crate::ending::{self, Call};
+use crate::failure;
 use crate::rows::{Gathered, Kept, Rows};
-use crate::{convert, failure};
 
 /// Rows made into requests or objects before other Python threads and signal handlers get their turn.
 const SLICE_ROWS: usize = 4096;
@@ -36,7 +37,9 @@ const TELL: Duration = Duration::from_millis(100);
 pub(crate) struct Batch {
     run: Arc<Run>,
     door: Door,
-    policy: Policy,
+    terms: Terms,
+    /// Where the call stands in the user's code, if that cannot be seen from the thread that reads the rows.
+    place: Option<Py<PyAny>>,
     rows: Mutex<Rows>,
     /// Indexes that the responses bear instead of their rows' own, where rows are sent again.
     places: Mutex<Vec<usize>>,
@@ -46,13 +49,14 @@ pub(crate) struct Batch {
 #[pymethods]
 impl Batch {
     #[new]
-    #[pyo3(signature = (policy, door="front", response_class=None, first_failure_ends=false))]
+    #[pyo3(signature = (policy, door="front", response_class=None, first_failure_ends=false, place=None))]
     fn new(
         py: Python<'_>,
         policy: &Bound<'_, PyAny>,
         door: &str,
         response_class: Option<Py<PyType>>,
         first_failure_ends: bool,
+        place: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         if ending::is_near() {
             return Err(PyRuntimeError::new_err(
@@ -60,7 +64,10 @@ impl Batch {
             ));
         }
         let door = Door::new(door, response_class, first_failure_ends)?;
-        let policy = convert::policy(policy)?;
+        let terms = convert::terms(policy)?;
+        if !terms.policy().tls.is_verified() {
+            warn_unverified(py, place.as_ref())?;
+        }
         let client = match py.detach(Client::shared) {
             Ok(client) => client,
             Err(error) => {
@@ -68,12 +75,13 @@ impl Batch {
                 return Err(PyErr::from_value(failure::exception(py, &error, 0, &nothing)?));
             }
         };
-        let run = Arc::new(client.begin(&policy));
+        let run = Arc::new(client.begin(terms.policy()));
         ending::watch(&run);
         Ok(Self {
             run,
             door,
-            policy,
+            terms,
+            place,
             rows: Mutex::default(),
             places: Mutex::default(),
             process: std::process::id(),
@@ -230,7 +238,7 @@ impl Batch {
             let Ok(row) = rows.get_item(*admitted + requests.len()) else {
                 break;
             };
-            let read = convert::row(&row, &self.policy)?;
+            let read = convert::row(&row, &self.terms)?;
             requests.push(read.request);
             kept.push(Kept { row: row.unbind(), tag: read.tag });
             if requests.len().is_multiple_of(LOOK) && now().duration_since(began) > SLICE_TIME {
@@ -238,6 +246,9 @@ impl Batch {
             }
         }
         drop(held);
+        if self.terms.take_unverified() {
+            warn_unverified(py, self.place.as_ref())?;
+        }
         let count = requests.len();
         *admitted += count;
         let mut own = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -348,6 +359,14 @@ impl Batch {
         }
         Ok(Call::begin())
     }
+}
+
+/// Tells the user, where the call was made, that peers need not prove who they are.
+///
+/// # Errors
+/// The warning itself, where the user has made an exception of it: nothing that it speaks of was sent.
+fn warn_unverified(py: Python<'_>, place: Option<&Py<PyAny>>) -> PyResult<()> {
+    py.import("loamy._unverified")?.call_method1("warn", (place,)).map(drop)
 }
 
 /// What leaves the call: Ctrl-C with everything that is known; any other exception as itself.

@@ -33,7 +33,9 @@ pub(crate) fn exception<'py>(
         port,
     );
     let build = BUILD.import(py, "loamy.errors", "build")?;
-    build.call1((error.kind().name(), error.to_string(), error.hint(), state))
+    let tls = matches!(error.kind(), Kind::TlsHandshake | Kind::TlsCertificate);
+    let reason = tls.then(|| error.message());
+    build.call1((error.kind().name(), error.to_string(), error.hint(), state, reason))
 }
 
 /// The exception for a row that was not even read when its batch was stopped.

@@ -35,6 +35,8 @@ mod _loamy {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::convert::Trust;
+    #[pymodule_export]
     use crate::drive::Batch;
     #[pymodule_export]
     use crate::ending::shut_down;

@@ -4,13 +4,15 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use testkit::{Farewell, Log, Options};
+use pyo3::types::PyBytes;
+use testkit::{Farewell, Log, Options, Protocol, Tls};
 
 /// A server on a free port of 127.0.0.1.
 #[pyclass(frozen, module = "loamy._loamy", name = "Server")]
 pub(crate) struct Server {
     running: Mutex<State>,
     base: String,
+    tls: bool,
 }
 
 enum State {
@@ -21,21 +23,36 @@ enum State {
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (close_after=None, announce_close=true, keep_log=true))]
-    fn new(py: Python<'_>, close_after: Option<u64>, announce_close: bool, keep_log: bool) -> PyResult<Self> {
+    #[pyo3(signature = (close_after=None, announce_close=true, keep_log=true, tls=false, http2=true))]
+    fn new(
+        py: Python<'_>,
+        close_after: Option<u64>,
+        announce_close: bool,
+        keep_log: bool,
+        tls: bool,
+        http2: bool,
+    ) -> PyResult<Self> {
         if close_after == Some(0) {
             return Err(PyValueError::new_err("close_after is 0; it must be 1 or more"));
         }
         let farewell = if announce_close { Farewell::Announced } else { Farewell::Silent };
-        let options = Options { close_after, keep_log, farewell, ..Options::default() };
+        let http = if http2 { vec![Protocol::Http2, Protocol::Http11] } else { vec![Protocol::Http11] };
+        let encryption = tls.then(Tls::default);
+        let options =
+            Options { close_after, keep_log, farewell, tls: encryption, http, ..Options::default() };
         let server = py.detach(|| testkit::Server::try_serve_with(options))?;
         let base = server.url("");
-        Ok(Self { running: Mutex::new(State::Running(server)), base })
+        Ok(Self { running: Mutex::new(State::Running(server)), base, tls })
     }
 
     /// The server's address followed by a path.
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
+    }
+
+    /// The certificate of the authority that has signed its own, as PEM; None where it speaks no TLS.
+    fn ca<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.tls.then(|| PyBytes::new(py, testkit::ca_pem().as_bytes()))
     }
 
     /// What it saw so far, as JSON.

@@ -1,13 +1,18 @@
 //! The body of a row: JSON, a form, or bytes as they are.
 
-use loamy::Request;
+use loamy::{Bytes, Request};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use super::not_a;
 use crate::json_out;
+
+/// From here on the object itself is sent, and kept until then, instead of a copy. Where the engine lets go of it, its count
+/// goes down when the interpreter is next at hand: too dear for small bodies.
+const LARGE: usize = 64 << 10;
 
 pub(super) fn json_body(request: Request, body: &Bound<'_, PyAny>) -> PyResult<Request> {
     let text = json_out::dumps(body).map_err(|error| {
@@ -54,7 +59,11 @@ pub(super) fn form_body(request: Request, data: &Bound<'_, PyAny>) -> PyResult<R
 
 pub(super) fn raw_body(request: Request, data: &Bound<'_, PyAny>, name: &str) -> PyResult<Request> {
     if let Ok(bytes) = data.cast::<PyBytes>() {
-        return Ok(request.body(bytes.as_bytes().to_vec()));
+        return Ok(if bytes.as_bytes().len() < LARGE {
+            request.body(bytes.as_bytes().to_vec())
+        } else {
+            request.body(Bytes::from_owner(PyBackedBytes::from(bytes.clone())))
+        });
     }
     if let Ok(text) = data.cast::<PyString>() {
         return Ok(request.body(text.to_str()?.to_owned()));

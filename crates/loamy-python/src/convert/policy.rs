@@ -2,19 +2,30 @@
 
 use std::time::Duration;
 
-use loamy::{Headers, Policy, Timeouts};
+use loamy::{Downgrade, Headers, HttpVersion, Policy, Timeouts};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 
+use super::terms::Terms;
+use super::trust::Trust;
 use super::{each_pair, not_a, string};
 
-/// The engine's policy of a `loamy.Policy`, which has checked itself when it was built.
+/// What a `loamy.Policy` asks for. It has checked itself when it was built.
 ///
 /// # Errors
 /// TypeError and ValueError for what is no policy.
-pub(crate) fn policy(given: &Bound<'_, PyAny>) -> PyResult<Policy> {
+pub(crate) fn terms(given: &Bound<'_, PyAny>) -> PyResult<Terms> {
+    let py = given.py();
+    let trust = given.getattr(intern!(py, "_trust"))?;
+    let trust = trust.cast::<Trust>()?.get();
+    let mut policy = policy(given)?;
+    policy.tls = trust.profile(py)?;
+    Ok(Terms::new(policy, trust.wanted().clone()))
+}
+
+fn policy(given: &Bound<'_, PyAny>) -> PyResult<Policy> {
     let py = given.py();
     let mut policy = Policy::default();
     policy.concurrency = given.getattr(intern!(py, "concurrency"))?.extract()?;
@@ -28,6 +39,13 @@ pub(crate) fn policy(given: &Bound<'_, PyAny>) -> PyResult<Policy> {
     policy.sizes.fields = given.getattr(intern!(py, "max_fields"))?.extract()?;
     policy.sizes.body = given.getattr(intern!(py, "max_body"))?.extract()?;
     policy.secret_headers = given.getattr(intern!(py, "secret_headers"))?.extract()?;
+    policy.http_version = http_version(&given.getattr(intern!(py, "http_version"))?)?;
+    policy.h2_connections = given.getattr(intern!(py, "h2_connections"))?.extract()?;
+    policy.h2_streams = given.getattr(intern!(py, "h2_streams"))?.extract()?;
+    policy.h2_ping = seconds(&given.getattr(intern!(py, "h2_ping"))?, "h2_ping")?;
+    if given.getattr(intern!(py, "allow_downgrade"))?.extract()? {
+        policy.downgrade = Downgrade::Allow;
+    }
     let common = given.getattr(intern!(py, "headers"))?;
     if !common.is_none() {
         let mut fields = Headers::new();
@@ -39,6 +57,15 @@ pub(crate) fn policy(given: &Bound<'_, PyAny>) -> PyResult<Policy> {
     }
     policy.validate().map_err(|error| PyValueError::new_err(error.message().to_owned()))?;
     Ok(policy)
+}
+
+fn http_version(given: &Bound<'_, PyAny>) -> PyResult<HttpVersion> {
+    match string(given, "http_version")? {
+        "auto" => Ok(HttpVersion::Auto),
+        "1.1" => Ok(HttpVersion::Http1),
+        "2" => Ok(HttpVersion::Http2),
+        other => Err(PyValueError::new_err(format!("http_version has no value {other:?}"))),
+    }
 }
 
 /// Reads a timeout: seconds in all, a (connect, read) pair, or an object or mapping with phases.
