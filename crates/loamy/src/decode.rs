@@ -15,9 +15,10 @@ mod codings;
 /// `decode` when the data of a coding is broken, cut or followed by something else; `too_large` when there are
 /// more codings, or more bytes after any of them, than `sizes` allows.
 #[cfg(feature = "decompression")]
-pub(crate) fn decoded(fields: &[u8], body: &[u8], sizes: &Sizes) -> Result<Option<Box<[u8]>>, Error> {
+pub(crate) fn decoded(fields: &[u8], body: &[u8], sizes: &Sizes) -> Result<Option<Vec<u8>>, Error> {
     use std::borrow::Cow;
 
+    use crate::growth::settled;
     use crate::headers::HeaderView;
 
     if body.is_empty() {
@@ -49,12 +50,12 @@ pub(crate) fn decoded(fields: &[u8], body: &[u8], sizes: &Sizes) -> Result<Optio
     for coding in outer.iter().rev() {
         body = Cow::Owned(coding.undo(&[], &body, sizes)?);
     }
-    Ok(Some(first.undo(fields, &body, sizes)?.into_boxed_slice()))
+    Ok(Some(settled(first.undo(fields, &body, sizes)?)))
 }
 
 /// Without the feature nothing is asked for but `identity`, and a body stays as it came.
 #[cfg(not(feature = "decompression"))]
-pub(crate) fn decoded(_fields: &[u8], _body: &[u8], _sizes: &Sizes) -> Result<Option<Box<[u8]>>, Error> {
+pub(crate) fn decoded(_fields: &[u8], _body: &[u8], _sizes: &Sizes) -> Result<Option<Vec<u8>>, Error> {
     Ok(None)
 }
 

@@ -56,6 +56,7 @@ mod error;
 mod exchange;
 mod framing;
 mod gate;
+mod growth;
 mod headers;
 mod hint;
 mod job;

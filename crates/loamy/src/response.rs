@@ -15,7 +15,8 @@ pub struct Response {
     pub(crate) version: http::Version,
     pub(crate) redirects: u16,
     pub(crate) head: u32,
-    pub(crate) bytes: Box<[u8]>,
+    /// Of its own size, save for large bodies of unknown length, which may have address space to spare.
+    pub(crate) bytes: Vec<u8>,
     pub(crate) url: Box<str>,
 }
 

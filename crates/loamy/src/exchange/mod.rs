@@ -119,7 +119,9 @@ impl Taking {
         }
         match decode::decoded(response.headers().as_bytes(), response.body(), &self.sizes) {
             Ok(decoded) => {
-                response.bytes = decoded.unwrap_or(response.bytes);
+                if let Some(decoded) = decoded {
+                    response.bytes = decoded;
+                }
                 Ok(response)
             }
             Err(error) => Err(error.with_response(Some(response))),

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 
 use super::{Done, Pace, Phase, Taking, Terms, cancelled, failed};
+use crate::growth;
 use crate::job::{End, Job};
 use crate::target::Origin;
 use crate::transport::Fault;
-use crate::transport::growth::{self, Pile};
 use crate::transport::h2::{self, Carrier};
 use crate::{Error, Kind, Response};
 
@@ -42,7 +42,7 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 enum Incoming {
     Head(ResponseFuture),
-    Body { head: h2::Head, head_len: usize, pile: Pile, stream: RecvStream },
+    Body { head: h2::Head, head_len: usize, stream: RecvStream },
     Ended,
 }
 
@@ -136,11 +136,11 @@ impl Exchange {
                         Err(error) => Err(error.into()),
                     }
                 }
-                Incoming::Body { head, head_len, pile, stream } => {
+                Incoming::Body { head, head_len, stream } => {
                     match std::task::ready!(stream.poll_data(context)) {
                         Some(Ok(piece)) => {
                             let limit = self.taking.sizes.body;
-                            let taken = take_piece(head, *head_len, pile, &piece, limit);
+                            let taken = take_piece(head, *head_len, &piece, limit);
                             self.received += piece.len() as u64;
                             // Given back at once: the body is in its place, so the peer may send on.
                             let _ = stream.flow_control().release_capacity(piece.len());
@@ -219,7 +219,7 @@ impl Exchange {
         let head_len = head.bytes.len();
         self.received += head_len as u64;
         let is_whole = stream.is_end_stream();
-        self.incoming = Incoming::Body { head, head_len, pile: Pile::default(), stream };
+        self.incoming = Incoming::Body { head, head_len, stream };
         Ok(if is_whole { Step::Whole } else { Step::GoOn })
     }
 
@@ -272,13 +272,13 @@ impl Exchange {
     fn take_response(&mut self) -> Option<(Response, bool)> {
         self.outgoing = None;
         match std::mem::replace(&mut self.incoming, Incoming::Ended) {
-            Incoming::Body { head, head_len, pile, .. } => {
+            Incoming::Body { head, head_len, .. } => {
                 let response = Response {
                     status: head.status,
                     version: http::Version::HTTP_2,
                     redirects: 0,
                     head: head_len as u32,
-                    bytes: pile.join(head.bytes),
+                    bytes: growth::settled(head.bytes),
                     url: Box::default(),
                 };
                 Some((response, head.is_coded))
@@ -310,23 +310,15 @@ impl From<Fault> for Broken {
     }
 }
 
-fn take_piece(
-    head: &mut h2::Head,
-    head_len: usize,
-    pile: &mut Pile,
-    piece: &[u8],
-    limit: u64,
-) -> Result<(), Fault> {
-    let so_far = pile.len() + head.bytes.len() - head_len;
+fn take_piece(head: &mut h2::Head, head_len: usize, piece: &[u8], limit: u64) -> Result<(), Fault> {
+    let so_far = head.bytes.len() - head_len;
     let room = limit.saturating_sub(so_far as u64);
     let taken = usize::try_from(room).map_or(piece.len(), |room| room.min(piece.len()));
-    if let Some(whole) = head.body_len.and_then(|length| usize::try_from(length).ok()) {
-        growth::make_room(&mut head.bytes, head_len + whole, taken);
+    match head.body_len.and_then(|length| usize::try_from(length).ok()) {
+        Some(whole) => growth::make_room(&mut head.bytes, head_len + whole, taken),
+        None => growth::make_room_unknown(&mut head.bytes, limit.saturating_add(head_len as u64), taken),
     }
     head.bytes.extend_from_slice(&piece[..taken]);
-    if head.body_len.is_none() {
-        pile.put_aside(&mut head.bytes);
-    }
     if taken < piece.len() {
         return Err(Fault::too_large(format!("the body is larger than {limit} bytes")));
     }

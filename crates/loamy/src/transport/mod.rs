@@ -7,7 +7,6 @@
 pub(crate) mod connect;
 pub(crate) mod dns;
 mod fault;
-pub(crate) mod growth;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod network;

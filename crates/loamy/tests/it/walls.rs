@@ -13,7 +13,7 @@ const TYPES: &[&str] = &[
 ];
 
 /// Functions of values.
-const PURE: &[&str] = &["decode", "hint", "redirect", "retry", "target"];
+const PURE: &[&str] = &["decode", "growth", "hint", "redirect", "retry", "target"];
 
 /// Those that only the calls of a user reach.
 const TOP: &[&str] = &["client", "run", "runtime", "stream"];

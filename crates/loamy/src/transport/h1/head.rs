@@ -6,11 +6,11 @@ use http::Version;
 use httparse::{Header, ParserConfig, Status};
 
 use super::Fault;
+use crate::growth::TRUSTED;
 use crate::headers::elements;
 use crate::headers::is_token_byte;
 use crate::mask::excerpt;
 use crate::policy::Sizes;
-use crate::transport::growth::TRUSTED;
 
 /// Fields for which there is room on the stack; more are rare, and get room on the heap.
 const COMMON_FIELDS: usize = 64;

@@ -6,8 +6,8 @@ use super::Fault;
 use super::chunked::Chunks;
 use super::head::{self, Framing, Head, Parsed};
 use crate::Kind;
+use crate::growth::{make_room, make_room_unknown, settled};
 use crate::policy::Sizes;
-use crate::transport::growth::{Pile, make_room};
 
 /// Empty lines skipped before a status line: some servers end the response before with one too many.
 const EMPTY_LINES: usize = 8;
@@ -26,10 +26,8 @@ pub(crate) struct Decoder {
     status: u16,
     version: Version,
     head_len: usize,
-    /// The fields and the body, in their final form; of a body of unknown length what came last.
+    /// The fields and the body, in their final form.
     bytes: Vec<u8>,
-    /// What came before that.
-    pile: Pile,
     /// The head, as far as it came.
     pending: Vec<u8>,
     /// How long the head must have become to be looked at again: twice the length of the last time, so that a drip of
@@ -68,7 +66,7 @@ pub(crate) struct Finished {
     /// Where in `bytes` the fields end and the body begins.
     pub(crate) head_len: u32,
     /// The fields as `Name: value\r\n`, then the body.
-    pub(crate) bytes: Box<[u8]>,
+    pub(crate) bytes: Vec<u8>,
     /// Whether the connection may carry another request, as far as this response tells.
     pub(crate) reusable: bool,
     /// Whether there is a `Content-Encoding`.
@@ -90,7 +88,6 @@ impl Decoder {
             version: Version::HTTP_11,
             head_len: 0,
             bytes: Vec::new(),
-            pile: Pile::default(),
             pending: Vec::new(),
             look_again: 0,
             informational: 0,
@@ -110,6 +107,7 @@ impl Decoder {
             used += self.feed_head(&input[used..])?;
         }
         let rest = &input[used..];
+        let most = self.sizes.body.saturating_add(self.head_len as u64);
         match &mut self.stage {
             Stage::Head | Stage::Done => {}
             Stage::Length(whole) => {
@@ -122,18 +120,17 @@ impl Decoder {
                 }
             }
             Stage::Chunked(chunks) => {
+                make_room_unknown(&mut self.bytes, most, rest.len());
                 used += chunks.feed(rest, &mut self.bytes, &self.sizes)?;
-                self.pile.put_aside(&mut self.bytes);
                 if chunks.is_done() {
                     self.stage = Stage::Done;
                 }
             }
             Stage::Close => {
-                let came = self.pile.len() + self.bytes.len() - self.head_len;
-                let room = self.sizes.body - came as u64;
+                make_room_unknown(&mut self.bytes, most, rest.len());
+                let room = self.sizes.body - (self.bytes.len() - self.head_len) as u64;
                 let taken = usize::try_from(room).map_or(rest.len(), |room| room.min(rest.len()));
                 self.bytes.extend_from_slice(&rest[..taken]);
-                self.pile.put_aside(&mut self.bytes);
                 used += taken;
                 if taken < rest.len() {
                     return Err(self.body_too_large());
@@ -177,7 +174,7 @@ impl Decoder {
             Stage::Chunked(chunks) => Err(Fault::incomplete(format!(
                 "the connection closed {}, after {} bytes of the body",
                 chunks.missing(),
-                self.pile.len() + self.bytes.len() - self.head_len
+                self.bytes.len() - self.head_len
             ))),
         }
     }
@@ -229,7 +226,7 @@ impl Decoder {
             status: self.status,
             version: self.version,
             head_len: self.head_len as u32,
-            bytes: self.pile.join(self.bytes),
+            bytes: settled(self.bytes),
             reusable: self.reusable,
             coded: self.coded,
         }

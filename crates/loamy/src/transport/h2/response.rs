@@ -2,9 +2,9 @@
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
 
+use crate::growth::TRUSTED;
 use crate::policy::Sizes;
 use crate::transport::Fault;
-use crate::transport::growth::TRUSTED;
 
 /// A final response's head, and the buffer that it begins.
 #[derive(Debug)]
