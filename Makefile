@@ -142,4 +142,4 @@ need-test:
 	@scripts/need cargo rustfmt clippy cc python nginx apache2 haproxy nghttpd dnsmasq nft ip
 
 need-bench:
-	@scripts/need cargo cc python nginx h2load wrk curl
+	@scripts/need cargo cc python nginx h2load wrk curl openssl

@@ -90,7 +90,7 @@ impl Run {
         Poll::Pending
     }
 
-    /// Whether further rows would only wait: every slot is taken, and [`AHEAD`] rows wait already. Who feeds a list by
+    /// Whether further rows would only wait: every slot is taken, and thousands of rows wait already. Who feeds a list by
     /// it holds the memory of those rows and not of the whole list, and still no slot is ever idle for want of a row,
     /// nor an origin while another one's limit leaves slots free.
     pub fn is_fed(&self) -> bool {

@@ -17,7 +17,6 @@ use crate::target::{Origin, Scheme};
 use crate::tls::TlsProfile;
 use crate::transport::Wire;
 use crate::transport::connect::Connecting;
-use crate::transport::h2::Carrier;
 use crate::transport::tls::Spoken;
 
 /// How long a connection is kept without work: less than servers keep it, so that they seldom close first.
@@ -161,10 +160,10 @@ impl Pool {
         }
         let own = &self.routes[route];
         let standing = || own.shared.iter().filter_map(|slot| Some((*slot, self.many(*slot)?.carrier())));
-        let fits = |carrier: &Carrier| {
-            carrier.has_room(share.streams) && !(job.on_new_connection && carrier.served() > 0)
-        };
-        let best = standing().filter(|(_, own)| fits(own)).min_by_key(|(_, own)| own.open());
+        let with_room = || standing().filter(|(_, carrier)| carrier.has_room(share.streams));
+        let best = with_room()
+            .filter(|(_, carrier)| !job.on_new_connection || carrier.served() == 0)
+            .min_by_key(|(_, carrier)| carrier.open());
         if let Some((slot, _)) = best {
             return Place::On(slot);
         }
@@ -175,7 +174,14 @@ impl Pool {
         let is_enough = coming > 0 && own.waiting.len() + coming < coming * streams;
         let is_all =
             open + own.connecting > 0 && (open + own.connecting >= share.connections || streams == 0);
-        if is_unknown || is_enough || is_all { Place::Later } else { Place::New }
+        if is_unknown || is_enough {
+            return Place::Later;
+        }
+        if !is_all {
+            return Place::New;
+        }
+        // Where no new connection may be, one that served others has to do.
+        with_room().map(|(slot, _)| Place::On(slot)).next().unwrap_or(Place::Later)
     }
 
     /// A connection is being made.

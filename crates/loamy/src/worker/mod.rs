@@ -347,6 +347,8 @@ impl Worker {
 
     /// A row ended and its connection with it.
     fn end(&mut self, slot: usize, end: End) {
+        // Others may have waited for the connection that was being made for it.
+        self.to_feed.push(self.pool.slot_mut(slot).route);
         if let Some(task) = self.pool.take_task(slot) {
             self.settle(task, end);
         }

@@ -257,6 +257,24 @@ fn an_interrupt_leaves_other_batches_their_connections() {
 }
 
 #[test]
+fn d3_rows_that_waited_for_a_connection_that_came_to_nothing_make_one_of_their_own() {
+    let steps = ["handshake silence", "hold", "connection", "h2 preface", "h2 serve"];
+    let script = Script::parse(steps).unwrap().tls(testkit::Tls::default());
+    let server = Server::start(script);
+    let client = client(1);
+    let first = client.begin(&policy().timeout(Duration::from_millis(400)));
+    first.admit([Request::get(server.url("/json"))]);
+    first.close();
+    thread::sleep(Duration::from_millis(100));
+    let began = Instant::now();
+    all_answered(&client.run([Request::get(server.url("/json"))], &policy()), 1);
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(200) && took < LATE, "{took:?}");
+    let outcome = first.wait(1, LATE).pop().unwrap();
+    assert_eq!(outcome.result.unwrap_err().kind(), Kind::TimeoutConnect);
+}
+
+#[test]
 fn f15_a_large_slow_body_keeps_no_other_row_of_its_connection_waiting() {
     let server = with_streams(100);
     let slow = Request::get(server.url("/drip?numbytes=20&duration=2"));
