@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure loamy and its rivals side by side, and hold the figures against their bars.
 
-    python3 benches/run.py                                     everything, about a quarter of an hour
+    python3 benches/run.py                                     everything, about half an hour
     python3 benches/run.py --figure cpu_small --only clump     one figure, one client and its yardstick
 
 Ends with 0 when every bar was met, 1 when a client failed or is missing, 2 when a bar was missed.
@@ -19,9 +19,10 @@ from harness import report
 from harness.clients import CLIENTS
 from harness.environments import CHECKOUT, WORK, Environments, Missing, machine
 from harness.figures import FIGURES, Figure, chosen
+from harness.nginx import Nginx
 from harness.processes import raise_descriptor_limit
 from harness.rounds import Bench, Result
-from harness.servers import Nginx, Testkit
+from harness.servers import Testkit
 
 
 def main() -> int:
@@ -58,7 +59,11 @@ def main() -> int:
 def make_ready(environments: Environments, figures: list[Figure]) -> list[str]:
     """Make every environment and program that the figures need before anything is measured; name what is missing."""
     needs = {CLIENTS[row.client].needs for figure in figures for row in figure.rows}
-    servers = {"testkit" if figure.path.startswith("/delay") else "nginx" for figure in figures}
+    servers = {
+        name
+        for figure in figures
+        for name in (("testkit",) if figure.path.startswith("/delay") else ("nginx", "openssl"))
+    }
     missing = []
     for name in sorted(needs | servers):
         try:
@@ -76,7 +81,13 @@ def measure(figure: Figure, environments: Environments, cores: list[int], descri
     if figure.path.startswith("/delay"):
         server = Testkit(environments.program("testkit"), server_core)
     else:
-        server = Nginx(environments.program("nginx"), WORK / "nginx", server_core, descriptors)
+        server = Nginx(
+            environments.program("nginx"),
+            environments.program("openssl"),
+            WORK / "nginx",
+            server_core,
+            descriptors,
+        )
     try:
         return Bench(server, client_core, environments).measure(figure, rounds)
     finally:

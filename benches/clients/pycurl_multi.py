@@ -6,10 +6,13 @@ libcurl's own look at 64 sockets.
 Started as it is, it does what the other clients of the table do: each row has its URL, and each answer is kept in its
 place with status, headers as a dict and decoded body. With ``bare`` after the task, the URL is set once, headers are
 not asked for and nothing is kept: the least that a check of status and body allows.
+
+The wheel's libcurl looks for certificates nowhere by itself, so it is told what ``SSL_CERT_FILE`` names.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 import answers
@@ -30,6 +33,8 @@ class Transfer:
         self.handle.setopt(pycurl.WRITEFUNCTION, self.chunks.append)
         self.handle.setopt(pycurl.NOSIGNAL, 1)
         self.handle.setopt(pycurl.PROXY, "")
+        if roots := os.environ.get("SSL_CERT_FILE"):
+            self.handle.setopt(pycurl.CAINFO, roots)
         if not bare:
             self.handle.setopt(pycurl.HEADERFUNCTION, self.lines.append)
 

@@ -10,19 +10,7 @@ from pathlib import Path
 
 from harness.environments import HERE, WORK, Environments
 from harness.processes import Usage
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a client shall do."""
-
-    path: str
-    """The resource, below the address of the server."""
-    count: int
-    """Requests; seconds for a client that is timed."""
-    connections: int
-    body: Path | None
-    """The body that every answer has; None when only the status is checked."""
+from harness.wires import CIPHER, Task
 
 
 @dataclass(frozen=True)
@@ -32,7 +20,7 @@ class Client:
     name: str
     needs: str
     """The program that it is started with, as `Environments.program` knows it."""
-    command: Callable[[str, str, Task], list[str]]
+    command: Callable[[str, Task], list[str]]
     answered: Callable[[Usage, Task], int]
     """How many right answers its output proves; raises ValueError for a wrong one."""
     share: float = 1.0
@@ -41,24 +29,32 @@ class Client:
     """Whether its count is one of seconds."""
 
 
-def python(file: str, *more: str) -> Callable[[str, str, Task], list[str]]:
+def python(file: str, *more: str) -> Callable[[str, Task], list[str]]:
     """A client of ours in `clients/`."""
 
-    def command(program: str, url: str, task: Task) -> list[str]:
-        body = str(task.body) if task.body else "-"
-        return [program, str(HERE / "clients" / file), url, str(task.count), str(task.connections), body, *more]
+    def command(program: str, task: Task) -> list[str]:
+        return [program, str(HERE / "clients" / file), *told(task), *more]
 
     return command
 
 
-def engine(mode: str) -> Callable[[str, str, Task], list[str]]:
+def engine(mode: str) -> Callable[[str, Task], list[str]]:
     """The Rust engine; `mode` is ``run`` (a list is held) or ``stream`` (each response is dropped once checked)."""
 
-    def command(program: str, url: str, task: Task) -> list[str]:
-        body = str(task.body) if task.body else "-"
-        return [program, mode, url, str(task.count), str(task.connections), body]
+    def command(program: str, task: Task) -> list[str]:
+        return [program, mode, *told(task)]
 
     return command
+
+
+def told(task: Task) -> list[str]:
+    """The task on the command line of a client that is a program of this benchmark."""
+    words = [task.url, str(task.count), str(task.connections), str(task.body) if task.body else "-"]
+    if task.wire.is_h2:
+        words += ["version=2", f"streams={task.streams}"]
+    if task.upload:
+        words.append(f"upload={task.upload}")
+    return words
 
 
 def reported(usage: Usage, task: Task) -> int:
@@ -69,13 +65,15 @@ def reported(usage: Usage, task: Task) -> int:
     return int(said["right"])
 
 
-def h2load(program: str, url: str, task: Task) -> list[str]:
-    """One thread, one request at a time on each connection, as HTTP/1.1 without pipelining."""
-    return [program, "--h1", "-t", "1", "-n", str(task.count), "-c", str(min(task.connections, task.count)), url]
+def h2load(program: str, task: Task) -> list[str]:
+    """One thread; in HTTP/1.1 one request at a time on each connection, without pipelining."""
+    connections = str(min(task.connections, task.count))
+    protocol = ["-m", str(task.streams)] if task.wire.is_h2 else ["--h1"]
+    return [program, *protocol, "-t", "1", "-n", str(task.count), "-c", connections, task.url]
 
 
 def h2load_answered(usage: Usage, task: Task) -> int:
-    """h2load counts statuses and bytes of bodies itself."""
+    """h2load counts statuses and bytes of bodies itself, and says what it spoke."""
     status = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", usage.output)
     traffic = re.search(r"\((\d+)\) data", usage.output)
     if status is None or traffic is None:
@@ -85,20 +83,29 @@ def h2load_answered(usage: Usage, task: Task) -> int:
     right = int(status[1])
     if task.body is not None and int(traffic[1]) != right * task.body.stat().st_size:
         raise ValueError(f"{traffic[1]} bytes of bodies in {right} answers")
+    spoken = {"h2", "h2c"} if task.wire.is_h2 else {"http/1.1"}
+    for said, right_ones in (("Application protocol", spoken), ("Cipher", {CIPHER})):
+        found = re.search(rf"{said}: (\S+)", usage.output)
+        if found and found[1] not in right_ones:
+            raise ValueError(found[0])
     return right
 
 
-def wrk(program: str, url: str, task: Task) -> list[str]:
+def wrk(program: str, task: Task) -> list[str]:
     """wrk knows no count, only whole seconds."""
     script = str(HERE / "clients" / "wrk.lua")
-    return [program, "-t", "1", "-c", str(task.connections), "-d", f"{task.count}s", "-s", script, url]
+    return [program, "-t", "1", "-c", str(task.connections), "-d", f"{task.count}s", "-s", script, task.url]
 
 
-def curl(program: str, url: str, task: Task) -> list[str]:
-    """One process with a file of transfers, 64 of them under way; a status above 399 ends it with an error."""
-    listing = WORK / f"curl-{task.count}.conf"
-    listing.write_text(f'url = "{url}"\noutput = "/dev/null"\n' * task.count)
+def curl(program: str, task: Task) -> list[str]:
+    """One process with a file of transfers, so many of them under way; a status above 399 ends it with an error."""
+    urls = Path(task.url[1:]).read_text().split() if task.url.startswith("@") else [task.url]
+    more = f'upload-file = "{task.upload}"\n' if task.upload else ""
+    entries = [f'url = "{url}"\noutput = "/dev/null"\n{more}' for url in urls]
+    listing = WORK / "curl.conf"
+    listing.write_text("".join(entries[i % len(entries)] for i in range(task.count)))
     command = [program, "--disable", "--silent", "--show-error", "--fail", "--fail-early", "--parallel"]
+    command.append("--http2" if task.wire.is_h2 else "--http1.1")
     return [*command, "--parallel-immediate", "--parallel-max", str(task.connections), "--config", str(listing)]
 
 
@@ -138,10 +145,10 @@ CLIENTS = {
 }
 
 
-def prepare(client: Client, environments: Environments, task: Task, server: str) -> list[str]:
-    """The command line of `client` for `task` at the address `server`.
+def prepare(client: Client, environments: Environments, task: Task) -> list[str]:
+    """The command line of `client` for `task`.
 
     Raises:
         Missing: What it needs is not there.
     """
-    return client.command(environments.program(client.needs), server + task.path, task)
+    return client.command(environments.program(client.needs), task)

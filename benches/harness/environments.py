@@ -19,10 +19,10 @@ WORK = HERE / ".work"
 CHECKOUT = HERE.parent
 
 # Where a tool is missing, this is what installs it on Debian and Ubuntu.
-PACKAGES = {"nginx": "nginx-light", "h2load": "nghttp2-client", "wrk": "wrk", "curl": "curl", "cargo": "cargo"}
+PACKAGES = {"nginx": "nginx-light", "h2load": "nghttp2-client", "cargo": "cargo"}
 # Debian keeps nginx where only root's PATH looks.
 EXTRA_PATH = ("/usr/sbin", "/sbin", "/usr/local/sbin")
-VERSION_FLAG = {"nginx": "-v"}
+VERSION_FLAG = {"nginx": "-v", "openssl": "version"}
 # The distributions whose versions belong beside a figure.
 WORTH_NAMING = {"python", "aiohttp", "floodr", "httpx", "loamy", "msgspec", "orjson", "pycurl", "pydantic"}
 WORTH_NAMING |= {"pyreqwest", "requests", "uvloop", "zconcurrent"}

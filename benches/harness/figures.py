@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from harness.wires import Opened, Wire
+
 MIB = 1024.0 * 1024.0
 
 
@@ -26,6 +28,7 @@ class Quantity(Enum):
     CPU = "µs CPU a request"
     WALL = "s"
     PEAK = "MiB"
+    BEYOND = "MiB beyond the body"
 
 
 class Against(Enum):
@@ -45,6 +48,12 @@ class Row:
     count: int
     """Requests of the (long) run, before the client's share."""
     connections: int = 64
+    streams: int = 1
+    """Requests side by side on a connection."""
+    wire: Wire | None = None
+    """What it speaks, where not what the figure does."""
+    path: str | None = None
+    """What it asks for, where not what the figure does."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +100,13 @@ class Figure:
     """The row that the others are divided by in the table."""
     repeats: int = field(default=1)
     """Processes a row and round, for `Method.COLD`."""
+    wire: Wire = Wire.H1
+    opened: Opened = Opened.ANY
 
 
-def rows(count: int, *clients: str, connections: int = 64) -> tuple[Row, ...]:
+def rows(count: int, *clients: str, connections: int = 64, streams: int = 1) -> tuple[Row, ...]:
     """One row for each client, named after it."""
-    return tuple(Row(client, client, count, connections) for client in clients)
+    return tuple(Row(client, client, count, connections, streams) for client in clients)
 
 
 def quotient(quantity: Quantity, row: str, other: str, limit: float, aim: float | None = None) -> Bar:
@@ -103,7 +114,7 @@ def quotient(quantity: Quantity, row: str, other: str, limit: float, aim: float 
     return Bar(quantity, row, Against.QUOTIENT, other, limit, aim)
 
 
-def slower(row: str, other: str, limit: float, aim: float) -> Bar:
+def slower(row: str, other: str, limit: float, aim: float | None = None) -> Bar:
     """A rival's CPU ÷ ours must be at least `limit`."""
     return Bar(Quantity.CPU, row, Against.QUOTIENT, other, limit, aim, at_least=True)
 
@@ -111,6 +122,38 @@ def slower(row: str, other: str, limit: float, aim: float) -> Bar:
 def alone(quantity: Quantity, row: str, limit: float, aim: float | None = None) -> Bar:
     """`row` itself must be at most `limit`."""
     return Bar(quantity, row, Against.ALONE, "", limit, aim)
+
+
+def side_by_side(name: str, wire: Wire, connections: int, streams: int) -> Figure:
+    """HTTP/2, many requests on each connection, against h2load."""
+    over = "TLS" if wire.is_tls else "cleartext"
+    plural = "s" if connections > 1 else ""
+    clients = rows(200_000, "h2load", "engine-stream", "engine", "send", connections=connections, streams=streams)
+    return Figure(
+        name,
+        f"CPU a request, 197 bytes of JSON, HTTP/2 over {over}: {connections} connection{plural} × {streams} streams",
+        Method.MARGINAL,
+        "/json",
+        clients,
+        tuple(quotient(Quantity.CPU, row, "h2load", 1.5, 1.1) for row in ("engine-stream", "engine")),
+        "h2load",
+        wire=wire,
+        opened=Opened.EXACTLY,
+    )
+
+
+def huge(name: str, title: str, ways: dict[str, tuple[Wire, str]], doors: tuple[str, ...]) -> Figure:
+    """One body of 1 GiB, in each of the `ways`, by each of the `doors`, and by curl, which keeps nothing."""
+    lines = tuple(
+        Row(f"{door}, {way}", door, 1, 1, wire=wire, path=path)
+        for way, (wire, path) in ways.items()
+        for door in ("curl", *doors)
+    )
+    # What Python holds as `bytes` it holds besides the engine: those rows are shown and have no bar.
+    bars = tuple(alone(Quantity.BEYOND, row.name, 64.0) for row in lines if row.client == "engine")
+    return Figure(
+        name, title, Method.WHOLE, "/huge.bin", lines, bars, f"curl, {next(iter(ways))}", opened=Opened.EXACTLY
+    )
 
 
 FIGURES = {
@@ -196,6 +239,90 @@ FIGURES = {
             (Bar(Quantity.PEAK, "stream-1m", Against.DIFFERENCE, "stream-100k", 32.0),),
             "stream-100k",
         ),
+        Figure(
+            "tls_small",
+            "CPU a request, 197 bytes of JSON over 64 connections, HTTP/1.1 over TLS",
+            Method.MARGINAL,
+            "/json",
+            rows(200_000, "h2load", "engine-stream", "engine", "send", "pycurl", "pycurl-bare")
+            # Clump sets its own number.
+            + rows(200_000, "clump", connections=100),
+            (
+                quotient(Quantity.CPU, "engine-stream", "h2load", 1.0, 0.85),
+                quotient(Quantity.CPU, "engine", "h2load", 1.0, 0.85),
+                slower("pycurl", "clump", 2.0),
+            ),
+            "h2load",
+            wire=Wire.TLS_H1,
+            opened=Opened.AT_MOST,
+        ),
+        side_by_side("tls_h2", Wire.TLS_H2, 4, 64),
+        side_by_side("h2c_one", Wire.H2C, 1, 100),
+        side_by_side("h2c_four", Wire.H2C, 4, 64),
+        Figure(
+            "origins_1k",
+            "1,000 origins × 10 requests, in turn, 100 requests at once",
+            Method.WHOLE,
+            "/json",
+            rows(10_000, "curl", "engine-stream", "engine", "send", connections=100),
+            tuple(
+                quotient(quantity, row, "curl", 1.0)
+                for quantity in (Quantity.WALL, Quantity.CPU)
+                for row in ("engine", "send")
+            ),
+            "curl",
+            wire=Wire.ORIGINS,
+        ),
+        Figure(
+            "closing",
+            "CPU a request where every answer closes its connection, 64 at once",
+            Method.MARGINAL,
+            "/close",
+            rows(20_000, "h2load", "engine-stream", "engine", "wrk", "curl"),
+            (),
+            "h2load",
+            opened=Opened.ONE_EACH,
+        ),
+        Figure(
+            "closing_tls",
+            "The same over TLS 1.3: sessions taken up again, and full handshakes",
+            Method.MARGINAL,
+            "/close",
+            (
+                *rows(5_000, "h2load", "engine-stream", "curl"),
+                *(
+                    Row(f"{client}, full", client, 5_000, wire=Wire.FRESH_H1)
+                    for client in ("h2load", "engine-stream", "curl")
+                ),
+            ),
+            (),
+            "h2load",
+            wire=Wire.TLS_H1,
+            opened=Opened.ONE_EACH,
+        ),
+        huge(
+            "huge_down",
+            "A download of 1 GiB",
+            {
+                "HTTP/1.1": (Wire.H1, "/huge.bin"),
+                "TLS": (Wire.TLS_H1, "/huge.bin"),
+                "HTTP/2": (Wire.TLS_H2, "/huge.bin"),
+                "chunked": (Wire.H1, "/unsized.bin"),
+                "ended by close": (Wire.H1, "/ending.bin"),
+                "HTTP/2 unsized": (Wire.TLS_H2, "/unsized.bin"),
+            },
+            ("engine", "send"),
+        ),
+        huge(
+            "huge_up",
+            "An upload of 1 GiB",
+            {
+                "HTTP/1.1": (Wire.H1, "/uploads/huge"),
+                "TLS": (Wire.TLS_H1, "/uploads/huge"),
+                "HTTP/2": (Wire.TLS_H2, "/uploads/huge"),
+            },
+            ("engine", "send"),
+        ),
     )
 }
 
@@ -216,7 +343,9 @@ def chosen(names: list[str], only: list[str], requests: int | None) -> list[Figu
         if only and not any(row.client in only for row in kept):
             continue
         if requests is not None and figure.method is Method.MARGINAL:
-            kept = [replace(row, count=requests) for row in kept]
+            # Connections are dear: where each request has its own, only fewer can be asked for.
+            dear = figure.opened is Opened.ONE_EACH
+            kept = [replace(row, count=min(requests, row.count) if dear else requests) for row in kept]
         left = {row.name for row in kept}
         bars = tuple(bar for bar in figure.bars if bar.row in left and (not bar.other or bar.other in left))
         figures.append(replace(figure, rows=tuple(kept), bars=bars))

@@ -15,10 +15,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 # Variables that would change what a client does, or make it look something up for each request.
-UNWANTED = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "pythonpath", "uv_threadpool_size")
+UNWANTED = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "pythonpath", "uv_threadpool_size", "sslkeylogfile")
+# Where the clients look for the certificates to trust, each in its own way.
+ROOTS = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
 
 
 class ProcessFailed(Exception):
@@ -61,17 +64,26 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
-def environment() -> dict[str, str]:
-    """The environment of every process: ours, without what would change a client's behaviour."""
-    return {name: value for name, value in os.environ.items() if name.lower() not in UNWANTED}
+def environment(roots: Path | None = None) -> dict[str, str]:
+    """The environment of every process: ours, without what would change a client's behaviour.
+
+    Args:
+        roots: The certificates that are trusted, and no others; those of the system unless given.
+    """
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in UNWANTED}
+    if roots is not None:
+        kept.pop("SSL_CERT_DIR", None)
+        kept |= dict.fromkeys(ROOTS, str(roots))
+    return kept
 
 
-def run(command: Sequence[str], core: int, limit: float = 300.0) -> Usage:
+def run(command: Sequence[str], core: int, roots: Path | None = None, limit: float = 300.0) -> Usage:
     """Run `command` on `core` and wait for it.
 
     Args:
         command: The program, by path or name, and its arguments.
         core: The core that it gets for itself.
+        roots: The certificates that it trusts, if not the system's.
         limit: Seconds after which it is killed.
 
     Raises:
@@ -81,7 +93,7 @@ def run(command: Sequence[str], core: int, limit: float = 300.0) -> Usage:
         began = time.perf_counter()
         try:
             process = subprocess.Popen(
-                command, stdout=stdout, stderr=stderr, stdin=subprocess.DEVNULL, env=environment()
+                command, stdout=stdout, stderr=stderr, stdin=subprocess.DEVNULL, env=environment(roots)
             )
         except OSError as error:
             raise ProcessFailed(str(error)) from error

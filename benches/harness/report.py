@@ -25,6 +25,9 @@ def table(result: Result) -> str:
         f"| {quantity.name.lower()} ÷ {figure.yardstick} |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
+    if is_about_volume(figure):
+        lines[-2] += " MiB/s | MiB beyond the body |"
+        lines[-1] += "--:|--:|"
     for row in figure.rows:
         samples = result.samples(row.name)
         reason = result.failed.get(row.name) or result.absent.get(row.name)
@@ -35,13 +38,17 @@ def table(result: Result) -> str:
         cells = [
             row.name,
             f"{middle([float(s.count) for s in samples]):,.0f}",
-            f"{max(s.connections for s in samples):,}",
+            connections(samples),
             spread([s.cpu for s in samples], 2),
             f"{middle([s.rate for s in samples]):,.0f}",
             f"{middle([s.wall for s in samples]):.3f}",
             peak(samples),
             f"{middle(ratio):.2f}" if ratio else "",
         ]
+        if is_about_volume(figure):
+            # curl keeps nothing, so there is no body in its memory.
+            beyond = "" if row.client == "curl" else spread([s.beyond for s in samples], 0)
+            cells += [f"{middle([s.volume for s in samples]):,.0f}", beyond]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -118,8 +125,19 @@ def document(results: list[Result], machine: dict[str, str], versions: dict[str,
 
 
 def compared(figure: Figure) -> Quantity:
-    """The quantity that the last column of a figure's table divides."""
-    return figure.bars[0].quantity if figure.bars else Quantity.CPU
+    """The quantity that is divided in a figure's table."""
+    return Quantity.CPU if not figure.bars or is_about_volume(figure) else figure.bars[0].quantity
+
+
+def is_about_volume(figure: Figure) -> bool:
+    """Whether a figure is about the memory beyond large bodies."""
+    return any(bar.quantity is Quantity.BEYOND for bar in figure.bars)
+
+
+def connections(samples: list[Sample]) -> str:
+    """The most that the server saw, and how many of them took up an earlier TLS session."""
+    most = max(samples, key=lambda sample: sample.connections)
+    return f"{most.connections:,}" + (f" ({most.resumed:,} resumed)" if most.resumed else "")
 
 
 def paired(result: Result, quantity: Quantity, row: str, other: str) -> list[float]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-from harness.clients import CLIENTS, Client, Task, prepare
+from harness.clients import CLIENTS, Client, prepare
 from harness.environments import Environments, Missing
 from harness.figures import MIB, Figure, Method, Quantity, Row
+from harness.nginx import Nginx
 from harness.processes import ProcessFailed, Usage, run
-from harness.servers import Nginx, Testkit
+from harness.servers import Seen, Testkit
+from harness.wires import Opened, Task
 
 # The long run of a marginal measurement is so many times the short one.
 LONGER = 10
@@ -33,10 +34,21 @@ class Sample:
     count: int
     connections: int
     """Connections that the server saw in the (long) run."""
+    resumed: int = 0
+    """How many of them took up an earlier TLS session."""
+    beyond: float = 0.0
+    """MiB of `peak` beyond the body that was sent or received."""
+    volume: float = 0.0
+    """MiB of bodies a second."""
 
     def of(self, quantity: Quantity) -> float:
         """The number that a bar compares."""
-        return {Quantity.CPU: self.cpu, Quantity.WALL: self.wall, Quantity.PEAK: self.peak}[quantity]
+        return {
+            Quantity.CPU: self.cpu,
+            Quantity.WALL: self.wall,
+            Quantity.PEAK: self.peak,
+            Quantity.BEYOND: self.beyond,
+        }[quantity]
 
 
 @dataclass
@@ -86,12 +98,10 @@ class Bench:
     def sample(self, figure: Figure, row: Row) -> Sample:
         """One row, once."""
         client = CLIENTS[row.client]
-        body = self.body(figure.path)
-        path = figure.path
         if figure.method is Method.MARGINAL:
             short, long = lengths(client, row)
-            few, few_right, _ = self.exchange(client, Task(path, short, row.connections, body))
-            many, right, connections = self.exchange(client, Task(path, long, row.connections, body))
+            few, few_right, _ = self.exchange(figure, row, short)
+            many, right, seen = self.exchange(figure, row, long)
             more = right - few_right
             return Sample(
                 (many.cpu - few.cpu) / more * 1e6,
@@ -99,41 +109,77 @@ class Bench:
                 many.wall,
                 many.peak / MIB,
                 right,
-                connections,
+                seen.connections,
+                seen.resumed,
             )
         repeats = figure.repeats if figure.method is Method.COLD else 1
-        runs = [self.exchange(client, Task(path, row.count, row.connections, body)) for _ in range(repeats)]
+        runs = [self.exchange(figure, row, row.count) for _ in range(repeats)]
         wall = statistics.median(usage.wall for usage, _, _ in runs)
         cpu = statistics.median(usage.cpu for usage, _, _ in runs)
         peak = max(usage.peak for usage, _, _ in runs)
-        _, right, connections = runs[-1]
-        return Sample(cpu / right * 1e6, right / wall, wall, peak / MIB, right, connections)
+        _, right, seen = runs[-1]
+        size = self.size(figure, row)
+        return Sample(
+            cpu / right * 1e6,
+            right / wall,
+            wall,
+            peak / MIB,
+            right,
+            seen.connections,
+            seen.resumed,
+            (peak - size) / MIB,
+            right * size / wall / MIB,
+        )
 
-    def exchange(self, client: Client, task: Task) -> tuple[Usage, int, int]:
-        """Run one client once; the right answers and the connections that the server saw come with what it cost.
+    def exchange(self, figure: Figure, row: Row, count: int) -> tuple[Usage, int, Seen]:
+        """Run one client once; the right answers and what the server saw come with what it cost.
 
         Raises:
             Missing: What the client needs is not there.
             ProcessFailed: It ended with an error or too late.
-            ValueError: An answer was wrong or missing, or the server was asked more often than answers came.
+            ValueError: An answer was wrong or missing, or the server saw other requests or connections than it should.
         """
+        client = CLIENTS[row.client]
         self.server.begin()
-        usage = run(prepare(client, self.environments, task, self.server.url), self.core)
+        task = self.task(figure, row, count)
+        usage = run(prepare(client, self.environments, task), self.core, task.roots)
         right = client.answered(usage, task)
         if not client.timed and right != task.count:
             raise ValueError(f"{right} right answers to {task.count} requests")
         seen = self.server.seen()
-        # A client that stops by the clock leaves what is under way.
-        spare = task.connections if client.timed else 0
+        # A client that stops by the clock leaves what is under way, and wrk tries the address before it begins.
+        spare = task.connections + 1 if client.timed else 0
         if not right <= seen.requests <= right + spare:
             raise ValueError(f"{right} answers, but the server saw {seen.requests} requests")
-        return usage, right, seen.connections
+        check_opened(figure.opened, seen.connections, row.connections, right, spare)
+        self.server.check(task)
+        return usage, right, seen
 
-    def body(self, path: str) -> Path | None:
-        """The file with the body that the server sends for `path`."""
-        if isinstance(self.server, Testkit):
-            return None
-        return self.server.large if path == "/large.bin" else self.server.small
+    def task(self, figure: Figure, row: Row, count: int) -> Task:
+        """What the client of `row` is to do now."""
+        wire = row.wire or figure.wire
+        there = self.server.resource(wire, row.path or figure.path)
+        return Task(there.url, count, row.connections, row.streams, wire, there.body, there.upload, there.roots)
+
+    def size(self, figure: Figure, row: Row) -> int:
+        """Bytes of the body that one request of `row` sends or brings."""
+        there = self.server.resource(row.wire or figure.wire, row.path or figure.path)
+        file = there.upload or there.body
+        return file.stat().st_size if file else 0
+
+
+def check_opened(opened: Opened, seen: int, given: int, right: int, spare: int) -> None:
+    """Hold the connections that the server saw against what the figure asks for.
+
+    Raises:
+        ValueError: They are too many, or not the number that was to be.
+    """
+    if opened is Opened.AT_MOST and seen > given:
+        raise ValueError(f"{seen} connections, but {given} were allowed")
+    if opened is Opened.EXACTLY and seen != given:
+        raise ValueError(f"{seen} connections instead of {given}")
+    if opened is Opened.ONE_EACH and not right <= seen <= right + spare:
+        raise ValueError(f"{seen} connections for {right} answers, each of which ended its own")
 
 
 def lengths(client: Client, row: Row) -> tuple[int, int]:

@@ -2,56 +2,19 @@
 
 from __future__ import annotations
 
-import grp
 import json
-import os
-import pwd
 import re
 import select
 import socket
 import subprocess
-import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.processes import environment, pinned
+from harness.wires import Task, Wire
 
-SMALL_BODY = 197
-LARGE_BODY = 64 * 1024
 PATIENCE = 10.0
-
-CONFIGURATION = """
-{user}
-daemon off;
-worker_processes 1;
-worker_rlimit_nofile {descriptors};
-pid {home}/nginx.pid;
-error_log {home}/error.log;
-events {{ worker_connections {connections}; use epoll; }}
-http {{
-    access_log off;
-    client_body_temp_path {home}/body;
-    proxy_temp_path {home}/proxy;
-    fastcgi_temp_path {home}/fastcgi;
-    uwsgi_temp_path {home}/uwsgi;
-    scgi_temp_path {home}/scgi;
-    keepalive_requests 1000000000;
-    keepalive_timeout 600s;
-    sendfile on;
-    tcp_nopush on;
-    tcp_nodelay on;
-    open_file_cache max=8 inactive=600s;
-    open_file_cache_valid 600s;
-    server {{
-        listen 127.0.0.1:{port} backlog=4096;
-        root {home}/files;
-        location = /json {{ default_type application/json; return 200 '{small}'; }}
-        location = /large.bin {{ default_type application/octet-stream; }}
-        location = /status {{ stub_status; }}
-    }}
-}}
-"""
 
 
 @dataclass(frozen=True)
@@ -60,96 +23,22 @@ class Seen:
 
     connections: int
     requests: int
+    resumed: int = 0
+    """Connections whose TLS session was taken up again, where that is counted."""
 
 
-def small_body() -> bytes:
-    """A record as an API would answer it: 197 bytes of JSON."""
-    record = {
-        "id": 4711,
-        "name": "Ada Lovelace",
-        "email": "ada@example.org",
-        "active": True,
-        "score": 99.5,
-        "tags": ["first", "engine"],
-        "address": {"city": "London", "zip": "W1"},
-        "note": "",
-    }
-    missing = SMALL_BODY - len(json.dumps(record))
-    record["note"] = "x" * missing
-    return json.dumps(record).encode()
+@dataclass(frozen=True)
+class Resource:
+    """Something that a server has."""
 
-
-class Nginx:
-    """An nginx of our own: one worker, everything it writes in `home`."""
-
-    def __init__(self, program: str, home: Path, core: int, descriptors: int) -> None:
-        """Start it on `core` and wait until it answers.
-
-        Raises:
-            RuntimeError: It does not answer within 10 s.
-        """
-        files = home / "files"
-        files.mkdir(parents=True, exist_ok=True)
-        self.small = files / "small.json"
-        self.large = files / "large.bin"
-        self.small.write_bytes(small_body())
-        self.large.write_bytes(bytes(i * 31 % 251 for i in range(LARGE_BODY)))
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        # Started by root, the worker would else become a user who may not read our files.
-        group = grp.getgrgid(os.getgid()).gr_name
-        user = f"user {pwd.getpwuid(os.geteuid()).pw_name} {group};" if os.geteuid() == 0 else ""
-        configuration = home / "nginx.conf"
-        configuration.write_text(
-            CONFIGURATION.format(
-                user=user,
-                home=home,
-                port=self.port,
-                small=small_body().decode(),
-                descriptors=descriptors,
-                connections=descriptors - 100,
-            )
-        )
-        with pinned(core):
-            self.process = subprocess.Popen(
-                [program, "-p", str(home), "-c", str(configuration), "-e", str(home / "error.log")],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=environment(),
-            )
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                if get(f"{self.url}/json") != small_body() or get(f"{self.url}/large.bin") != self.large.read_bytes():
-                    raise RuntimeError("nginx serves something else than it was told to")
-                break
-            except OSError as error:
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    self.stop()
-                    raise RuntimeError(f"nginx does not answer ({error}); see {home / 'error.log'}") from error
-                time.sleep(0.02)
-
-    def begin(self) -> None:
-        """Count from here."""
-        self.before = self.counted()
-
-    def seen(self) -> Seen:
-        """What came since `begin`, whose own question counted as one of each."""
-        now = self.counted()
-        return Seen(now.connections - self.before.connections - 1, now.requests - self.before.requests - 1)
-
-    def counted(self) -> Seen:
-        """Connections and requests since the start, this question left out."""
-        text = get(f"{self.url}/status").decode()
-        counted = re.search(r"(\d+) (\d+) (\d+)\s*\n", text)
-        if counted is None:
-            raise RuntimeError(f"nginx's status page reads {text!r}")
-        return Seen(int(counted[1]) - 1, int(counted[3]) - 1)
-
-    def stop(self) -> None:
-        """End it and wait for its end."""
-        end(self.process)
+    url: str
+    """Its address; ``@FILE`` where there is a list of them."""
+    body: Path | None = None
+    """The file with the body that it answers with."""
+    upload: Path | None = None
+    """The file that is to be put there."""
+    roots: Path | None = None
+    """The certificates to verify the server's with."""
 
 
 class Testkit:
@@ -184,6 +73,13 @@ class Testkit:
             self.stop()
             raise RuntimeError(f"testkit serve printed {line!r} instead of its address")
         self.url = f"http://{address[0]}"
+
+    def resource(self, _wire: Wire, path: str) -> Resource:
+        """What is at `path`; the testkit speaks HTTP/1.1, and its answers are checked by their status."""
+        return Resource(self.url + path)
+
+    def check(self, _task: Task) -> None:
+        """Nothing is stored here."""
 
     def seen(self) -> Seen:
         """What came since `begin`; it ends with that.

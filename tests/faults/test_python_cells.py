@@ -18,6 +18,7 @@ import tempfile
 import textwrap
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,6 +157,18 @@ def test_every_python_cell_ran(request: pytest.FixtureRequest, capsys: pytest.Ca
     assert chosen == _ran, "a cell failed, and was named above"
     if not request.config.option.keyword and "::" not in " ".join(request.config.args):
         assert _ran == {str(cell) for cell in RUNNABLE}
+
+
+def test_the_list_says_how_many_cells_it_has_over_each_transport(capsys: pytest.CaptureFixture[str]) -> None:
+    table = tomllib.loads(LIST.read_text(encoding="utf-8"))
+    over: Counter[str] = Counter()
+    for case in table["case"]:
+        over.update(dict.fromkeys(case.get("over", ["plain"]), len(COLUMNS)))
+    assert table["over"] == over
+    assert table["count"] == over.total()
+    assert all("over" not in case for case in table["case"] if case["runner"] == "python")
+    with capsys.disabled():
+        print(f"\nfaults: {table['count']} cells, {', '.join(f'{count} over {name}' for name, count in over.items())}")
 
 
 def test_every_cell_has_a_check_and_every_check_a_cell() -> None:

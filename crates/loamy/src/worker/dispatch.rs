@@ -20,7 +20,12 @@ impl Worker {
     /// Puts a row on a connection that is ready, or begins a new one for it.
     pub(super) fn dispatch(&mut self, route: usize, task: Task, now: Instant) {
         if self.may_share(route) {
-            return self.dispatch_shared(route, task, now);
+            if self.pool.route(route).waiting.is_empty() {
+                return self.dispatch_shared(route, task, now);
+            }
+            // Those that wait already go first.
+            self.pool.route_mut(route).waiting.push_back(task);
+            return self.to_feed.push(route);
         }
         if !task.job.on_new_connection
             && let Some((slot, wire)) = self.pool.take_idle(route, &task.job)
@@ -34,7 +39,11 @@ impl Worker {
     pub(super) fn feed(&mut self, now: Instant) {
         while let Some(route) = self.to_feed.pop() {
             for task in std::mem::take(&mut self.pool.route_mut(route).waiting) {
-                self.dispatch(route, task, now);
+                if self.may_share(route) {
+                    self.dispatch_shared(route, task, now);
+                } else {
+                    self.dispatch(route, task, now);
+                }
             }
         }
     }

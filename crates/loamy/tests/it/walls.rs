@@ -34,7 +34,7 @@ const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
     ("ledger", &[PURE, &["job"]]),
     ("batch", &[PURE, &["gate", "job", "plan", "ledger"]]),
     // A connection is made to an origin, which is a value of `target`; what a person can do about it is said in `hint`.
-    ("transport", &[&["target", "hint", "clock"]]),
+    ("transport", &[&["target", "hint", "growth", "clock"]]),
     ("exchange", &[PURE, &["job", "transport"]]),
     // Where a worker meets a batch and its owner.
     ("seat", &[&["batch", "exchange"]]),

@@ -28,6 +28,9 @@ use super::{Stream, Traffic};
 /// Streams until the peer has said how many it allows: one row goes first.
 const UNTIL_TOLD: usize = 1;
 
+/// What the `h2` crate knows of that until then: a number that no peer can say.
+const NOT_TOLD: usize = usize::MAX - 1;
+
 /// What the peer may send on one stream before it waits for us. Bodies are taken as they come, so this is no buffer but
 /// what may be under way: 1 MiB keeps 80 Mbit/s at 100 ms busy with a single row.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -54,8 +57,8 @@ pub(crate) struct Carrier {
     allowed: usize,
     open: usize,
     served: u32,
-    /// Whether a stream has ended, so that the peer must have said what it allows.
-    has_ended_one: bool,
+    /// Whether the peer has said what it allows.
+    is_told: bool,
     /// Whether no further stream may be opened: the peer said so, or the connection is broken.
     is_closing: bool,
     /// What had been read when a row last took something of it.
@@ -77,7 +80,7 @@ impl Carrier {
         let traffic = Rc::clone(&stream.socket().traffic);
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
-            .initial_max_send_streams(UNTIL_TOLD)
+            .initial_max_send_streams(NOT_TOLD)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(u32::try_from(max_head.saturating_mul(HEADROOM)).unwrap_or(u32::MAX))
@@ -96,7 +99,7 @@ impl Carrier {
             allowed: UNTIL_TOLD,
             open: 0,
             served: 0,
-            has_ended_one: false,
+            is_told: false,
             is_closing: false,
         })
     }
@@ -122,7 +125,7 @@ impl Carrier {
 
     /// Whether the peer has not said yet how many streams it allows.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.allowed == UNTIL_TOLD && !self.has_ended_one
+        !self.is_told
     }
 
     /// Streams that the peer allows side by side.
@@ -150,7 +153,9 @@ impl Carrier {
         }
         self.is_closing |= polled.is_ready()
             || !matches!(self.sender.poll_ready(context), Poll::Ready(Ok(())) | Poll::Pending);
-        self.allowed = self.connection.max_concurrent_send_streams();
+        let allowed = self.connection.max_concurrent_send_streams();
+        self.is_told = allowed != NOT_TOLD;
+        self.allowed = if self.is_told { allowed } else { UNTIL_TOLD };
         polled
     }
 
@@ -173,7 +178,6 @@ impl Carrier {
     pub(crate) fn close_stream(&mut self, served: bool) {
         self.open -= 1;
         self.served += u32::from(served);
-        self.has_ended_one = true;
     }
 
     /// Takes no further row.

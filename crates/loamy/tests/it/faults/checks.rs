@@ -6,13 +6,15 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use loamy::{Client, Kind, Order, Policy, Request};
-use testkit::Server;
+use testkit::{Options, Server};
 
-use super::cell::{Cell, Column};
+use super::cell::{Cell, Column, Transport};
+use super::profiles::Folder;
+use super::{beside, profiles};
 
 type Check = fn(&Cell) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 8] = [
+const CHECKS: [(&str, Check); 21] = [
     ("an empty list gives nothing at once", an_empty_list_gives_nothing_at_once),
     ("the same row twice gives two outcomes", the_same_row_twice_gives_two_outcomes),
     (
@@ -24,6 +26,43 @@ const CHECKS: [(&str, Check); 8] = [
     ("few descriptors fail no row", few_descriptors_fail_no_row),
     ("descriptors that others hold fail no row", descriptors_that_others_hold_fail_no_row),
     ("a panic ends one row", a_panic_ends_one_row),
+    ("each name is looked up once", beside::each_name_is_looked_up_once),
+    (
+        "a peer that says farewell after every few rows loses none and sees none twice",
+        beside::a_peer_that_says_farewell_after_every_few_rows_loses_none_and_sees_none_twice,
+    ),
+    (
+        "a peer that closes after every few rows without a word sees no POST twice",
+        beside::a_peer_that_closes_after_every_few_rows_without_a_word_sees_no_post_twice,
+    ),
+    (
+        "a large row does not stall the others of its connection",
+        beside::a_large_row_does_not_stall_the_others_of_its_connection,
+    ),
+    (
+        "rows that drip do not stall the others of their connection",
+        beside::rows_that_drip_do_not_stall_the_others_of_their_connection,
+    ),
+    (
+        "a bad bundle is refused when the profile is built",
+        profiles::a_bad_bundle_is_refused_when_the_profile_is_built,
+    ),
+    (
+        "two profiles share neither a connection nor a session",
+        profiles::two_profiles_share_neither_a_connection_nor_a_session,
+    ),
+    ("two names on one address share no connection", profiles::two_names_on_one_address_share_no_connection),
+    (
+        "the versions of HTTP that are asked for share no connection",
+        profiles::the_versions_of_http_that_are_asked_for_share_no_connection,
+    ),
+    ("SSL_CERT_FILE names whom to trust", profiles::ssl_cert_file_names_whom_to_trust),
+    ("SSL_CERT_DIR names whom to trust", profiles::ssl_cert_dir_names_whom_to_trust),
+    (
+        "secrets are written down only when it is asked for",
+        profiles::secrets_are_written_down_only_when_it_is_asked_for,
+    ),
+    ("proxies of the environment are not used", profiles::proxies_of_the_environment_are_not_used),
 ];
 
 pub(crate) fn by_name(name: &str) -> Check {
@@ -49,7 +88,7 @@ fn an_empty_list_gives_nothing_at_once(_: &Cell) -> Vec<String> {
     wrong
 }
 
-fn row(cell: &Cell, url: String) -> Request {
+pub(super) fn row(cell: &Cell, url: String) -> Request {
     match cell.column {
         Column::Get => Request::get(url),
         Column::Post => Request::post(url, "x=1"),
@@ -178,17 +217,25 @@ fn descriptors_that_others_hold_fail_no_row(cell: &Cell) -> Vec<String> {
 }
 
 fn in_a_child_with_64_descriptors(cell: &Cell, held: usize) -> Vec<String> {
-    let server = Server::serve();
-    let column = match cell.column {
-        Column::Get => "get",
-        Column::Post => "post",
-        Column::Keyed => "keyed",
+    let server = match cell.over {
+        Transport::Plain => Server::serve(),
+        over => Server::serve_with(Options {
+            tls: over.is_secure().then(testkit::Tls::default),
+            http: vec![over.speaks()],
+            ..Options::default()
+        }),
     };
+    let folder = Folder::new();
     let child = Command::new("sh")
         .args(["-c", r#"ulimit -n 64; exec "$0" "$@""#])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "faults::checks::more_rows_at_once_than_descriptors_all_end_well"])
-        .envs(CHILD.into_iter().zip([server.url("/delay/0.005"), column.to_owned(), held.to_string()]))
+        .envs(CHILD.into_iter().zip([
+            server.url("/delay/0.005"),
+            cell.column.name().to_owned(),
+            held.to_string(),
+        ]))
+        .env("SSL_CERT_FILE", folder.write("ca.pem", &testkit::ca_pem()))
         .output()
         .unwrap();
     let mut wrong = Vec::new();

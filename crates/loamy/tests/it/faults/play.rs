@@ -2,14 +2,20 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex};
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use loamy::{Client, Dns, Outcome, Overrides, Policy, Request, Sizes, Timeouts};
-use testkit::{FullBacklog, Listen, Log, RequestLog, Script, Server, Step, refused_port};
+use loamy::{
+    Client, Dns, HttpVersion, Outcome, Overrides, Policy, Request, Sizes, Timeouts, Tls, TlsProfile,
+    TlsVersion,
+};
+use testkit::{FullBacklog, Listen, Log, Protocol, Script, Server};
 
-use super::cell::{Answer, Cell, Column, InDoubt};
-use super::checks;
+use super::cell::{self, Answer, Cell, Column, Downgrade, Roots, Transport, Verify, Version};
+use super::judge::{expect, judge, judge_connections, judge_servers, seen};
+use super::scene::Scene;
+use super::{checks, frames};
 
 /// How long a call may go on past its deadline.
 const GRACE: Duration = Duration::from_secs(1);
@@ -25,50 +31,90 @@ const ENDING: Duration = Duration::from_secs(5);
 
 const WELL: [&str; 3] = ["read", r"send HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "again"];
 
-/// What stands for itself in the list: addresses that are known only now.
-struct Scene {
-    host: IpAddr,
-    port: u16,
-    other: u16,
-    backlog: Option<FullBacklog>,
-}
+/// How many connections of a failed cell are shown.
+const SHOWN: usize = 4;
 
-impl Scene {
-    fn fill(&self, text: &str) -> String {
-        let server = std::net::SocketAddr::new(self.host, self.port).to_string();
-        let mut filled = text
-            .replace("{server}", &server)
-            .replace("{port}", &self.port.to_string())
-            .replace("{other}", &self.other.to_string());
-        if filled.contains("{refused}") {
-            filled = filled.replace("{refused}", &refused_port().to_string());
-        }
-        match &self.backlog {
-            Some(backlog) => filled.replace("{backlog}", &backlog.addr().port().to_string()),
-            None => filled,
-        }
-    }
-}
+/// The cell that a child process has to play.
+const ALONE: &str = "LOAMY_FAULTS_ALONE";
 
 /// Everything that is otherwise than it should be.
 pub(crate) fn play(cell: &Cell) -> Vec<String> {
     match &cell.check {
         Some(name) => checks::by_name(name)(cell),
+        None if cell.memory_mb.is_some() => play_alone(cell),
         None => play_rows(cell),
     }
 }
 
+/// Plays the cell in a process of its own, where the memory that it takes can be told from that of others.
+fn play_alone(cell: &Cell) -> Vec<String> {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "faults::play::a_cell_alone_ends_well_and_takes_no_more_memory_than_it_may",
+            "--nocapture",
+        ])
+        .env(ALONE, cell.to_string())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    if child.status.success() && said.contains("1 passed") {
+        return Vec::new();
+    }
+    vec![format!("alone: {}\n{said}{}", child.status, String::from_utf8_lossy(&child.stderr))]
+}
+
+#[test]
+fn a_cell_alone_ends_well_and_takes_no_more_memory_than_it_may() {
+    let cells = cell::list().cells;
+    let mut limited = cells.iter().filter(|cell| cell.memory_mb.is_some());
+    let Ok(name) = std::env::var(ALONE) else {
+        let wrong = play_alone(limited.next().expect("the list limits the memory of some cell"));
+        return assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    };
+    let cell = limited.find(|cell| cell.to_string() == name).expect("the name is that of a cell");
+    let before = memory("VmRSS");
+    let mut wrong = play_rows(cell);
+    let grown = memory("VmHWM").saturating_sub(before) >> 20;
+    if grown > cell.memory_mb.unwrap_or_default() {
+        wrong.push(format!("the memory grew by {grown} MiB"));
+    }
+    assert!(wrong.is_empty(), "{cell}: {}", wrong.join("\n    "));
+}
+
+/// A figure of this process's memory, in bytes.
+fn memory(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kilobytes =
+        line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|number| number.parse::<u64>().ok());
+    kilobytes.unwrap_or_else(|| panic!("no {name} in {status}")) << 10
+}
+
 fn play_rows(cell: &Cell) -> Vec<String> {
     let mut wrong = Vec::new();
-    let scene = Scene { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 0, other: 0, backlog: None };
-    let other = cell.other.as_ref().map(|lines| start(cell, lines, &scene));
-    let scene = Scene { other: other.as_ref().map_or(0, Server::port), ..scene };
+    let scene =
+        Scene { over: cell.over, host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 0, other: 0, backlog: None };
     let well = WELL.map(str::to_owned);
-    let server = start(cell, cell.server.as_deref().unwrap_or(&well), &scene);
-    let backlog = cell.url.as_ref().is_some_and(|url| url.contains("{backlog}"));
+    let other = cell.other.as_ref().map(|lines| {
+        let over = cell.other_over.unwrap_or(cell.over);
+        Server::start(script(cell, lines, over, &scene))
+    });
+    let backlog = cell.beside_backlog || cell.url.as_ref().is_some_and(|url| url.contains("{backlog}"));
     let backlog =
         backlog.then(|| FullBacklog::new().unwrap_or_else(|error| panic!("no full backlog: {error}")));
-    let scene = Scene { host: server.addr().ip(), port: server.port(), backlog, ..scene };
+    let scene = Scene { other: other.as_ref().map_or(0, Server::port), backlog, ..scene };
+    let lines = match (&cell.h2, cell.over.speaks()) {
+        (Some(lines), Protocol::Http2) => lines,
+        _ => cell.server.as_deref().unwrap_or(&well),
+    };
+    let mut listen = Listen { receive_buffer: cell.receive_buffer, ..Listen::default() };
+    listen.address = cell.address.unwrap_or(listen.address);
+    if let (true, Some(backlog)) = (cell.beside_backlog, &scene.backlog) {
+        listen.port = backlog.addr().port();
+    }
+    let server = Server::start(script(cell, lines, cell.over, &scene).listen(listen));
+    let scene = Scene { host: server.addr().ip(), port: server.port(), ..scene };
 
     let lookups = Arc::new(Mutex::new(Vec::new()));
     let client = Client::builder().threads(1).dns(dns(cell, &lookups)).build().unwrap();
@@ -83,8 +129,13 @@ fn play_rows(cell: &Cell) -> Vec<String> {
         std::thread::sleep(Duration::from_millis(cell.pause_ms));
     }
 
-    let mut rows = vec![row(cell, &scene)];
-    let following = (0..cell.after).map(|n| neighbour(cell, &server.url(&format!("/after/{n}"))));
+    let neighbours = |place: &str, count: usize| -> Vec<Request> {
+        (0..count).map(|n| neighbour(cell, &server.url(&format!("/{place}/{n}")))).collect()
+    };
+    let own = cell.rows.unwrap_or(1);
+    let mut rows = neighbours("ahead", cell.ahead);
+    rows.extend(std::iter::repeat_with(|| row(cell, &scene)).take(own));
+    let following = neighbours("after", cell.after);
     let mut outcomes = match cell.after_pause_ms {
         None => {
             rows.extend(following);
@@ -93,7 +144,7 @@ fn play_rows(cell: &Cell) -> Vec<String> {
         Some(pause) => {
             let mut outcomes = run(&client, rows, &policy, &mut wrong);
             std::thread::sleep(Duration::from_millis(pause));
-            let later = run(&client, following.collect(), &policy, &mut wrong);
+            let later = run(&client, following, &policy, &mut wrong);
             outcomes.extend(later);
             outcomes
         }
@@ -103,29 +154,55 @@ fn play_rows(cell: &Cell) -> Vec<String> {
     let log = ended(server, &mut wrong);
     let other = other.map(|other| ended(other, &mut wrong));
 
-    if outcomes.len() == 1 + cell.after {
-        let after = outcomes.split_off(1);
-        judge(cell, &scene, &outcomes[0], &mut wrong);
-        for outcome in after {
+    if outcomes.len() == cell.ahead + own + cell.after {
+        let after = outcomes.split_off(cell.ahead + own);
+        let own = outcomes.split_off(cell.ahead);
+        for outcome in &own {
+            judge(cell, &scene, outcome, &mut wrong);
+        }
+        for outcome in outcomes.into_iter().chain(after) {
             if outcome.response().is_none_or(|response| response.body() != b"ok") || !outcome.is_ok() {
-                wrong.push(format!("a row that follows: {outcome:?}"));
+                wrong.push(format!("a row beside it: {outcome:?}"));
             }
         }
     }
     judge_servers(cell, &scene, &log, other.as_ref(), &mut wrong);
+    judge_connections(cell, &log, &mut wrong);
     let lookups = lookups.lock().unwrap();
     expect("names looked up", &*lookups, &cell.lookups, &mut wrong);
+    if !wrong.is_empty() {
+        wrong.extend(log.connections.iter().take(SHOWN).map(seen));
+    }
     wrong
 }
 
-fn start(cell: &Cell, lines: &[String], scene: &Scene) -> Server {
+/// The steps, in frames where the transport has them, and the TLS below.
+fn script(cell: &Cell, lines: &[String], over: Transport, scene: &Scene) -> Script {
     let lines: Vec<String> = lines.iter().map(|line| scene.fill(line)).collect();
-    let script = Script::parse(&lines).unwrap_or_else(|error| panic!("{cell}: {error}"));
-    let mut listen = Listen { receive_buffer: cell.receive_buffer, ..Listen::default() };
-    if let Some(address) = cell.address {
-        listen.address = address;
+    let says_frames = lines.iter().any(|line| line.starts_with("h2 ") || line.starts_with("handshake "));
+    let lines = match over.speaks() {
+        Protocol::Http2 if says_frames => frames::written_out(&lines),
+        Protocol::Http2 => frames::translated(&lines),
+        _ => lines,
+    };
+    let mut script = Script::parse(&lines).unwrap_or_else(|error| panic!("{cell}: {error}"));
+    if let Some(http) = &cell.http {
+        let named = |name: &String| match name.as_str() {
+            "h2" => Protocol::Http2,
+            "http/1.1" => Protocol::Http11,
+            other => panic!("{cell}: {other:?} is no protocol"),
+        };
+        script = script.http(http.iter().map(named).collect::<Vec<_>>());
     }
-    Server::start(script.listen(listen))
+    if !over.is_secure() {
+        return script;
+    }
+    let mut tls = cell.tls.clone().unwrap_or_default().for_testkit();
+    // A name that is looked up is that of the certificate too, unless it is the certificate that is the matter.
+    if cell.tls.is_none() {
+        tls.names.extend(cell.dns.keys().map(|name| name.trim_end_matches('.').to_owned()));
+    }
+    script.tls(tls)
 }
 
 fn dns(cell: &Cell, lookups: &Arc<Mutex<Vec<String>>>) -> Dns {
@@ -137,6 +214,12 @@ fn dns(cell: &Cell, lookups: &Arc<Mutex<Vec<String>>>) -> Dns {
             Some(Answer::Word(word)) if word == "panic" => {
                 panic!("the look-up of {name} panics, as the cell wants")
             }
+            Some(Answer::Word(word)) if word == "try again" => {
+                Err(io::Error::other("temporary failure in name resolution"))
+            }
+            Some(Answer::Word(word)) if word == "timed out" => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "no server answered"))
+            }
             _ => Err(io::Error::new(io::ErrorKind::NotFound, "no such name")),
         }
     }))
@@ -146,20 +229,62 @@ fn policy(cell: &Cell) -> Policy {
     let millis = |millis: Option<u64>| millis.map(Duration::from_millis);
     let mut timeouts = Timeouts::default();
     timeouts.total = Some(millis(cell.total_ms).unwrap_or(TOTAL));
+    timeouts.acquire = millis(cell.acquire_ms);
     timeouts.connect = millis(cell.connect_ms).or(timeouts.connect);
+    timeouts.tls = millis(cell.tls_ms);
     timeouts.write = millis(cell.write_ms);
+    timeouts.first_byte = millis(cell.first_byte_ms);
+    timeouts.read = millis(cell.read_ms);
     let mut sizes = Sizes::default();
     sizes.body = cell.max_body.unwrap_or(sizes.body);
     sizes.fields = cell.max_fields.unwrap_or(sizes.fields);
     sizes.head = cell.max_head.unwrap_or(sizes.head);
-    let mut policy =
-        Policy::default().concurrency(cell.concurrency.unwrap_or(1)).timeouts(timeouts).sizes(sizes);
+    let version = cell.version.map(|version| match version {
+        Version::Auto => HttpVersion::Auto,
+        Version::Http1 => HttpVersion::Http1,
+        Version::Http2 => HttpVersion::Http2,
+    });
+    let known = if cell.over == Transport::H2c { HttpVersion::Http2 } else { HttpVersion::Auto };
+    let mut policy = Policy::default()
+        .concurrency(cell.concurrency.unwrap_or(1))
+        .timeouts(timeouts)
+        .sizes(sizes)
+        .tls(profile(cell))
+        .http_version(version.unwrap_or(known));
     policy.max_redirects = cell.max_redirects.unwrap_or(policy.max_redirects);
+    policy.h2_streams = cell.h2_streams.unwrap_or(policy.h2_streams);
+    policy.h2_connections = cell.h2_connections;
+    policy.h2_ping = millis(cell.h2_ping_ms).or(policy.h2_ping);
+    policy.downgrade = match cell.downgrade {
+        Downgrade::Refuse => loamy::Downgrade::Refuse,
+        Downgrade::Allow => loamy::Downgrade::Allow,
+    };
     policy
 }
 
+fn profile(cell: &Cell) -> TlsProfile {
+    static TRUSTING: OnceLock<TlsProfile> = OnceLock::new();
+    match (cell.verify, cell.roots) {
+        _ if cell.min_tls.is_some() => {
+            let oldest = match cell.min_tls.as_deref() {
+                Some("1.3") => TlsVersion::V1_3,
+                _ => TlsVersion::V1_2,
+            };
+            Tls::default().only_roots_pem(testkit::ca_pem()).min_version(oldest).build().unwrap()
+        }
+        (Verify::Off, _) => Tls::default().verify(loamy::Verify::Off).build().unwrap(),
+        (Verify::Full, Roots::System) => TlsProfile::default(),
+        (Verify::Full, Roots::Testkit) => TRUSTING.get_or_init(trusting).clone(),
+    }
+}
+
+/// Trusts the authority of the test servers.
+pub(crate) fn trusting() -> TlsProfile {
+    Tls::default().only_roots_pem(testkit::ca_pem()).build().unwrap()
+}
+
 fn row(cell: &Cell, scene: &Scene) -> Request {
-    let url = scene.fill(cell.url.as_deref().unwrap_or("http://{server}/row"));
+    let url = scene.fill(cell.url.as_deref().unwrap_or("{scheme}://{server}/row"));
     let url = url.replace("{long}", &"x".repeat(cell.long.unwrap_or(0)));
     let params: Vec<_> = (0..cell.params.unwrap_or(0)).map(|n| format!("p{n:05}=v")).collect();
     let url = url.replace("{params}", &params.join("&"));
@@ -198,7 +323,8 @@ fn neighbour(cell: &Cell, url: &str) -> Request {
 fn run(client: &Client, rows: Vec<Request>, policy: &Policy, wrong: &mut Vec<String>) -> Vec<Outcome> {
     let count = rows.len();
     let rows: Vec<_> = rows.into_iter().enumerate().map(|(n, row)| row.tag(format!("row {n}"))).collect();
-    let within = policy.timeouts.total.unwrap_or(TOTAL) * count as u32 + GRACE;
+    let rounds = count.div_ceil(policy.concurrency);
+    let within = policy.timeouts.total.unwrap_or(TOTAL) * rounds as u32 + GRACE;
     let began = Instant::now();
     let outcomes = client.run(rows, policy);
     if began.elapsed() > within {
@@ -227,197 +353,4 @@ fn ended(server: Server, wrong: &mut Vec<String>) -> Log {
     let log = server.into_log();
     wrong.extend(log.failures.iter().map(|failure| format!("the server: {failure}")));
     log
-}
-
-fn judge(cell: &Cell, scene: &Scene, outcome: &Outcome, wrong: &mut Vec<String>) {
-    let is = outcome.result.as_ref().map_or_else(|error| error.kind().name(), |_| "ok");
-    let should = cell.expect.as_deref().unwrap_or_default();
-    if !should.split('|').any(|one| one == is) {
-        wrong.push(format!("it is {is}, not {should}: {outcome:?}"));
-    }
-    if let Err(error) = &outcome.result {
-        let unprotected = cell.column == Column::Post;
-        let in_doubt = match cell.in_doubt {
-            Some(InDoubt::Post) => unprotected,
-            Some(InDoubt::PostIfSent) => unprotected && error.bytes_sent() > 0,
-            Some(InDoubt::Never) | None => false,
-        };
-        expect("in_doubt", &error.in_doubt(), &in_doubt, wrong);
-        expect("attempts of the error", &error.attempts(), &outcome.attempts, wrong);
-        if let Some(retryable) = cell.retryable {
-            expect("retryable", &error.retryable(), &retryable, wrong);
-        }
-        if let Some(message) = &cell.message {
-            expect_in("message", error.message(), &scene.fill(message), wrong);
-        }
-        if let Some(hint) = &cell.hint {
-            expect_in("hint", error.hint().unwrap_or_default(), &scene.fill(hint), wrong);
-        }
-    }
-    if let Some(attempts) = cell.attempts {
-        expect("attempts", &outcome.attempts, &attempts, wrong);
-    }
-    if !should.contains('|') {
-        expect("status", &outcome.response().map(loamy::Response::status), &cell.status, wrong);
-    }
-    if let Some(most) = cell.at_most_ms {
-        let elapsed = outcome.timing.elapsed;
-        if elapsed > Duration::from_millis(most) {
-            wrong.push(format!("the row took {elapsed:?}, more than {most} ms"));
-        }
-    }
-    let printed = format!("{outcome:?}{}", outcome.result.as_ref().err().map(chain).unwrap_or_default());
-    for secret in &cell.masked {
-        if printed.contains(secret.as_str()) {
-            wrong.push(format!("{secret:?} is shown: {printed}"));
-        }
-    }
-    judge_response(cell, scene, outcome, wrong);
-}
-
-fn judge_response(cell: &Cell, scene: &Scene, outcome: &Outcome, wrong: &mut Vec<String>) {
-    let body = outcome.response().map(loamy::Response::body).unwrap_or_default();
-    if let Some(text) = &cell.text {
-        expect("body", &body.escape_ascii().to_string(), &text.as_bytes().escape_ascii().to_string(), wrong);
-    }
-    if let Some(size) = cell.text_size {
-        expect("bytes of the body", &body.len(), &size, wrong);
-    }
-    if cell.raw {
-        let sent = cell.server.iter().flatten().find_map(|line| match line.parse() {
-            Ok(Step::Send(bytes)) => Some(bytes),
-            _ => None,
-        });
-        let sent = sent.unwrap_or_else(|| panic!("{cell} has no sending step"));
-        let end = sent.windows(4).position(|four| four == b"\r\n\r\n").map_or(sent.len(), |at| at + 4);
-        if body != &sent[end..] {
-            wrong.push(format!(
-                "the body is {} bytes and not the {} that were sent",
-                body.len(),
-                sent.len() - end
-            ));
-        }
-    }
-    let fields: Vec<_> =
-        outcome.response().map(|response| response.headers().iter().collect()).unwrap_or_default();
-    let fields: Vec<_> = fields
-        .into_iter()
-        .map(|(name, value): (&str, &[u8])| (name.to_owned(), value.escape_ascii().to_string()))
-        .collect();
-    expect_sequence("fields of the response", &fields, &cell.fields, wrong);
-    if let Some(url) = &cell.final_url {
-        let is = outcome.response().map(|response| response.url().to_owned());
-        expect("url of the response", &is, &Some(scene.fill(url)), wrong);
-    }
-}
-
-fn judge_servers(cell: &Cell, scene: &Scene, log: &Log, other: Option<&Log>, wrong: &mut Vec<String>) {
-    let sendings = sendings(log);
-    if let Some(seen) = cell.seen {
-        expect("requests of the row at the server", &sendings.len(), &seen, wrong);
-    }
-    if let Some(connections) = cell.connections {
-        expect("connections", &log.connections.len(), &connections, wrong);
-    }
-    if let Some(wire) = &cell.wire {
-        expect("on the wire", &on_the_wire(&sendings), wire, wrong);
-    }
-    if let Some(bodies) = &cell.bodies {
-        let is: Vec<_> =
-            sendings.iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
-        expect("bodies at the server", &is, bodies, wrong);
-    }
-    if let Some(size) = cell.target_size {
-        expect(
-            "bytes of the target",
-            &sendings.last().map_or(0, |request| request.target.len()),
-            &size,
-            wrong,
-        );
-    }
-    if let Some(size) = cell.header_size {
-        let is = sendings.last().and_then(|request| request.header("X-Long")).map_or(0, str::len);
-        expect("bytes of the long header", &is, &size, wrong);
-    }
-    if cell.received_at_most.is_some_and(|most| log.counts.bytes_received > most) {
-        wrong.push(format!("the server received {} bytes, more than it may", log.counts.bytes_received));
-    }
-    judge_head("the head", sendings.last(), (&cell.head_has, &cell.head_lacks), scene, wrong);
-
-    let nothing = Log::default();
-    let theirs = self::sendings(other.unwrap_or(&nothing));
-    expect("requests at the other server", &theirs.len(), &cell.other_seen.unwrap_or(0), wrong);
-    if let Some(wire) = &cell.other_wire {
-        expect("on the wire to the other server", &on_the_wire(&theirs), wire, wrong);
-    }
-    judge_head("the head there", theirs.last(), (&cell.other_head_has, &cell.other_head_lacks), scene, wrong);
-}
-
-fn judge_head(
-    what: &str,
-    request: Option<&&RequestLog>,
-    (has, lacks): (&[String], &[String]),
-    scene: &Scene,
-    wrong: &mut Vec<String>,
-) {
-    let head = request.map(|request| String::from_utf8_lossy(&request.head).into_owned()).unwrap_or_default();
-    let lines: Vec<String> = head.split("\r\n").map(str::to_owned).collect();
-    let has: Vec<String> = has.iter().map(|line| scene.fill(line)).collect();
-    expect_sequence(&format!("lines of {what}"), &lines, &has, wrong);
-    for name in lacks {
-        if request.is_none_or(|request| request.header_values(name).next().is_some()) {
-            wrong.push(format!("{what} has {name}, or there is none: {head:?}"));
-        }
-    }
-}
-
-/// The requests of the row itself.
-fn sendings(log: &Log) -> Vec<&RequestLog> {
-    let is_neighbour = |target: &str| target.starts_with("/before/") || target.starts_with("/after/");
-    log.requests.iter().filter(|request| !is_neighbour(&request.target)).collect()
-}
-
-fn on_the_wire(requests: &[&RequestLog]) -> Vec<String> {
-    requests.iter().map(|request| format!("{} {}", request.method, request.target)).collect()
-}
-
-/// The error and what lies below it, as they are printed.
-fn chain(error: &loamy::Error) -> String {
-    let mut text = format!(" {error} {}", error.hint().unwrap_or_default());
-    let mut below = std::error::Error::source(error);
-    while let Some(error) = below {
-        text += &format!(": {error} {error:?}");
-        below = error.source();
-    }
-    text
-}
-
-fn expect<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(
-    what: &str,
-    is: &T,
-    should: &U,
-    wrong: &mut Vec<String>,
-) {
-    if is != should {
-        wrong.push(format!("{what}: {is:?}, not {should:?}"));
-    }
-}
-
-fn expect_in(what: &str, is: &str, should: &str, wrong: &mut Vec<String>) {
-    if !is.contains(should) {
-        wrong.push(format!("{what}: {is:?} does not say {should:?}"));
-    }
-}
-
-/// Whether `should` stands in `is`, in this order, with anything between.
-fn expect_sequence<T: PartialEq + std::fmt::Debug>(
-    what: &str,
-    is: &[T],
-    should: &[T],
-    wrong: &mut Vec<String>,
-) {
-    let mut rest = is.iter();
-    if !should.iter().all(|one| rest.any(|own| own == one)) {
-        wrong.push(format!("{what}: {is:?} without {should:?}, or in another order"));
-    }
 }
