@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-START_UP_S = 20.0
+from daemon import START_UP_S, Daemon, free_port, listens
+from own_nginx import nginx_command
 
 
 def pytest_configure() -> None:
@@ -66,21 +63,9 @@ def _stop(process: subprocess.Popen[str]) -> None:
 
 # --- nginx
 
-_NGINX_CONFIG = """
-daemon off;
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log {directory}/error.log;
-{user}
-events {{ worker_connections 4096; }}
-http {{
+_NGINX_HTTP = """
     log_format seen '$request_method $request_uri $server_protocol $status $connection $connection_requests';
     access_log {directory}/access.log seen;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
     keepalive_requests 1000000;
     default_type application/json;
     types {{ application/json json; text/plain txt; text/html html; }}
@@ -97,7 +82,6 @@ http {{
         # Two requests a connection, then it is closed: what the server says with `Connection: close`.
         location = /closing {{ keepalive_requests 2; return 200 '{{"closing": true}}'; }}
     }}
-}}
 """
 
 
@@ -115,51 +99,19 @@ class Nginx:
         return self._access_log.read_text().splitlines()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
-
-
 @pytest.fixture(scope="session")
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     """A real nginx with a configuration of its own on a free port."""
-    program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if program is None:
-        pytest.fail("nginx is missing; install it with: apt-get install nginx")
     directory = tmp_path_factory.mktemp("nginx")
     (directory / "root").mkdir()
-    # As root, nginx's workers would become a user who may not enter a temporary directory of ours.
-    user = "user root;" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""
-    config = directory / "nginx.conf"
-
-    for _ in range(5):  # between asking for a free port and nginx taking it, somebody else may
-        port = _free_port()
-        config.write_text(_NGINX_CONFIG.format(directory=directory, port=port, user=user))
-        process = subprocess.Popen(
-            [program, "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(config)],
-            stdin=subprocess.DEVNULL,
-            text=True,
-        )
-        give_up = time.monotonic() + START_UP_S
-        while process.poll() is None and not _listens(port) and time.monotonic() < give_up:
-            time.sleep(0.02)
-        if process.poll() is None and _listens(port):
-            break
-        _stop(process)
-    else:
-        pytest.fail(f"nginx did not start: {(directory / 'error.log').read_text()}")
-
+    port = free_port()
+    http = _NGINX_HTTP.format(directory=directory, port=port)
+    running = Daemon(nginx_command(directory, http), directory / "said")
+    running.start(lambda: listens(port))
     try:
         yield Nginx(directory, port)
     finally:
-        _stop(process)
+        running.stop()
 
 
 # --- httpbin

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from certificates import Certificates
-from daemon import Daemon, program
+from daemon import Daemon
 from namespaces import Namespace
+from own_nginx import nginx_command
 from protocols import ALL, Protocol
 
 PORTS = {"h1": 80, "h1-tls": 443, "h2-tls": 8443, "h2c": 8080}
@@ -31,22 +31,9 @@ class Website:
         (directory / "root").mkdir()
         (directory / "root" / "blob").write_bytes(b"b" * BLOB)
         (directory / "root" / "trickle").write_bytes(b"t" * 5_001)
-        config = directory / "nginx.conf"
-        config.write_text(f"""
-            daemon off;
-            worker_processes 1;
-            pid {directory}/nginx.pid;
-            error_log {directory}/error.log;
-            {"user root;" if os.geteuid() == 0 else ""}
-            events {{ worker_connections 8192; }}
-            http {{
+        http = f"""
                 log_format seen escape=json '{{"id":"$arg_id","method":"$request_method","connection":$connection}}';
                 access_log {directory}/seen.log seen;
-                client_body_temp_path {directory}/body;
-                proxy_temp_path {directory}/proxy;
-                fastcgi_temp_path {directory}/fastcgi;
-                uwsgi_temp_path {directory}/uwsgi;
-                scgi_temp_path {directory}/scgi;
                 ssl_certificate {certificates.chain};
                 ssl_certificate_key {certificates.key};
                 keepalive_requests 1000000;
@@ -72,11 +59,8 @@ class Website:
                     access_log off;
                     location / {{ return 200 "$arg_id"; }}
                 }}
-            }}
-        """)
-        error_log = directory / "error.log"
-        nginx = [program("nginx", "nginx"), "-p", str(directory), "-e", str(error_log), "-c", str(config)]
-        self._daemon = Daemon([*namespace.inside, *nginx], directory / "said")
+        """
+        self._daemon = Daemon([*namespace.inside, *nginx_command(directory, http)], directory / "said")
         self._daemon.start((directory / "nginx.pid").exists)
 
     def url(self, protocol: Protocol, host: str, path: str = "/") -> str:

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from pathlib import Path
 
-from daemon import Daemon, free_port, listens, program
+from daemon import Daemon, free_port, listens
+from own_nginx import nginx_command
 
 # What reads a body into a variable is the proxy, and what answers without one is `return`: hence two servers in one.
-_CONFIG = """
-daemon off;
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log {directory}/error.log;
-{user}
-events {{ worker_connections 8192; }}
-http {{
+_HTTP = """
     log_format seen escape=json
         '{{"id":"$arg_id","method":"$request_method","version":"$http_x_version","status":$status,"body":"$request_body"}}';
     access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
     default_type application/json;
     # It closes no connection of a server in front of it, so that none of those has a reason to ask a second time.
     keepalive_requests 10000000;
@@ -50,11 +38,7 @@ http {{
         listen 127.0.0.1:{inner} backlog=4096;
         location / {{ return 200 '{{"id": "$arg_id", "method": "$request_method"}}'; }}
     }}
-}}
 """
-
-USER = "user root;" if os.geteuid() == 0 else ""
-"""As root, nginx's workers would become a user who may not enter a temporary directory of ours."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +58,8 @@ class Backend:
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
         self._seen = directory / "seen.log"
-        config = directory / "nginx.conf"
-        config.write_text(_CONFIG.format(directory=directory, port=self.port, inner=free_port(), user=USER))
-        error_log = directory / "error.log"
-        command = [program("nginx", "nginx"), "-p", str(directory), "-e", str(error_log), "-c", str(config)]
-        self._daemon = Daemon(command, directory / "said")
+        http = _HTTP.format(directory=directory, port=self.port, inner=free_port())
+        self._daemon = Daemon(nginx_command(directory, http), directory / "said")
         self._daemon.start(lambda: listens(self.port))
 
     def forget(self) -> None:

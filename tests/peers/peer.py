@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import abc
 import json
+import os
 import re
 import signal
 from pathlib import Path
 from typing import Any
 
-from backend import USER, Backend, Seen
+from backend import Backend, Seen
 from certificates import Certificates
 from daemon import Daemon, free_port, listens, program
+from own_nginx import nginx_command
 from protocols import ALL, H2_TLS, H2C, Protocol
 
 
@@ -85,21 +87,10 @@ class Nginx(Peer):
 
     def command(self) -> list[str]:
         ports = {protocol.name: port for protocol, port in self.ports.items()}
-        config = self.directory / "nginx.conf"
-        config.write_text(f"""
-            daemon off;
-            worker_processes 1;
-            pid {self.directory}/nginx.pid;
-            error_log {self.directory}/error.log;
-            {USER}
-            events {{ worker_connections 8192; }}
-            http {{
+        return nginx_command(
+            self.directory,
+            f"""
                 access_log off;
-                client_body_temp_path {self.directory}/body;
-                proxy_temp_path {self.directory}/proxy;
-                fastcgi_temp_path {self.directory}/fastcgi;
-                uwsgi_temp_path {self.directory}/uwsgi;
-                scgi_temp_path {self.directory}/scgi;
                 ssl_certificate {self.certificates.chain};
                 ssl_certificate_key {self.certificates.key};
                 upstream backend {{ server 127.0.0.1:{self.backend.port}; keepalive 128; keepalive_requests 10000000; }}
@@ -116,10 +107,8 @@ class Nginx(Peer):
                         proxy_set_header X-Version $server_protocol;
                     }}
                 }}
-            }}
-        """)
-        error_log = self.directory / "error.log"
-        return [program("nginx", "nginx"), "-p", str(self.directory), "-e", str(error_log), "-c", str(config)]
+            """,
+        )
 
     def stop_gracefully(self) -> None:
         self.daemon.tell(signal.SIGQUIT)
@@ -155,7 +144,7 @@ class Apache(Peer):
             ErrorLog {self.directory}/error.log
             ServerName localhost
             {"".join(f"Listen 127.0.0.1:{port}" + chr(10) for port in ports.values())}
-            {"User nobody" if USER else ""}
+            {"User nobody" if os.geteuid() == 0 else ""}
             ListenBacklog 4096
             StartServers 2
             ThreadsPerChild 64

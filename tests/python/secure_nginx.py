@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
 import trustme
+from daemon import Daemon, free_port, listens
+from own_nginx import nginx_command
 
-START_UP_S = 20.0
-
-_CONFIG = """
-daemon off;
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log {directory}/error.log;
-{user}
-events {{ worker_connections 4096; }}
-http {{
+_HTTP = """
     log_format seen '$server_port $request_method $request_uri $server_protocol $connection';
     access_log {directory}/access.log seen;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
     keepalive_requests 1000000;
     default_type application/json;
     ssl_protocols TLSv1.2 TLSv1.3;
     ssl_certificate {directory}/good.pem;
     ssl_certificate_key {directory}/good.pem;
     {servers}
-}}
 """
 
 _SERVER = """
@@ -100,18 +81,6 @@ class SecureNginx:
         return [Seen(int(line[0]), line[1], line[2], line[3], int(line[4])) for line in parts]
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
-
-
 def _write(path: Path, certificate: trustme.LeafCert) -> None:
     certificate.private_key_and_cert_chain_pem.write_to_path(str(path))
 
@@ -119,9 +88,6 @@ def _write(path: Path, certificate: trustme.LeafCert) -> None:
 @contextlib.contextmanager
 def running(directory: Path) -> Iterator[SecureNginx]:
     """Run nginx as long as the block lasts."""
-    program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if program is None:
-        pytest.fail("nginx is missing; install it with: apt-get install nginx")
     good, other = trustme.CA(), trustme.CA()
     _write(directory / "good.pem", good.issue_cert("127.0.0.1", "localhost"))
     _write(directory / "other-name.pem", good.issue_cert("elsewhere.test"))
@@ -129,33 +95,15 @@ def running(directory: Path) -> Iterator[SecureNginx]:
     ca, other_ca = directory / "ca.pem", directory / "other-ca.pem"
     good.cert_pem.write_to_path(str(ca))
     other.cert_pem.write_to_path(str(other_ca))
-    # As root, nginx's workers would become a user who may not enter a temporary directory of ours.
-    user = "user root;" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""
-
-    for _ in range(5):  # between asking for free ports and nginx taking them, somebody else may
-        ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
-        servers = "".join(
-            _SERVER.format(port=ports[name], plain=ports["plain"], how=how, more=more.format(directory=directory))
-            for name, (how, more) in _PORTS.items()
-        )
-        config = directory / "nginx.conf"
-        config.write_text(_CONFIG.format(directory=directory, user=user, servers=servers))
-        process = subprocess.Popen(
-            [program, "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(config)],
-            stdin=subprocess.DEVNULL,
-        )
-        give_up = time.monotonic() + START_UP_S
-        while process.poll() is None and not _listens(ports["plain"]) and time.monotonic() < give_up:
-            time.sleep(0.02)
-        if process.poll() is None and _listens(ports["plain"]):
-            break
-        process.kill()
-        process.wait()
-    else:
-        pytest.fail(f"nginx did not start: {(directory / 'error.log').read_text()}")
-
+    ports = {name: free_port() for name in _PORTS}
+    servers = "".join(
+        _SERVER.format(port=ports[name], plain=ports["plain"], how=how, more=more.format(directory=directory))
+        for name, (how, more) in _PORTS.items()
+    )
+    http = _HTTP.format(directory=directory, servers=servers)
+    nginx = Daemon(nginx_command(directory, http), directory / "said")
+    nginx.start(lambda: all(listens(port) for port in ports.values()))
     try:
         yield SecureNginx(directory, ports, ca, other_ca)
     finally:
-        process.terminate()
-        process.wait(10)
+        nginx.stop()
