@@ -5,6 +5,8 @@
 )]
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -254,6 +256,27 @@ fn an_interrupt_leaves_other_batches_their_connections() {
     outcomes.sort_by_key(|outcome| outcome.index);
     all_answered(&outcomes, 20);
     assert!(outcomes.iter().all(|outcome| outcome.attempts == 1));
+}
+
+#[test]
+fn a_handshake_that_comes_byte_by_byte_is_read_to_its_end() {
+    let server = over_tls(vec![Protocol::Http2]);
+    let (near, far) = (TcpListener::bind("127.0.0.1:0").unwrap(), server.addr());
+    let url = format!("https://{}/json", near.local_addr().unwrap());
+    let relay = thread::spawn(move || {
+        let (mut client, _) = near.accept().unwrap();
+        let mut server = TcpStream::connect(far).unwrap();
+        let (mut up, mut down) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        client.set_nodelay(true).unwrap();
+        thread::spawn(move || std::io::copy(&mut up, &mut server));
+        let mut byte = [0];
+        while down.read(&mut byte).is_ok_and(|count| count > 0) && client.write_all(&byte).is_ok() {
+            thread::sleep(Duration::from_micros(200));
+        }
+    });
+    all_answered(&client(1).run([Request::get(url)], &policy()), 1);
+    drop(server);
+    relay.join().unwrap();
 }
 
 #[test]
