@@ -1,5 +1,6 @@
 """The compiled half of loamy."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, Literal, final
 
@@ -59,7 +60,9 @@ class Response:
         """The headers received; empty when there was no whole answer."""
     @property
     def content(self) -> bytes:
-        """The body's bytes, their content coding undone."""
+        """The body's bytes, their content coding undone: a copy each time, which ``memoryview(response)`` is not."""
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
     @property
     def text(self) -> str:
         """The body as text: by the charset of its Content-Type, else UTF-8; bytes that are no text become U+FFFD."""

@@ -256,3 +256,13 @@ def test_codings_are_undone_and_the_rest_is_left_alone(server: TestServer) -> No
     for response in loamy.send([server.url(f"/{coding}") for coding in ("gzip", "deflate", "brotli", "zstd")]):
         assert response.json()["coding"] == response.headers["content-encoding"]
         assert set(response.json()["headers"]["Accept-Encoding"].split(", ")) == {"gzip", "deflate", "br", "zstd"}
+
+
+def test_a_view_of_the_body_copies_nothing_and_outlives_its_response(server: TestServer) -> None:
+    [response, refused] = loamy.send([server.url("/bytes/100000"), "nowhere"])
+    content = response.content
+    view = memoryview(response)
+    assert view.readonly and view.format == "B" and view.shape == (100_000,)
+    del response
+    assert view == content
+    assert bytes(memoryview(refused)) == refused.content == b""

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use loamy::{MaskedUrl, Outcome};
 use pyo3::exceptions::{PyRecursionError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
@@ -177,6 +178,28 @@ impl Response {
     #[getter]
     fn content<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.body())
+    }
+
+    /// The body, read where it lies: `memoryview(response)` and `file.write(response)` copy nothing.
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: std::ffi::c_int,
+    ) -> PyResult<()> {
+        let body = slf.get().body();
+        // What is exported is never written to (`readonly`), and cannot go before its view: that holds `slf`, which is
+        // frozen.
+        let made = unsafe {
+            ffi::PyBuffer_FillInfo(
+                view,
+                slf.as_ptr(),
+                body.as_ptr().cast_mut().cast(),
+                body.len().cast_signed(),
+                1,
+                flags,
+            )
+        };
+        if made == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
     }
 
     #[getter]
