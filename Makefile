@@ -31,7 +31,7 @@ export LOAMY_TESTKIT := $(CARGO_TARGET_DIR)/debug/testkit
 .PHONY: demo
 demo: need-build ## build loamy and show it at work: 1,000 mixed requests against the embedded server
 	@scripts/venv $(TOOLS)
-	@echo "building loamy into .venv (a minute or two the first time)"
+	@echo "building loamy into .venv (a few minutes the first time)"
 	@MATURIN_PEP517_ARGS="--profile demo" $(TOOLS)/bin/python -m pip install --quiet .
 	@$(TOOLS)/bin/python examples/quickstart.py
 
