@@ -66,3 +66,15 @@ def test_an_example_fits_on_a_screen() -> None:
     lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "examples").glob("*.py")}
     del lengths["quickstart.py"]
     assert len(lengths) >= 9 and max(lengths.values()) <= LONGEST_EXAMPLE
+
+
+def test_each_promise_of_the_threat_model_names_cells_that_there_are() -> None:
+    networks = "".join(path.read_text() for path in (ROOT / "tests/network").glob("test_*.py"))
+    listed = {name.upper() for name in re.findall(r"def test_([a-p]\d+)_", networks)}
+    listed |= set(re.findall(r"^id = '(\w+)'$", (ROOT / "tests/faults/cells.toml").read_text(), re.MULTILINE))
+    promises = (ROOT / "docs/threat-model.md").read_text().split("## What we promise")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| [^|]+ \| ([^|]+) \|$", promises, re.MULTILINE)[1:]
+    assert len(rows) == promises.count("\n| ") - 1
+    for held_by in rows:
+        cells = set(re.findall(r"\b[A-P]\d{1,2}\b", held_by))
+        assert cells and cells <= listed, held_by
