@@ -47,7 +47,7 @@ class Job:
         if status != 200 or answer != self.expected:
             fail(f"status {status}, body {answer!r:.200}")
 
-    def check_bytes(self, status: int, answer: bytes) -> None:
+    def check_bytes(self, status: int, answer: bytes | memoryview) -> None:
         """End the process unless the status is 200 and `answer` has the length and both ends of the body served.
 
         An upload is answered with 201.

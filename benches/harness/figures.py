@@ -149,8 +149,7 @@ def huge(name: str, title: str, ways: dict[str, tuple[Wire, str]], doors: tuple[
         for way, (wire, path) in ways.items()
         for door in ("curl", *doors)
     )
-    # What Python holds as `bytes` it holds besides the engine: those rows are shown and have no bar.
-    bars = tuple(alone(Quantity.BEYOND, row.name, 64.0) for row in lines if row.client == "engine")
+    bars = tuple(alone(Quantity.BEYOND, row.name, 64.0) for row in lines if row.client in doors)
     return Figure(
         name, title, Method.WHOLE, "/huge.bin", lines, bars, f"curl, {next(iter(ways))}", opened=Opened.EXACTLY
     )
