@@ -2,6 +2,7 @@
 
 mod codec_against_hyper;
 mod doors;
+mod expectations;
 mod faults;
 mod scheduling;
 mod walls;

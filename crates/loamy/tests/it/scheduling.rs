@@ -14,21 +14,10 @@ use std::time::{Duration, Instant};
 use loamy::{Client, Dns, Kind, Outcome, Overrides, Policy, Request, Timeouts};
 use testkit::{Farewell, FullBacklog, Listen, Options, Script, Server, Step};
 
-/// How much later than its time a limit may be seen to hold: other tests share the cores.
-const LATE: Duration = Duration::from_millis(900);
-
-/// How long an interrupt may take.
-const INTERRUPT: Duration = Duration::from_millis(200);
-
-/// How long bytes that were written already may take to be seen by the server.
-const IN_TRANSIT: Duration = Duration::from_millis(150);
+use crate::expectations::{IN_TRANSIT, INTERRUPT, LATE, all_answered, client};
 
 /// When a test gives up waiting for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn client(threads: usize) -> Client {
-    Client::builder().threads(threads).build().unwrap()
-}
 
 /// A client that finds every name at these addresses, and how often it was asked.
 fn client_with_names(threads: usize, addresses: &[IpAddr]) -> (Client, Arc<AtomicUsize>) {
@@ -50,14 +39,6 @@ fn serve_at(address: impl Into<IpAddr>) -> Server {
 
 fn kept() -> Server {
     Server::serve_with(Options { keep_log: true, ..Options::default() })
-}
-
-#[track_caller]
-fn all_answered(outcomes: &[Outcome], rows: usize) {
-    assert!(outcomes.iter().map(|outcome| outcome.index).eq(0..rows), "one outcome a row, in order");
-    for outcome in outcomes {
-        assert!(outcome.is_ok(), "{outcome:?}");
-    }
 }
 
 #[track_caller]

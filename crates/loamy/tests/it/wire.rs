@@ -11,17 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use http::Version;
-use loamy::{Client, HttpVersion, Kind, Outcome, Overrides, Policy, Request, Tls, TlsProfile, Verify};
+use loamy::{HttpVersion, Kind, Outcome, Overrides, Policy, Request, Tls, TlsProfile, Verify};
 use testkit::{Http2, Options, Protocol, Script, Server};
 
-/// How much later than its time a limit may be seen to hold: other tests share the cores.
-const LATE: Duration = Duration::from_millis(900);
-
-/// How long an interrupt may take.
-const INTERRUPT: Duration = Duration::from_millis(200);
-
-/// How long bytes that were written already may take to be seen by the server.
-const IN_TRANSIT: Duration = Duration::from_millis(150);
+use crate::expectations::{IN_TRANSIT, INTERRUPT, LATE, all_answered, client};
 
 /// Trusts the authority of the test servers.
 fn trusting() -> TlsProfile {
@@ -30,10 +23,6 @@ fn trusting() -> TlsProfile {
 
 fn policy() -> Policy {
     Policy::default().tls(trusting()).timeout(Duration::from_secs(20))
-}
-
-fn client(threads: usize) -> Client {
-    Client::builder().threads(threads).build().unwrap()
 }
 
 fn over_tls(http: Vec<Protocol>) -> Server {
@@ -65,14 +54,6 @@ fn versions(outcomes: &[Outcome]) -> BTreeSet<String> {
         Err(error) => error.to_string(),
     };
     outcomes.iter().map(of).collect()
-}
-
-#[track_caller]
-fn all_answered(outcomes: &[Outcome], count: usize) {
-    assert!(outcomes.iter().map(|outcome| outcome.index).eq(0..count), "one outcome a row, in order");
-    for outcome in outcomes {
-        assert!(outcome.is_ok(), "{outcome:?}");
-    }
 }
 
 #[test]

@@ -1,0 +1,28 @@
+//! What tests of time and order expect of every call, and the tolerances that they grant.
+
+use std::time::Duration;
+
+use loamy::{Client, Outcome};
+
+/// How much later than its time a limit may be seen to hold: other tests share the cores.
+pub(crate) const LATE: Duration = Duration::from_millis(900);
+
+/// How long an interrupt may take.
+pub(crate) const INTERRUPT: Duration = Duration::from_millis(200);
+
+/// How long bytes that were written already may take to be seen by the server.
+pub(crate) const IN_TRANSIT: Duration = Duration::from_millis(150);
+
+/// A client of its own, with so many threads.
+pub(crate) fn client(threads: usize) -> Client {
+    Client::builder().threads(threads).build().unwrap()
+}
+
+/// As many outcomes as rows, in their order, each a whole answer below 400.
+#[track_caller]
+pub(crate) fn all_answered(outcomes: &[Outcome], rows: usize) {
+    assert!(outcomes.iter().map(|outcome| outcome.index).eq(0..rows), "one outcome a row, in order");
+    for outcome in outcomes {
+        assert!(outcome.is_ok(), "{outcome:?}");
+    }
+}
