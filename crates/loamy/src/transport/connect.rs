@@ -3,7 +3,8 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -76,7 +77,13 @@ pub(crate) fn connect(to: Destination, network: Arc<Network>, timeouts: Timeouts
 
 async fn encrypt(to: &Destination, network: &Network, socket: Counted) -> Result<(Stream, Spoken), Error> {
     let config = network.tls.config(&to.tls, to.offer).await?;
-    let (stream, spoken) = tls::handshake(config, &to.origin, socket).await?;
+    let traffic = Rc::clone(&socket.traffic);
+    let mut handshake = pin!(tls::handshake(config, &to.origin, socket));
+    let shaken = poll_fn(|context| {
+        traffic.begin_a_go();
+        handshake.as_mut().poll(context)
+    });
+    let (stream, spoken) = shaken.await?;
     Ok((Stream::Tls(Box::new(stream)), spoken))
 }
 

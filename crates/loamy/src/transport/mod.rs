@@ -92,7 +92,6 @@ impl AsyncRead for Counted {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let Some(left) = self.traffic.reads_left.get().checked_sub(1) else {
-            self.traffic.begin_a_go();
             context.waker().wake_by_ref();
             return Poll::Pending;
         };
