@@ -68,7 +68,9 @@ impl Batch {
         if !terms.policy().tls.is_verified() {
             warn_unverified(py, place.as_ref())?;
         }
-        let client = match py.detach(Client::shared) {
+        // Attached: nobody waits for this thread yet, and one that comes back to an interpreter that is going away would take
+        // the process with it.
+        let client = match Client::shared() {
             Ok(client) => client,
             Err(error) => {
                 let nothing = py.None().into_bound(py);

@@ -218,7 +218,8 @@ impl Trust {
             return Ok(made.clone());
         }
         let fallback = self.wanted.fallback(py)?;
-        let made = py.detach(|| self.wanted.build(fallback)).map_err(|error| invalid(py, &error))?;
+        // Attached: a thread that came back to an interpreter that is going away would take the process with it.
+        let made = self.wanted.build(fallback).map_err(|error| invalid(py, &error))?;
         Ok(self.profile.get_or_init(|| made).clone())
     }
 }
