@@ -17,8 +17,8 @@ use self::bodies::{form_body, json_body, raw_body, without_body};
 use self::policy::read_timeouts;
 pub(crate) use self::policy::terms;
 pub(crate) use self::terms::Terms;
-pub(crate) use self::trust::Trust;
 use self::trust::Wanted;
+pub(crate) use self::trust::{Trust, certifi};
 use crate::query::{self, Nothing};
 
 /// A row as read: what the engine gets, and the mark that comes back with it.

@@ -50,6 +50,7 @@ mod _loamy {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::refuse_second_interpreter()?;
+        crate::convert::certifi(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("optimised", !cfg!(debug_assertions))?;
         module.add(

@@ -236,8 +236,10 @@ fn invalid(py: Python<'_>, error: &Error) -> PyErr {
     made.map_or_else(|other| other, PyErr::from_value)
 }
 
-/// The bundle of the package `certifi`, where that is installed: found without importing it, once a process.
-fn certifi(py: Python<'_>) -> PyResult<Option<PathBuf>> {
+/// The bundle of the package `certifi`, where that is installed: found without importing it, once a process, when the module
+/// is imported. Looking for files lets go of the interpreter, and a thread that comes back to one that is going away would
+/// take the process with it.
+pub(crate) fn certifi(py: Python<'_>) -> PyResult<Option<PathBuf>> {
     static FOUND: PyOnceLock<Option<PathBuf>> = PyOnceLock::new();
     let found = FOUND.get_or_try_init(py, || match look_for_certifi(py) {
         // It stands in for what is usually there: not finding it is no failure.
