@@ -1,4 +1,4 @@
-"""What every Python test shares: no test may be skipped, and the real servers that some of them ask for."""
+"""What every Python test shares: interrupts that arrive, and the real servers that some of them ask for."""
 
 from __future__ import annotations
 
@@ -8,48 +8,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from daemon import START_UP_S, Daemon, free_port, listens
 from own_nginx import nginx_command
+
+pytest_plugins = ["no_skips"]
 
 
 def pytest_configure() -> None:
     # Whoever starts the tests in the background of a shell starts them with SIGINT ignored, and every child inherits that;
     # the tests of interrupts send it for good reason.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-# A skipped test is a sentence that nobody proved: it fails the run. The same holds for a module that skips itself when it is
-# collected, and for an expected failure.
-
-
-def _fail(report: Any) -> None:
-    reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
-    reason = getattr(report, "wasxfail", None) or reason
-    report.outcome = "failed"
-    report.longrepr = f"no test may be skipped or expected to fail: {reason}"
-    if hasattr(report, "wasxfail"):
-        del report.wasxfail
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_makereport() -> Generator[None, Any, Any]:
-    report = yield
-    if report.skipped or hasattr(report, "wasxfail"):
-        _fail(report)
-    return report
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_make_collect_report() -> Generator[None, Any, Any]:
-    report = yield
-    if report.skipped:
-        _fail(report)
-    return report
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

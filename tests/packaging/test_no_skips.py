@@ -1,4 +1,4 @@
-"""The rule of tests/conftest.py, applied to tests that break it."""
+"""The rule of tests/no_skips.py, applied to tests that break it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-RULE = Path(__file__).parents[1] / "conftest.py"
+RULE = Path(__file__).parents[1] / "no_skips.py"
 
 BREAKS = {
     "a skip mark": "import pytest\n\n@pytest.mark.skip(reason='tired')\ndef test_it(): pass",
@@ -46,3 +46,7 @@ def test_a_test_that_passes_passes(tmp_path: Path) -> None:
     finished = run(tmp_path, "def test_it(): pass")
     assert finished.returncode == 0, finished.stdout
     assert finished.stdout.splitlines()[-1].startswith("1 passed")
+
+
+def test_these_tests_are_held_to_the_rule(pytestconfig: pytest.Config) -> None:
+    assert pytestconfig.pluginmanager.has_plugin("no_skips")
