@@ -3,23 +3,30 @@
 //! A worker comes with what has ended and the time, and leaves with what to send next:
 //! [`admit`](Batch::admit) rows · [`claim`](Batch::claim) one to send · [`settle`](Batch::settle) how it ended, which
 //! makes an [`Outcome`], or puts the row back: again, or as the hop that a redirect asks for. Everything that decides
-//! about a row is called from here and lives in `plan` (whose turn), `gate` (how much at once), `retry` (whether
-//! again), `redirect` (where to); the threads only drive. So all of it is tested in virtual time.
+//! about a row is called from here and lives in `plan` (whose turn), `gate` (how much at once, how fast), `retry` (whether
+//! again), `redirect` (where to); the threads only drive. So all of it is tested in virtual time. What becomes of a row
+//! that was sent is in `ending`.
+
+mod ending;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::gate::{Cost, Gate};
+use crate::backoff::Jitter;
+use crate::breaker::Breaker;
+use crate::duplicates::{Found, Sharing};
+use crate::gate::Gate;
 use crate::headers::Headers;
-use crate::job::{End, Job, OriginId};
+use crate::idempotency;
+use crate::job::{Costs, Job, OriginId, Placed};
 use crate::ledger::{Entry, Ledger, NoLedger};
-use crate::plan::{Placed, Plan};
-use crate::redirect;
+use crate::plan::{Next, Plan};
+use crate::policy::{Duplicates, Idempotency};
+use crate::progress::{Outlook, Pause};
 use crate::request::Request;
-use crate::retry::{self, Failed, Sender};
 use crate::target::Origin;
-use crate::{Error, Kind, Outcome, Policy, Progress, Response, Timing};
+use crate::{Error, Kind, Outcome, Policy, Progress, Timing};
 
 /// The answer to a claim.
 #[derive(Debug)]
@@ -39,6 +46,10 @@ pub(crate) struct Batch {
     gate: Gate,
     ledger: Box<dyn Ledger>,
     deadline: Option<Instant>,
+    jitter: Jitter,
+    breaker: Breaker,
+    /// Rows that ask for the same, where they share.
+    sharing: Option<Sharing>,
     /// When the time of rows that wait although they were sent before (hops, second sendings) is over.
     late: BTreeSet<(Instant, OriginId, usize)>,
     stopped: Option<Stop>,
@@ -52,6 +63,8 @@ pub(crate) struct Batch {
     ready: Vec<Outcome>,
     /// A bit for each row that has its outcome.
     shown: Vec<u64>,
+    /// Pauses that nobody was told of yet.
+    pauses: Vec<Pause>,
 }
 
 /// Why no further row is sent.
@@ -59,19 +72,32 @@ pub(crate) struct Batch {
 enum Stop {
     Cancelled,
     Deadline,
+    /// As many rows failed as the policy puts up with.
+    Failures,
 }
 
 impl Batch {
-    pub(crate) fn new(policy: Arc<Policy>, now: Instant) -> Self {
-        Self::with_ledger(policy, now, Box::new(NoLedger))
+    /// `chance` is where the spread of waits comes from.
+    pub(crate) fn new(policy: Arc<Policy>, now: Instant, chance: u64) -> Self {
+        Self::with_ledger(policy, now, chance, Box::new(NoLedger))
     }
 
-    pub(crate) fn with_ledger(policy: Arc<Policy>, now: Instant, ledger: Box<dyn Ledger>) -> Self {
+    pub(crate) fn with_ledger(
+        policy: Arc<Policy>,
+        now: Instant,
+        chance: u64,
+        ledger: Box<dyn Ledger>,
+    ) -> Self {
+        let mut jitter = Jitter::seeded(chance);
+        let deadline = policy.deadline.and_then(|span| now.checked_add(span));
         Self {
-            plan: Plan::default(),
+            plan: Plan::new(Arc::clone(&policy), deadline, Jitter::seeded(jitter.next())),
             gate: Gate::new(policy.concurrency, policy.per_host),
             ledger,
-            deadline: policy.deadline.and_then(|span| now.checked_add(span)),
+            deadline,
+            jitter,
+            breaker: Breaker::new(policy.max_failures_per_host, policy.max_failures),
+            sharing: (policy.duplicates == Duplicates::Share).then(Sharing::default),
             late: BTreeSet::new(),
             stopped: None,
             defect: policy.validate().err(),
@@ -81,6 +107,7 @@ impl Batch {
             failed: 0,
             ready: Vec::new(),
             shown: Vec::new(),
+            pauses: Vec::new(),
             policy,
         }
     }
@@ -89,29 +116,12 @@ impl Batch {
     pub(crate) fn admit(&mut self, mut request: Request) {
         let index = self.admitted;
         self.admitted += 1;
-        let placed = match self.check_and_place(&mut request) {
+        let (placed, costs) = match self.check_and_place(index, &mut request) {
             Ok(placed) => placed,
             Err(error) => return self.refuse(index, request, error),
         };
-        let job = Box::new(Job {
-            index,
-            request,
-            origin: placed.origin,
-            path_at: placed.path_at,
-            authorization: placed.authorization,
-            attempts: 0,
-            redirects: 0,
-            has_acted: false,
-            on_new_connection: false,
-            started: None,
-            deadline: None,
-            limit: None,
-        });
-        match self.ledger.admit(job) {
-            Entry::Open(job) => match self.stopped {
-                Some(stop) => self.end(None, job, Err(unsent(stop))),
-                None => self.plan.push(job, &self.gate),
-            },
+        match self.ledger.admit(Box::new(Job::new(index, request, placed, costs))) {
+            Entry::Open(job) => self.open(job),
             Entry::Settled(outcome) => self.show(outcome),
         }
     }
@@ -126,11 +136,17 @@ impl Batch {
         if self.gate.is_full() {
             return Claim::Full;
         }
-        let Some(mut job) = self.plan.next(prefer, &mut self.gate) else {
-            return Claim::Nothing;
+        let mut job = loop {
+            match self.plan.next(now, prefer, &mut self.gate) {
+                Next::Row(job) => break job,
+                Next::Nobody => return Claim::Nothing,
+                Next::GiveUp(origin, until) => self.give_up(now, origin, until),
+            }
         };
-        if job.started.is_none() {
-            job.started = Some(now);
+        job.started.get_or_insert(now);
+        job.claimed = Some(now);
+        job.attempts += u32::from(job.is_new_attempt);
+        if job.deadline.is_none() {
             let own = job.timeouts(&self.policy).total;
             let own = own.and_then(|span| Some((now.checked_add(span)?, span)));
             let batch = self.deadline.zip(self.policy.deadline);
@@ -138,7 +154,6 @@ impl Batch {
         } else {
             self.forget_deadline(&job);
         }
-        job.attempts = job.attempts.max(1);
         Claim::Granted(job)
     }
 
@@ -147,44 +162,13 @@ impl Batch {
         self.plan.proved(origin, proofs, &self.gate);
     }
 
-    /// A sending ended: the row is done, or goes back among those that wait.
-    pub(crate) fn settle(&mut self, now: Instant, job: Box<Job>, end: End) {
-        self.plan.give_back(job.origin, &mut self.gate);
-        match end {
-            End::Answered(response) => self.answered(now, job, response),
-            End::NotConnected(error) => {
-                let late = matches!(
-                    error.kind(),
-                    Kind::TimeoutAcquire | Kind::TimeoutResolve | Kind::TimeoutConnect | Kind::TimeoutTls
-                );
-                // A limit of the row's own, or one that earlier hops used up, says nothing of other rows.
-                if !late || job.goes_by(&self.policy) {
-                    let cost = if late { Cost::Slow } else { Cost::Quick };
-                    let of_tls =
-                        matches!(error.kind(), Kind::TlsHandshake | Kind::TlsCertificate | Kind::TimeoutTls);
-                    let policy = Arc::clone(&self.policy);
-                    // What fails in TLS fails for rows of the same terms.
-                    let alike =
-                        |other: &Job| !of_tls || other.request.tls(&policy) == job.request.tls(&policy);
-                    for other in self.plan.failed_to_connect(job.origin, cost, alike, &self.gate) {
-                        self.forget_deadline(&other);
-                        self.finish(now, other, Err(error.clone()));
-                    }
-                }
-                self.finish(now, job, Err(error));
-            }
-            End::NotTried => self.not_tried(now, job),
-            End::Broken(error, failed) => self.broken(now, job, error, failed),
-            End::Over(error) => self.finish(now, job, Err(error)),
-        }
-    }
-
     /// Nothing further is sent: what waits ends now, what is in flight as it is settled.
     pub(crate) fn cancel(&mut self, now: Instant) {
         self.stop(Stop::Cancelled, now);
     }
 
-    /// Ends what waits once the deadline of the batch, or of a row that waits for its next hop, has passed.
+    /// Does what is due: ends what waits once the deadline of the batch, or of a row that waits for its next hop, has passed,
+    /// and lets those go on that had to wait until now.
     pub(crate) fn expire(&mut self, now: Instant) {
         if self.deadline.is_some_and(|deadline| deadline <= now) && self.stopped.is_none() {
             self.stop(Stop::Deadline, now);
@@ -199,6 +183,7 @@ impl Batch {
                 self.finish(now, job, Err(error));
             }
         }
+        self.plan.wake(now, &self.gate);
     }
 
     /// When [`expire`](Self::expire) has something to do.
@@ -208,6 +193,11 @@ impl Batch {
         [deadline, late].into_iter().flatten().min()
     }
 
+    /// When [`expire`](Self::expire) lets rows go that wait for their time.
+    pub(crate) fn next_grant(&self) -> Option<Instant> {
+        self.plan.next_event(&self.gate)
+    }
+
     /// Gives every row that has no outcome yet this one: whoever worked on it broke down.
     pub(crate) fn abandon(&mut self, error: &Error) {
         self.stopped.get_or_insert(Stop::Cancelled);
@@ -215,7 +205,14 @@ impl Batch {
         self.late.clear();
         for index in 0..self.admitted {
             let result = Err(error.clone());
-            self.show(Outcome { index, tag: None, attempts: 0, timing: Timing::default(), result });
+            self.show(Outcome {
+                index,
+                tag: None,
+                attempts: 0,
+                earlier: Vec::new(),
+                timing: Timing::default(),
+                result,
+            });
         }
     }
 
@@ -243,108 +240,52 @@ impl Batch {
     }
 
     pub(crate) fn progress(&self) -> Progress {
-        let in_flight = self.gate.in_flight();
-        Progress { waiting: self.plan.waiting(), in_flight, settled: self.settled, failed: self.failed }
+        Progress {
+            waiting: self.plan.waiting() + self.sharing.as_ref().map_or(0, Sharing::waiting),
+            retrying: self.plan.later(),
+            in_flight: self.gate.in_flight(),
+            settled: self.settled,
+            failed: self.failed,
+        }
     }
 
-    fn check_and_place(&mut self, request: &mut Request) -> Result<Placed, Error> {
+    /// What holds the batch up.
+    pub(crate) fn outlook(&mut self, now: Instant) -> Outlook {
+        let paused = self.plan.paused(now).into_iter();
+        Outlook {
+            paused: paused.map(|(origin, until)| Pause { origin, left: until - now }).collect(),
+            at_least: self.plan.at_least(now),
+        }
+    }
+
+    /// The pauses that began since this was asked last.
+    pub(crate) fn take_pauses(&mut self) -> Vec<Pause> {
+        std::mem::take(&mut self.pauses)
+    }
+
+    fn check_and_place(&mut self, index: usize, request: &mut Request) -> Result<(Placed, Costs), Error> {
         if let Some(defect) = request.defect.take().or_else(|| self.defect.clone()) {
             return Err(defect);
         }
         request.check()?;
-        self.plan.place(request, &self.gate)
+        let costs = costs(request, &self.policy)?;
+        if let Idempotency::Auto { job } = &self.policy.idempotency {
+            idempotency::give_key(request, job, index);
+        }
+        Ok((self.plan.place(request, &self.gate)?, costs))
     }
 
-    fn not_tried(&mut self, now: Instant, mut job: Box<Job>) {
-        if job.attempts == 1 && job.redirects == 0 {
-            job.attempts = 0;
+    /// Queues a row that is to be sent.
+    fn open(&mut self, mut job: Box<Job>) {
+        if let Some(stop) = self.stopped {
+            let unsent = self.unsent(stop);
+            return self.end(None, job, Err(unsent));
         }
-        match self.stopped {
-            Some(stop) => self.leave_unsent(job, stop, now),
-            None => self.put_back(job),
+        match self.sharing.as_mut().map(|sharing| sharing.find(job.index, &mut job.request)) {
+            None | Some(Found::New) => self.plan.push(job, &self.gate),
+            Some(Found::UnderWay) => {}
+            Some(Found::Ended(outcome)) => self.show(outcome),
         }
-    }
-
-    fn answered(&mut self, now: Instant, mut job: Box<Job>, response: Response) {
-        self.plan.proved(job.origin, 1, &self.gate);
-        match redirect::verdict(&job.request, job.redirects, &response, &self.policy) {
-            redirect::Verdict::Answer => self.finish(now, job, Ok(response)),
-            redirect::Verdict::Refuse(error) => {
-                let error = error.doubtful(!job.request.is_idempotent());
-                self.finish(now, job, Err(error.with_response(Some(response))))
-            }
-            redirect::Verdict::Follow(target) => {
-                let from = Arc::clone(self.plan.origin(job.origin));
-                let was_unsafe = !job.request.is_idempotent();
-                redirect::follow(&mut job.request, response.status(), &from, &target.origin, &self.policy);
-                // What turned into a GET had its effect before that, whatever becomes of the GET.
-                job.has_acted |= was_unsafe && job.request.is_idempotent();
-                let placed = self.plan.settle_in(&mut job.request, target, &self.gate);
-                if placed.authorization.is_some() || placed.origin != job.origin {
-                    job.authorization = placed.authorization;
-                }
-                job.origin = placed.origin;
-                job.path_at = placed.path_at;
-                job.redirects += 1;
-                match self.stopped {
-                    Some(stop) => self.leave_unsent(job, stop, now),
-                    None => self.put_back(job),
-                }
-            }
-        }
-    }
-
-    fn broken(&mut self, now: Instant, mut job: Box<Job>, error: Error, failed: Failed) {
-        if failed.kind == Kind::Refused {
-            self.plan.refused(job.origin, &self.gate);
-        }
-        let sender = Sender {
-            idempotent: job.request.is_idempotent(),
-            attempts: job.attempts,
-            outlived: job.on_new_connection,
-        };
-        let again = match retry::verdict(failed, sender) {
-            retry::Verdict::End { in_doubt } => {
-                return self.finish(now, job, Err(error.doubtful(in_doubt)));
-            }
-            again => again,
-        };
-        if self.stopped.is_some() {
-            return self.finish(now, job, Err(error));
-        }
-        job.attempts += 1;
-        job.on_new_connection |= again == retry::Verdict::OnNewConnection;
-        self.put_back(job);
-    }
-
-    fn forget_deadline(&mut self, job: &Job) {
-        if let Some(deadline) = job.deadline {
-            self.late.remove(&(deadline, job.origin, job.index));
-        }
-    }
-
-    fn put_back(&mut self, job: Box<Job>) {
-        if let Some(deadline) = job.deadline {
-            self.late.insert((deadline, job.origin, job.index));
-        }
-        self.plan.push_first(job, &self.gate);
-    }
-
-    fn stop(&mut self, why: Stop, now: Instant) {
-        self.stopped.get_or_insert(why);
-        self.late.clear();
-        for job in self.plan.drain() {
-            self.leave_unsent(job, why, now);
-        }
-    }
-
-    fn leave_unsent(&mut self, job: Box<Job>, why: Stop, now: Instant) {
-        let error = match why {
-            why if job.attempts == 0 => unsent(why),
-            Stop::Cancelled => Error::new(Kind::Cancelled, "the batch was interrupted"),
-            Stop::Deadline => Error::new(Kind::TimeoutTotal, "the deadline of the batch passed"),
-        };
-        self.finish(now, job, Err(error));
     }
 
     fn refuse(&mut self, index: usize, mut request: Request, error: Error) {
@@ -353,34 +294,10 @@ impl Batch {
             index,
             tag: request.tag.take(),
             attempts: 0,
+            earlier: Vec::new(),
             timing: Timing::default(),
             result: Err(error),
         });
-    }
-
-    fn finish(&mut self, now: Instant, job: Box<Job>, result: Result<Response, Error>) {
-        self.end(Some(now), job, result);
-    }
-
-    fn end(&mut self, now: Option<Instant>, job: Box<Job>, mut result: Result<Response, Error>) {
-        let Job { index, request, attempts, redirects, started, has_acted, .. } = *job;
-        if let Err(error) = result {
-            let in_doubt = error.in_doubt() || has_acted;
-            result = Err(error.about(&request.method, &request.url).after(attempts).doubtful(in_doubt));
-        }
-        let response = match &mut result {
-            Ok(response) => Some(response),
-            Err(error) => error.response_mut(),
-        };
-        if let Some(response) = response {
-            response.url = request.url.into_boxed_str();
-            response.redirects = redirects;
-        }
-        let elapsed = match (now, started) {
-            (Some(now), Some(started)) => now.saturating_duration_since(started),
-            _ => Default::default(),
-        };
-        self.show(Outcome { index, tag: request.tag, attempts, timing: Timing { elapsed }, result });
     }
 
     /// The one place where a row gets its outcome; a second one for the same row is dropped.
@@ -396,16 +313,32 @@ impl Batch {
         self.ledger.settle(&outcome);
         self.settled += 1;
         self.failed += usize::from(outcome.result.is_err());
+        let others = self.sharing.as_mut().map(|sharing| sharing.ended(&outcome));
         self.ready.push(outcome);
+        for other in others.into_iter().flatten() {
+            self.show(other);
+        }
     }
 }
 
-fn unsent(why: Stop) -> Error {
-    let message = match why {
-        Stop::Cancelled => "the batch was interrupted before this row's turn",
-        Stop::Deadline => "the deadline of the batch passed before this row's turn",
-    };
-    Error::new(Kind::NotSent, message)
+/// What the row costs of each limit.
+fn costs(request: &Request, policy: &Policy) -> Result<Costs, Error> {
+    let own = request.overrides.as_ref().map_or(&[][..], |own| &own.cost);
+    if let Some((unknown, _)) =
+        own.iter().find(|(name, _)| policy.limits.iter().all(|limit| limit.name() != &**name))
+    {
+        let names: Vec<_> = policy.limits.iter().map(|limit| format!("{:?}", limit.name())).collect();
+        let hint = match names.as_slice() {
+            [] => "no limit is set".to_owned(),
+            names => format!("the limits are {}", names.join(", ")),
+        };
+        return Err(Error::bad_request(format!("cost names no limit: {unknown:?}")).with_hint(hint));
+    }
+    if own.is_empty() {
+        return Ok(None);
+    }
+    let of = |name: &str| own.iter().rfind(|(own, _)| &**own == name).map_or(1, |(_, cost)| *cost);
+    Ok(Some(policy.limits.iter().map(|limit| of(limit.name())).collect()))
 }
 
 /// The fields that every row is sent with unless it sets them itself.

@@ -24,6 +24,7 @@ struct Inner {
     hint: Option<Cow<'static, str>>,
     subject: Option<Subject>,
     in_doubt: bool,
+    lasting: bool,
     attempts: u32,
     bytes_sent: u64,
     bytes_received: u64,
@@ -47,6 +48,7 @@ impl Error {
             hint: None,
             subject: None,
             in_doubt: false,
+            lasting: false,
             attempts: 0,
             bytes_sent: 0,
             bytes_received: 0,
@@ -163,6 +165,16 @@ impl Error {
     pub(crate) fn doubtful(mut self, in_doubt: bool) -> Self {
         self.0.in_doubt = in_doubt;
         self
+    }
+
+    /// A moment later it would be the same.
+    pub(crate) fn lasting(mut self) -> Self {
+        self.0.lasting = true;
+        self
+    }
+
+    pub(crate) fn is_lasting(&self) -> bool {
+        self.0.lasting
     }
 
     pub(crate) fn moved(mut self, sent: u64, received: u64) -> Self {

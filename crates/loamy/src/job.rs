@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::governor::Sending;
+use crate::outcome::Attempt;
 use crate::policy::Timeouts;
 use crate::request::Request;
 use crate::retry::Failed;
@@ -21,11 +23,20 @@ pub(crate) struct Job {
     /// What userinfo of the URL asks for.
     pub(crate) authorization: Option<Box<str>>,
     pub(crate) attempts: u32,
+    /// Whether its next sending is another attempt; a hop belongs to the one before.
+    pub(crate) is_new_attempt: bool,
     pub(crate) redirects: u16,
-    /// Whether a request of it that is not idempotent was answered, with a redirect that made a GET of it.
+    /// Whether something of it that is not idempotent may have had its effect before the sending that is under way: it was
+    /// answered with a redirect that made a GET of it, or the answer never came and the policy has it sent all the same.
     pub(crate) has_acted: bool,
     /// Whether it must go out on a connection of its own making (rule 3 of `retry`).
     pub(crate) on_new_connection: bool,
+    pub(crate) costs: Costs,
+    pub(crate) past: Option<Box<Past>>,
+    /// Its number with the governor of where it goes.
+    pub(crate) sending: Option<Sending>,
+    /// When it took the slot that it holds, or held last.
+    pub(crate) claimed: Option<Instant>,
     pub(crate) started: Option<Instant>,
     /// When it must have ended, redirects included.
     pub(crate) deadline: Option<Instant>,
@@ -33,7 +44,58 @@ pub(crate) struct Job {
     pub(crate) limit: Option<Duration>,
 }
 
+/// What became of a row's attempts so far.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    pub(crate) attempts: Vec<Attempt>,
+    /// How often it was sent again because the policy allows it (rule 4 of `retry`).
+    pub(crate) retried: u32,
+    /// How the last of these ended: what the row ends with if there is no other.
+    pub(crate) last: Option<Result<Response, Error>>,
+}
+
 impl Job {
+    /// A row that was never sent.
+    pub(crate) fn new(index: usize, request: Request, placed: Placed, costs: Costs) -> Self {
+        Self {
+            index,
+            request,
+            origin: placed.origin,
+            path_at: placed.path_at,
+            authorization: placed.authorization,
+            attempts: 0,
+            is_new_attempt: true,
+            redirects: 0,
+            has_acted: false,
+            on_new_connection: false,
+            costs,
+            past: None,
+            sending: None,
+            claimed: None,
+            started: None,
+            deadline: None,
+            limit: None,
+        }
+    }
+
+    /// How often it was sent again because the policy allows it.
+    pub(crate) fn retried(&self) -> u32 {
+        self.past.as_ref().map_or(0, |past| past.retried)
+    }
+
+    /// Another attempt follows the one that ended like this.
+    pub(crate) fn begins_anew(&mut self, ended: Attempt) -> &mut Past {
+        self.is_new_attempt = true;
+        let past = self.past.get_or_insert_default();
+        past.attempts.push(ended);
+        past
+    }
+
+    /// What it costs of a limit of the policy, by the limit's number.
+    pub(crate) fn cost(&self, limit: usize) -> u64 {
+        self.costs.as_ref().map_or(1, |costs| costs[limit])
+    }
+
     /// The request target in origin form.
     pub(crate) fn path(&self) -> &str {
         &self.request.url[self.path_at..]
@@ -48,6 +110,19 @@ impl Job {
     pub(crate) fn timeouts<'a>(&'a self, policy: &'a Policy) -> &'a Timeouts {
         self.request.overrides.as_ref().and_then(|own| own.timeouts.as_ref()).unwrap_or(&policy.timeouts)
     }
+}
+
+/// What a row costs of each limit of the policy, in their order; 1 of each where None.
+pub(crate) type Costs = Option<Box<[u64]>>;
+
+/// Where a row goes.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    pub(crate) origin: OriginId,
+    /// Where the request target begins in the row's URL.
+    pub(crate) path_at: usize,
+    /// What userinfo of the URL asks for.
+    pub(crate) authorization: Option<Box<str>>,
 }
 
 /// How one sending of a row ended.

@@ -48,26 +48,35 @@
 //!
 //! Rust 1.88. Raising it is a change of the minor version.
 
+mod adaptive;
+mod backoff;
 mod batch;
+mod breaker;
 mod client;
 mod clock;
 mod decode;
+mod duplicates;
 mod error;
 mod exchange;
 mod framing;
 mod gate;
+mod governor;
 mod growth;
 mod headers;
 mod hint;
+mod idempotency;
 mod job;
 mod kind;
 mod ledger;
+mod limiter;
 mod mask;
 mod outcome;
 mod plan;
 mod policy;
 mod pool;
 mod progress;
+mod quotas;
+mod rate;
 mod redirect;
 mod request;
 mod response;
@@ -89,9 +98,13 @@ pub use error::Error;
 pub use headers::{HeaderView, Headers, is_secret};
 pub use kind::{KINDS, Kind, KindRow, Resend};
 pub use mask::MaskedUrl;
-pub use outcome::{Outcome, Timing};
-pub use policy::{Downgrade, HttpVersion, Policy, Sizes, Timeouts};
-pub use progress::Progress;
+pub use outcome::{Attempt, Outcome, Timing};
+pub use policy::{
+    Adaptive, Backoff, Downgrade, Duplicates, Governor, Hedging, HttpVersion, Idempotency, Policy, Retried,
+    Sizes, Timeouts,
+};
+pub use progress::{Outlook, Pause, Progress};
+pub use rate::{Limit, Rate, Scope};
 pub use request::{Overrides, Request};
 pub use response::Response;
 pub use run::Run;

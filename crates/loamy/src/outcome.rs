@@ -1,8 +1,9 @@
 //! What becomes of one row.
 
+use std::fmt;
 use std::time::Duration;
 
-use crate::{Error, Response};
+use crate::{Error, Kind, Response};
 
 /// The end of one row: exactly one for each request given.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct Outcome {
     pub tag: Option<Box<str>>,
     /// How often the row was sent, or a connection tried for it; 0 when it never came to that.
     pub attempts: u32,
+    /// What became of the attempts before the last, in their order.
+    pub earlier: Vec<Attempt>,
     /// How long it took.
     pub timing: Timing,
     /// The whole response, or why there is none.
@@ -31,6 +34,25 @@ impl Outcome {
     /// Whether a whole answer arrived with a status below 400.
     pub fn is_ok(&self) -> bool {
         self.result.as_ref().is_ok_and(Response::is_ok)
+    }
+}
+
+/// What became of an attempt after which the row was sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// It was answered with this status.
+    Answered(u16),
+    /// It failed.
+    Failed(Kind),
+}
+
+/// As in `status 503` or `timeout.connect`.
+impl fmt::Display for Attempt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered(status) => write!(formatter, "status {status}"),
+            Self::Failed(kind) => kind.fmt(formatter),
+        }
     }
 }
 

@@ -1,43 +1,114 @@
 //! Who is next: a queue for each origin, and whose turn it is. Incremental, so that rows may come at any time.
+//!
+//! A queue is in one of three states. It has a **turn** while its first row could take a slot. It is **asleep** while that row has
+//! to wait for a moment that is known: a rate, a pause, a failure to connect. Else something must happen first: a row
+//! comes, one of its rows in flight ends.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::Error;
-use crate::gate::{Cost, Gate, OriginGate};
-use crate::job::{Job, OriginId};
+use crate::backoff::Jitter;
+use crate::gate::{Cost, Gate, Limits, Meter, OriginGate};
+use crate::job::{Job, OriginId, Placed};
+use crate::limiter::Admission;
+use crate::rate::Scope;
 use crate::request::Request;
 use crate::target::{self, Origin, Target};
+use crate::{Error, Policy};
 
-/// What waits for one origin.
+/// What waits for one origin, or for the rows of one `limit_key` there.
 #[derive(Debug)]
 struct Lane {
     origin: Arc<Origin>,
+    key: Option<Box<str>>,
+    meter: usize,
     gate: OriginGate,
     queue: VecDeque<Box<Job>>,
     /// Its place among `turns`, while it may have another row in flight.
     turn: Option<(usize, u64)>,
+    asleep_until: Option<Instant>,
+}
+
+/// A meter, with the queues that belong to it: one, or all with its `limit_key`.
+#[derive(Debug)]
+struct Metered {
+    meter: Meter,
+    lanes: Vec<OriginId>,
+}
+
+/// The rows of one `limit_key`.
+#[derive(Debug)]
+struct Keyed {
+    meter: usize,
+    by_origin: HashMap<Arc<Origin>, OriginId>,
+}
+
+/// Who is next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Row(Box<Job>),
+    /// Nobody's turn comes before something happens, or time passes.
+    Nobody,
+    /// The rows that wait for this origin are not to be sent: it takes none before then, which is later than any row
+    /// waits; or, without a time, too many failed there.
+    GiveUp(OriginId, Option<Instant>),
 }
 
 /// The waiting rows of a batch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Plan {
+    policy: Arc<Policy>,
+    /// When the batch has to have ended.
+    deadline: Option<Instant>,
+    jitter: Jitter,
     lanes: Vec<Lane>,
+    meters: Vec<Metered>,
     by_origin: HashMap<Arc<Origin>, OriginId>,
+    by_key: HashMap<Box<str>, Keyed>,
     /// The lanes that may have another row in flight: fewest in flight first, then longest unserved. Slots are so
     /// shared max-min over origins with work. Kept only where there are two lanes or more.
     turns: BTreeSet<(usize, u64, OriginId)>,
     served: u64,
     waiting: usize,
+    /// The limits of the batch as a whole, and until when they let nothing pass.
+    limits: Limits,
+    held_until: Option<Instant>,
+    asleep: BTreeSet<(Instant, OriginId)>,
+    /// Rows that are sent again once their time has come.
+    later: BTreeMap<(Instant, usize), Box<Job>>,
     /// The scheme and authority of the row before, as typed: the next row's mostly is the same and need not be parsed.
     before: Option<(String, OriginId)>,
 }
 
 impl Plan {
+    pub(crate) fn new(policy: Arc<Policy>, deadline: Option<Instant>, jitter: Jitter) -> Self {
+        Self {
+            limits: Limits::new(&policy, Scope::Batch),
+            policy,
+            deadline,
+            jitter,
+            lanes: Vec::new(),
+            meters: Vec::new(),
+            by_origin: HashMap::new(),
+            by_key: HashMap::new(),
+            turns: BTreeSet::new(),
+            served: 0,
+            waiting: 0,
+            held_until: None,
+            asleep: BTreeSet::new(),
+            later: BTreeMap::new(),
+            before: None,
+        }
+    }
+
     /// Reads the row's URL and finds its origin. The URL becomes what will be sent.
     pub(crate) fn place(&mut self, request: &mut Request, gate: &Gate) -> Result<Placed, Error> {
-        let raw = request.overrides.as_ref().is_some_and(|own| own.raw_url);
+        let own = request.overrides.as_deref();
+        let raw = own.is_some_and(|own| own.raw_url);
+        let is_keyed = own.is_some_and(|own| own.limit_key.is_some());
         if let Some((prefix, origin)) = &self.before
+            && !is_keyed
             && let Some(rest) = request.url.strip_prefix(prefix.as_str())
             && target::is_plain_target(rest.as_bytes())
         {
@@ -46,7 +117,7 @@ impl Plan {
         let target = target::parse(&request.url, raw)?;
         let as_typed = request.url.starts_with(&target.url[..target.path_at]);
         let placed = self.settle_in(request, target, gate);
-        if as_typed && placed.authorization.is_none() {
+        if as_typed && !is_keyed && placed.authorization.is_none() {
             self.before = Some((request.url[..placed.path_at].to_owned(), placed.origin));
         }
         Ok(placed)
@@ -55,8 +126,9 @@ impl Plan {
     /// Takes a parsed URL over into the request and finds its origin.
     pub(crate) fn settle_in(&mut self, request: &mut Request, target: Target, gate: &Gate) -> Placed {
         request.url = target.url;
+        let key = request.overrides.as_ref().and_then(|own| own.limit_key.as_deref());
         Placed {
-            origin: self.id(target.origin, gate),
+            origin: self.id(target.origin, key, gate),
             path_at: target.path_at,
             authorization: target.authorization,
         }
@@ -66,15 +138,35 @@ impl Plan {
         &self.lanes[id.0 as usize].origin
     }
 
+    /// Whom a pause or a limit of this origin concerns, for a person to read.
+    pub(crate) fn name(&self, id: OriginId) -> String {
+        let lane = &self.lanes[id.0 as usize];
+        match &lane.key {
+            Some(key) => format!("{} ({key})", lane.origin),
+            None => lane.origin.to_string(),
+        }
+    }
+
+    /// What the origin is held to.
+    pub(crate) fn meter(&mut self, id: OriginId) -> &mut Meter {
+        &mut self.meters[self.lanes[id.0 as usize].meter].meter
+    }
+
     /// Rows that wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting
+        self.waiting + self.later.len()
+    }
+
+    /// Rows that wait for the time to be sent again.
+    pub(crate) fn later(&self) -> usize {
+        self.later.len()
     }
 
     pub(crate) fn push(&mut self, job: Box<Job>, gate: &Gate) {
         let id = job.origin;
         self.lanes[id.0 as usize].queue.push_back(job);
-        self.waiting += 1;
+        self.meter(id).budget.row();
+        self.count(id, 1);
         self.update(id, gate);
     }
 
@@ -82,34 +174,110 @@ impl Plan {
     pub(crate) fn push_first(&mut self, job: Box<Job>, gate: &Gate) {
         let id = job.origin;
         self.lanes[id.0 as usize].queue.push_front(job);
-        self.waiting += 1;
+        self.count(id, 1);
         self.update(id, gate);
+    }
+
+    /// Keeps a row until its time has come.
+    pub(crate) fn push_later(&mut self, at: Instant, job: Box<Job>) {
+        self.later.insert((at, job.index), job);
+    }
+
+    /// Nothing goes to the origin until then.
+    pub(crate) fn pause(&mut self, id: OriginId, until: Instant, gate: &Gate) {
+        let lane = &mut self.lanes[id.0 as usize];
+        let until = lane.asleep_until.map_or(until, |already| already.max(until));
+        if let Some(already) = lane.asleep_until.replace(until) {
+            self.asleep.remove(&(already, id));
+        }
+        self.asleep.insert((until, id));
+        self.update(id, gate);
+    }
+
+    /// What slept until now sleeps no more.
+    pub(crate) fn wake(&mut self, now: Instant, gate: &Gate) {
+        self.held_until = self.held_until.filter(|until| *until > now);
+        while let Some((until, id)) = self.asleep.first().copied()
+            && until <= now
+        {
+            self.asleep.pop_first();
+            self.lanes[id.0 as usize].asleep_until = None;
+            self.update(id, gate);
+        }
+        while let Some(entry) = self.later.first_entry()
+            && entry.key().0 <= now
+        {
+            let job = entry.remove();
+            self.push_first(job, gate);
+        }
+    }
+
+    /// When [`wake`](Self::wake) has something to do that matters.
+    pub(crate) fn next_event(&self, gate: &Gate) -> Option<Instant> {
+        if gate.is_full() {
+            return None;
+        }
+        let asleep = self.asleep.first().map(|(until, _)| *until);
+        let later = self.later.first_key_value().map(|((at, _), _)| *at);
+        [self.held_until, asleep, later].into_iter().flatten().min()
     }
 
     /// Whether any row could take a slot.
     pub(crate) fn has_turn(&self, gate: &Gate) -> bool {
-        match self.lanes.as_slice() {
-            [only] => !only.queue.is_empty() && gate.admits(&only.gate),
-            _ => !self.turns.is_empty(),
-        }
+        self.held_until.is_none()
+            && match self.lanes.as_slice() {
+                [only] => self.is_ready(only, gate),
+                _ => !self.turns.is_empty(),
+            }
     }
 
     /// The next row, with its slot taken. `prefer` is the origin of a connection that is ready: it goes on being
     /// served while no other origin has fewer rows in flight.
-    pub(crate) fn next(&mut self, prefer: Option<OriginId>, gate: &mut Gate) -> Option<Box<Job>> {
-        let id = self.whose_turn(prefer, gate)?;
-        let lane = &mut self.lanes[id.0 as usize];
-        let job = lane.queue.pop_front()?;
-        gate.take(&mut lane.gate);
-        self.waiting -= 1;
-        self.served += 1;
-        self.update(id, gate);
-        Some(job)
+    pub(crate) fn next(&mut self, now: Instant, prefer: Option<OriginId>, gate: &mut Gate) -> Next {
+        if self.held_until.is_some() {
+            return Next::Nobody;
+        }
+        while let Some(id) = self.whose_turn(prefer, gate) {
+            let lane = &mut self.lanes[id.0 as usize];
+            let meter = &mut self.meters[lane.meter].meter;
+            let Some(job) = lane.queue.front_mut() else {
+                break;
+            };
+            if meter.failures.is_open() {
+                return Next::GiveUp(id, None);
+            }
+            if let Admission::NotBefore(until) = meter.admits(now, job) {
+                let longest = now.checked_add(self.policy.max_pause);
+                let longest = longest.into_iter().chain(self.deadline).min();
+                let paused_until = meter.paused_until(now);
+                if paused_until.zip(longest).is_some_and(|(until, longest)| until > longest) {
+                    return Next::GiveUp(id, paused_until);
+                }
+                self.pause(id, until, gate);
+                continue;
+            }
+            if let Admission::NotBefore(until) = self.limits.check(now, job) {
+                self.held_until = Some(until);
+                break;
+            }
+            self.limits.take(now, job);
+            meter.take(now, job);
+            gate.take(&mut lane.gate);
+            let Some(job) = lane.queue.pop_front() else {
+                break;
+            };
+            self.served += 1;
+            self.count(id, -1);
+            self.update(id, gate);
+            return Next::Row(job);
+        }
+        Next::Nobody
     }
 
     /// A row's slot is free again.
     pub(crate) fn give_back(&mut self, id: OriginId, gate: &mut Gate) {
         gate.give_back(&mut self.lanes[id.0 as usize].gate);
+        self.meter(id).give_back();
         self.update(id, gate);
     }
 
@@ -125,25 +293,32 @@ impl Plan {
         self.update(id, gate);
     }
 
-    /// No connection could be made: takes out the waiting rows that share that fate.
-    pub(crate) fn failed_to_connect(
+    /// No connection could be made: says how many waiting rows share that fate.
+    pub(crate) fn failed_to_connect(&mut self, id: OriginId, cost: Cost, gate: &Gate) -> usize {
+        let shared = self.lanes[id.0 as usize].gate.failed_to_connect(cost);
+        self.update(id, gate);
+        shared
+    }
+
+    /// Takes out the first so many rows that wait for the origin, those of them that are alike.
+    pub(crate) fn take_first(
         &mut self,
         id: OriginId,
-        cost: Cost,
+        most: usize,
         alike: impl Fn(&Job) -> bool,
         gate: &Gate,
     ) -> VecDeque<Box<Job>> {
         let lane = &mut self.lanes[id.0 as usize];
-        let shared = lane.gate.failed_to_connect(cost).min(lane.queue.len());
-        let mut taken = VecDeque::with_capacity(shared);
+        let most = most.min(lane.queue.len());
+        let mut taken = VecDeque::with_capacity(most);
         let mut left = Vec::new();
-        while taken.len() < shared
+        while taken.len() < most
             && let Some(job) = lane.queue.pop_front()
         {
             if alike(&job) { taken.push_back(job) } else { left.push(job) }
         }
         left.into_iter().rev().for_each(|job| lane.queue.push_front(job));
-        self.waiting -= taken.len();
+        self.count(id, -(taken.len() as isize));
         self.update(id, gate);
         taken
     }
@@ -153,7 +328,7 @@ impl Plan {
         let queue = &mut self.lanes[id.0 as usize].queue;
         let position = queue.iter().position(|job| job.index == index)?;
         let job = queue.remove(position);
-        self.waiting -= 1;
+        self.count(id, -1);
         self.update(id, gate);
         job
     }
@@ -161,19 +336,35 @@ impl Plan {
     /// Takes out every row that waits.
     pub(crate) fn drain(&mut self) -> VecDeque<Box<Job>> {
         self.turns.clear();
+        self.asleep.clear();
+        self.held_until = None;
         self.waiting = 0;
-        self.lanes
-            .iter_mut()
-            .flat_map(|lane| {
-                lane.turn = None;
-                lane.queue.drain(..)
-            })
-            .collect()
+        self.meters.iter_mut().for_each(|own| own.meter.waiting = 0);
+        let queued = self.lanes.iter_mut().flat_map(|lane| {
+            lane.turn = None;
+            lane.asleep_until = None;
+            lane.queue.drain(..)
+        });
+        queued.chain(std::mem::take(&mut self.later).into_values()).collect()
+    }
+
+    /// How long the rows that wait will take at the least, by all limits and pauses that are known.
+    pub(crate) fn at_least(&mut self, now: Instant) -> Duration {
+        let waiting = self.waiting();
+        let each = self.meters.iter_mut().filter(|own| own.meter.waiting > 0);
+        each.map(|own| own.meter.at_least(now)).fold(self.limits.at_least(waiting), Ord::max)
+    }
+
+    /// The origins that take no row now, by their own word, and until when.
+    pub(crate) fn paused(&mut self, now: Instant) -> Vec<(String, Instant)> {
+        let until = self.meters.iter_mut().map(|own| own.meter.paused_until(now)).collect::<Vec<_>>();
+        let paused = self.meters.iter().zip(until);
+        paused.filter_map(|(own, until)| Some((self.name(*own.lanes.first()?), until?))).collect()
     }
 
     fn whose_turn(&self, prefer: Option<OriginId>, gate: &Gate) -> Option<OriginId> {
         if let [only] = self.lanes.as_slice() {
-            return gate.admits(&only.gate).then_some(OriginId(0));
+            return self.is_ready(only, gate).then_some(OriginId(0));
         }
         let (fewest, _, first) = *self.turns.first()?;
         match prefer {
@@ -184,13 +375,33 @@ impl Plan {
         }
     }
 
+    fn is_ready(&self, lane: &Lane, gate: &Gate) -> bool {
+        !lane.queue.is_empty()
+            && lane.asleep_until.is_none()
+            && gate.admits(&lane.gate, &self.meters[lane.meter].meter)
+    }
+
+    fn count(&mut self, id: OriginId, rows: isize) {
+        self.waiting = self.waiting.wrapping_add_signed(rows);
+        let meter = self.meter(id);
+        meter.waiting = meter.waiting.wrapping_add_signed(rows);
+    }
+
+    /// Something changed that may give the lane a turn or take it away; and those whose meter it shares.
     fn update(&mut self, id: OriginId, gate: &Gate) {
         if self.lanes.len() < 2 {
             return;
         }
+        let meter = self.lanes[id.0 as usize].meter;
+        for position in 0..self.meters[meter].lanes.len() {
+            self.update_one(self.meters[meter].lanes[position], gate);
+        }
+    }
+
+    fn update_one(&mut self, id: OriginId, gate: &Gate) {
+        let wanted = self.is_ready(&self.lanes[id.0 as usize], gate);
         let lane = &mut self.lanes[id.0 as usize];
         let in_flight = lane.gate.in_flight();
-        let wanted = !lane.queue.is_empty() && gate.admits(&lane.gate);
         match (lane.turn, wanted) {
             (Some((stands, _)), true) if stands == in_flight => return,
             (None, false) => return,
@@ -205,27 +416,52 @@ impl Plan {
         }
     }
 
-    fn id(&mut self, origin: Origin, gate: &Gate) -> OriginId {
-        if let Some(id) = self.by_origin.get(&origin) {
+    fn id(&mut self, origin: Origin, key: Option<&str>, gate: &Gate) -> OriginId {
+        let known = match key {
+            None => self.by_origin.get(&origin),
+            Some(key) => self.by_key.get(key).and_then(|keyed| keyed.by_origin.get(&origin)),
+        };
+        if let Some(id) = known {
             return *id;
         }
         let origin = Arc::new(origin);
         let id = OriginId(self.lanes.len() as u32);
-        self.by_origin.insert(Arc::clone(&origin), id);
-        self.lanes.push(Lane { origin, gate: OriginGate::default(), queue: VecDeque::new(), turn: None });
+        let meter = match key {
+            None => {
+                self.by_origin.insert(Arc::clone(&origin), id);
+                self.new_meter()
+            }
+            Some(key) => {
+                if !self.by_key.contains_key(key) {
+                    let keyed = Keyed { meter: self.new_meter(), by_origin: HashMap::new() };
+                    self.by_key.insert(key.into(), keyed);
+                }
+                let meter = self.by_key.get_mut(key).map(|keyed| {
+                    keyed.by_origin.insert(Arc::clone(&origin), id);
+                    keyed.meter
+                });
+                meter.unwrap_or_default()
+            }
+        };
+        self.meters[meter].lanes.push(id);
+        self.lanes.push(Lane {
+            origin,
+            key: key.map(Into::into),
+            meter,
+            gate: OriginGate::default(),
+            queue: VecDeque::new(),
+            turn: None,
+            asleep_until: None,
+        });
         if self.lanes.len() == 2 {
             self.update(OriginId(0), gate);
         }
         id
     }
-}
 
-/// Where a row goes.
-#[derive(Debug)]
-pub(crate) struct Placed {
-    pub(crate) origin: OriginId,
-    /// Where the request target begins in the row's URL.
-    pub(crate) path_at: usize,
-    /// What userinfo of the URL asks for.
-    pub(crate) authorization: Option<Box<str>>,
+    fn new_meter(&mut self) -> usize {
+        let meter = Meter::new(&self.policy, &mut self.jitter);
+        self.meters.push(Metered { meter, lanes: Vec::new() });
+        self.meters.len() - 1
+    }
 }

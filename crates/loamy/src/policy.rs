@@ -1,8 +1,13 @@
 //! How a batch is to be sent: plain values, each with its default and the reason.
 
+mod conduct;
+
 use std::time::Duration;
 
+pub use conduct::{Adaptive, Backoff, Duplicates, Governor, Hedging, Idempotency, Retried};
+
 use crate::headers::Headers;
+use crate::rate::Limit;
 use crate::tls::TlsProfile;
 use crate::{Error, Kind, framing};
 
@@ -22,6 +27,33 @@ pub struct Policy {
     /// How long the batch may take in all. None. Rows not sent by then end as `not_sent`, rows
     /// in flight as `timeout.total`, rows without a connection as `timeout.connect`.
     pub deadline: Option<Duration>,
+    /// How often a row is sent again at the most that failed or was answered 408, 425, 429, 500, 502, 503 or 504: 0. What
+    /// provably had no effect is sent again besides, as ever.
+    pub retries: u32,
+    /// Which rows that holds for.
+    pub retried: Retried,
+    /// How long they wait before it.
+    pub backoff: Backoff,
+    /// The longest wait that a peer may ask for: 60 s. Beyond it a row ends with what it has, and those that wait for the
+    /// origin are not sent.
+    pub max_pause: Duration,
+    /// Whether what origins say about their limits is obeyed.
+    pub governor: Governor,
+    /// How fast rows are sent. Empty: as fast as they go.
+    pub limits: Vec<Limit>,
+    /// How `concurrency` is shared out to an origin. None: as much as is free.
+    pub adaptive: Option<Adaptive>,
+    /// After how many failed rows (an error, or a status of 400 and above) no further row is sent. None.
+    pub max_failures: Option<u64>,
+    /// After how many rows that failed by the fault of their origin (no connection, no answer, 408, 429, 5xx) no further row
+    /// is sent there. None.
+    pub max_failures_per_host: Option<u64>,
+    /// Whether rows get an `Idempotency-Key`.
+    pub idempotency: Idempotency,
+    /// What becomes of rows that ask for the same.
+    pub duplicates: Duplicates,
+    /// Whether a row that takes long gets a second try beside the first.
+    pub hedging: Hedging,
     /// Redirects followed for a row: 10. With 0 the redirect itself is the response.
     pub max_redirects: u16,
     /// What guards memory.
@@ -115,6 +147,18 @@ impl Default for Policy {
             threads: None,
             timeouts: Timeouts::default(),
             deadline: None,
+            retries: 0,
+            retried: Retried::Idempotent,
+            backoff: Backoff::default(),
+            max_pause: Duration::from_secs(60),
+            governor: Governor::On,
+            limits: Vec::new(),
+            adaptive: None,
+            max_failures: None,
+            max_failures_per_host: None,
+            idempotency: Idempotency::AsGiven,
+            duplicates: Duplicates::Send,
+            hedging: Hedging::Off,
             max_redirects: 10,
             sizes: Sizes::default(),
             headers: Headers::new(),
@@ -187,6 +231,78 @@ impl Policy {
         self
     }
 
+    /// Sets how often a row is sent again at the most.
+    pub fn retries(mut self, times: u32) -> Self {
+        self.retries = times;
+        self
+    }
+
+    /// Sets which rows are sent again whose effect is not known.
+    pub fn retried(mut self, rows: Retried) -> Self {
+        self.retried = rows;
+        self
+    }
+
+    /// Sets how long a row waits before it is sent again.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Sets the longest wait that a peer may ask for.
+    pub fn max_pause(mut self, pause: Duration) -> Self {
+        self.max_pause = pause;
+        self
+    }
+
+    /// Sets whether what origins say about their limits is obeyed.
+    pub fn governor(mut self, governor: Governor) -> Self {
+        self.governor = governor;
+        self
+    }
+
+    /// Adds a limit.
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limits.push(limit);
+        self
+    }
+
+    /// Has the number of rows in flight for an origin found on the way.
+    pub fn adaptive(mut self, manner: Adaptive) -> Self {
+        self.adaptive = Some(manner);
+        self
+    }
+
+    /// Sets after how many failed rows no further row is sent.
+    pub fn max_failures(mut self, rows: u64) -> Self {
+        self.max_failures = Some(rows);
+        self
+    }
+
+    /// Sets after how many rows that failed by the fault of their origin no further row is sent there.
+    pub fn max_failures_per_host(mut self, rows: u64) -> Self {
+        self.max_failures_per_host = Some(rows);
+        self
+    }
+
+    /// Sets whether rows get an `Idempotency-Key`.
+    pub fn idempotency(mut self, idempotency: Idempotency) -> Self {
+        self.idempotency = idempotency;
+        self
+    }
+
+    /// Sets what becomes of rows that ask for the same.
+    pub fn duplicates(mut self, duplicates: Duplicates) -> Self {
+        self.duplicates = duplicates;
+        self
+    }
+
+    /// Sets whether a row that takes long gets a second try.
+    pub fn hedging(mut self, hedging: Hedging) -> Self {
+        self.hedging = hedging;
+        self
+    }
+
     /// Sets how many redirects are followed.
     pub fn max_redirects(mut self, redirects: u16) -> Self {
         self.max_redirects = redirects;
@@ -252,6 +368,8 @@ impl Policy {
             ("threads", self.threads.unwrap_or(1)),
             ("h2_connections", self.h2_connections.unwrap_or(1)),
             ("h2_streams", self.h2_streams),
+            ("max_failures", self.max_failures.unwrap_or(1) as usize),
+            ("max_failures_per_host", self.max_failures_per_host.unwrap_or(1) as usize),
             ("sizes.head", self.sizes.head),
             ("sizes.fields", self.sizes.fields),
         ];
@@ -278,6 +396,27 @@ impl Policy {
                 return Err(Error::new(Kind::BadRequest, format!("{name} is 0; leave it out for no limit")));
             }
         }
+        if let Hedging::After(span) = self.hedging
+            && span.is_zero()
+        {
+            return Err(Error::new(Kind::BadRequest, "hedging after 0 s would send every row twice"));
+        }
+        for (at, limit) in self.limits.iter().enumerate() {
+            let same = |other: &&Limit| other.name() == limit.name() && other.scope() == limit.scope();
+            if let Some(twice) = self.limits[..at].iter().find(same) {
+                let text =
+                    format!("limit {:?} is given twice: {} and {}", limit.name(), twice.rate(), limit.rate());
+                return Err(Error::new(Kind::BadRequest, text));
+            }
+        }
+        if let Idempotency::Auto { job } = &self.idempotency
+            && job.is_empty()
+        {
+            return Err(Error::new(
+                Kind::BadRequest,
+                "the job that idempotency keys are made of has no name",
+            ));
+        }
         framing::check_defaults(self.headers.view())
     }
 }
@@ -297,6 +436,8 @@ mod tests {
             (Policy::default().h2_connections(0), "h2_connections"),
             (Policy::default().h2_streams(0), "h2_streams"),
             (Policy::default().h2_ping(Duration::ZERO), "h2_ping"),
+            (Policy::default().max_failures(0), "max_failures"),
+            (Policy::default().max_failures_per_host(0), "max_failures_per_host"),
         ] {
             let error = policy.validate().unwrap_err();
             assert!(error.message().starts_with(&format!("{name} is 0")), "{error}");

@@ -32,6 +32,11 @@ pub struct Overrides {
     pub tls: Option<TlsProfile>,
     /// Whether path and query are sent byte for byte as given.
     pub raw_url: bool,
+    /// What the row costs, by name of limit; 1 where a limit is not named.
+    pub cost: Vec<(Box<str>, u64)>,
+    /// Rows with the same key share limits and pauses as rows of one origin do, whatever their origin; without one, the
+    /// origin is what they share.
+    pub limit_key: Option<Box<str>>,
 }
 
 impl Request {
@@ -166,6 +171,18 @@ impl Overrides {
     /// Sends path and query byte for byte as given.
     pub fn raw_url(mut self) -> Self {
         self.raw_url = true;
+        self
+    }
+
+    /// Sets what the row costs of the limit with this name.
+    pub fn cost(mut self, limit: impl Into<Box<str>>, cost: u64) -> Self {
+        self.cost.push((limit.into(), cost));
+        self
+    }
+
+    /// Sets whose limits and pauses the row shares.
+    pub fn limit_key(mut self, key: impl Into<Box<str>>) -> Self {
+        self.limit_key = Some(key.into());
         self
     }
 }

@@ -1,5 +1,7 @@
 //! A batch under way, between the one who feeds and drains it and the workers that drive it.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,7 +11,7 @@ use crate::clock::now;
 use crate::exchange::Terms;
 use crate::runtime::Threads;
 use crate::seat::{Message, Shared, State};
-use crate::{Outcome, Policy, Progress, Request};
+use crate::{Outcome, Outlook, Pause, Policy, Progress, Request};
 
 /// Rows that make another thread worth its while.
 const ROWS_A_THREAD: usize = 64;
@@ -36,7 +38,7 @@ impl Run {
     pub(crate) fn begin(threads: Arc<Threads>, policy: &Policy) -> Self {
         let policy = Arc::new(policy.clone());
         let terms = Terms::new(Arc::clone(&policy), batch::defaults(&policy));
-        let shared = Shared::new(Batch::new(policy, now()), terms);
+        let shared = Shared::new(Batch::new(policy, now(), chance()), terms);
         Self { shared: Arc::new(shared), threads }
     }
 
@@ -109,6 +111,16 @@ impl Run {
         self.shared.lock().batch.progress()
     }
 
+    /// What holds the batch up: origins that are paused, and how long its limits make it last.
+    pub fn outlook(&self) -> Outlook {
+        self.shared.lock().batch.outlook(now())
+    }
+
+    /// The pauses of origins, of a second and more, that began since this was asked last.
+    pub fn take_pauses(&self) -> Vec<Pause> {
+        self.shared.lock().batch.take_pauses()
+    }
+
     /// Interrupts: rows that wait end as `not_sent`, rows in flight as `cancelled`. Returns once no byte of the batch
     /// will be written any more.
     pub fn cancel(&self) {
@@ -150,6 +162,11 @@ impl Run {
             }
         }
     }
+}
+
+/// A number that is another one each time.
+fn chance() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 impl Drop for Run {

@@ -18,7 +18,7 @@ use crate::clock::now;
 use crate::job::{End, Job, OriginId};
 use crate::ledger::{Entry, Ledger};
 use crate::retry::Failed;
-use crate::{Error, Kind, Outcome, Policy, Request, Response, Timing};
+use crate::{Error, Governor, Kind, Outcome, Policy, Request, Response, Timing};
 
 const SEEDS: u64 = 10_000;
 
@@ -185,7 +185,8 @@ impl Ledger for Known {
         let Job { index, mut request, .. } = *job;
         let timing = Timing::default();
         let result = Ok(response(299, None, index, &request.url));
-        Entry::Settled(Outcome { index, tag: request.tag.take(), attempts: 1, timing, result })
+        let tag = request.tag.take();
+        Entry::Settled(Outcome { index, tag, attempts: 1, earlier: Vec::new(), timing, result })
     }
 
     fn settle(&mut self, outcome: &Outcome) {
@@ -210,6 +211,8 @@ struct Row {
     has_acted: bool,
     post: bool,
     sendings: u32,
+    /// Whether its next grant is another sending; that of a hop is not.
+    is_anew: bool,
     renewed: bool,
     hops: u16,
     started: Option<Instant>,
@@ -317,7 +320,9 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
         let begin = now();
-        let mut policy = Policy::default().concurrency(random.between(1, 64) as usize);
+        // What the rules of politeness add to these is simulated beside this file.
+        let mut policy =
+            Policy::default().governor(Governor::Off).concurrency(random.between(1, 64) as usize);
         if random.chance(30) {
             policy.concurrency = random.between(1, 4) as usize;
         }
@@ -346,7 +351,7 @@ impl World {
             deadline: policy.deadline.map(|span| begin + span),
             stopped: None,
             closed: false,
-            batch: Batch::with_ledger(Arc::clone(&policy), begin, Box::new(ledger)),
+            batch: Batch::with_ledger(Arc::clone(&policy), begin, seed, Box::new(ledger)),
             policy,
             book,
             known_every,
@@ -470,6 +475,7 @@ impl World {
             has_acted: false,
             post,
             sendings: 0,
+            is_anew: true,
             renewed: false,
             hops: 0,
             started: None,
@@ -672,7 +678,8 @@ impl World {
         assert!(job.path().starts_with(&format!("/{index}")), "{}", job.path());
         let row = &mut self.rows[index];
         row.place = Place::InFlight;
-        row.sendings = row.sendings.max(1);
+        row.sendings += u32::from(row.is_anew);
+        assert!(row.sendings <= SENDINGS_BY_PROOF + u32::from(row.idempotent), "{row:?}");
         let started = *row.started.get_or_insert(self.now);
         let must_end =
             [row.own_total.map(|total| started + total), self.deadline].into_iter().flatten().min();
@@ -749,9 +756,7 @@ impl World {
             Fate::NotTried => {
                 self.batch.settle(self.now, job, End::NotTried);
                 self.seen.not_tried += 1;
-                if self.rows[index].sendings == 1 && self.rows[index].hops == 0 {
-                    self.rows[index].sendings = 0;
-                }
+                self.rows[index].sendings -= u32::from(self.rows[index].is_anew);
                 self.go_again(index);
             }
             Fate::TimedOut => self.broken(job, Kind::TimeoutTotal, reused),
@@ -851,6 +856,7 @@ impl World {
             return self.expect(index, Err(kind), in_doubt);
         }
         row.hops += 1;
+        row.is_anew = false;
         row.lane = target;
         // RFC 9110 §15.4: a POST becomes a GET by 301, 302 and 303; anything but HEAD does by 303.
         if status == 303 || (status < 303 && post) {
@@ -870,7 +876,7 @@ impl World {
         let answered = matches!(kind, Kind::TooLarge | Kind::Decode)
             || (kind == Kind::Incomplete && self.random.chance(50));
         let received = if answered || (sent > 0 && self.random.chance(30)) { 60 } else { 0 };
-        let failed = Failed { kind, sent, received, reused };
+        let failed = Failed { kind, sent, received, reused, asked_for_calm: false };
         let again_by_proof = matches!((kind, sent), (Kind::Refused, _) | (Kind::Closed, 0));
         let error = Error::new(kind, "broken").moved(sent, received);
         if kind == Kind::Refused {
@@ -886,8 +892,7 @@ impl World {
             self.seen.in_doubt += u64::from(unknown);
             return self.expect(index, Err(kind), unknown);
         }
-        row.sendings += 1;
-        assert!(row.sendings <= SENDINGS_BY_PROOF + u32::from(row.idempotent), "{row:?}");
+        row.is_anew = true;
         if by_proof {
             self.seen.by_proof += 1;
         } else {

@@ -135,6 +135,6 @@ fn cancelled() -> Error {
 
 /// The end of a row that failed, with what moved until then.
 fn failed(error: Error, sent: u64, received: u64, reused: bool) -> End {
-    let failed = Failed { kind: error.kind(), sent, received, reused };
+    let failed = Failed { kind: error.kind(), sent, received, reused, asked_for_calm: false };
     End::Broken(error.moved(sent, received), failed)
 }

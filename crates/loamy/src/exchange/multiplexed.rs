@@ -249,7 +249,10 @@ impl Exchange {
         };
         // A stream that the peer ended on its own tells nothing of a connection that died while it was idle.
         let reused = self.reused && failure.of_connection;
-        let end = self.failed(carrier, named, reused);
+        let mut end = self.failed(carrier, named, reused);
+        if let End::Broken(_, failed) = &mut end {
+            failed.asked_for_calm = failure.asks_for_calm;
+        }
         Done { end, reusable: !failure.of_connection, wants_http1: failure.wants_http1 }
     }
 

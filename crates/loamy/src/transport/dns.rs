@@ -186,13 +186,25 @@ fn has_spare_descriptors() -> io::Result<()> {
 
 fn judged(host: &str, answer: io::Result<Vec<IpAddr>>) -> Answer {
     match answer {
-        Ok(addresses) if addresses.is_empty() => Err(Error::new(Kind::Dns, format!("{host} has no address"))),
+        Ok(addresses) if addresses.is_empty() => {
+            Err(Error::new(Kind::Dns, format!("{host} has no address")).lasting())
+        }
         Ok(addresses) => Ok(interleaved(addresses)),
         Err(error) => {
             let message = format!("the look-up of {host} failed: {error}");
-            Err(Error::new(Kind::Dns, message).caused_by_io(error))
+            let named = Error::new(Kind::Dns, message);
+            let named = if is_no_such_name(&error) { named.lasting() } else { named };
+            Err(named.caused_by_io(error))
         }
     }
+}
+
+/// Whether the answer was that there is no such name, or none with an address (EAI_NONAME, EAI_NODATA), and not that there was none
+/// for now. The standard library passes on the system's words and not its number; where they are others, the failure counts as
+/// one that may pass.
+fn is_no_such_name(error: &io::Error) -> bool {
+    let said = error.to_string();
+    ["not known", "No address associated"].iter().any(|words| said.contains(words))
 }
 
 /// Alternates the families, beginning with the one that the resolver put first (RFC 8305 §4).

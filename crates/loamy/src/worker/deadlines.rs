@@ -43,6 +43,24 @@ impl Worker {
         }
     }
 
+    /// Goes to the batches when it is time for a row that had to wait for it, and has the thread woken for the next.
+    pub(super) fn watch_the_grants(&mut self, context: &mut Context<'_>) {
+        while let Some(at) = self.next_grant {
+            if self.grants.poll(at, context).is_pending() {
+                return;
+            }
+            self.next_grant = None;
+            self.give_each_a_turn(now());
+        }
+    }
+
+    fn give_each_a_turn(&mut self, now: Instant) {
+        for seat in self.seats.iter_mut().flatten() {
+            seat.needs_turn = true;
+        }
+        self.take_turns(now);
+    }
+
     /// Ends what is late, and closes what was idle for too long.
     fn look_at_the_deadlines(&mut self, now: Instant) {
         let mut next = None;
@@ -60,11 +78,8 @@ impl Worker {
         for route in 0..self.pool.routes() {
             next = earlier(next, self.look_at_waiting(route, now));
         }
-        for seat in self.seats.iter_mut().flatten() {
-            seat.needs_turn = true;
-        }
         self.next_look = earlier(next, self.pool.held_until(now));
-        self.take_turns(now);
+        self.give_each_a_turn(now);
     }
 
     fn deadline(&self, slot: usize) -> Option<(Instant, Kind)> {

@@ -4,6 +4,7 @@
 //! woken, then takes what has ended to its batch and leaves with as many new rows, all under one lock. `dispatch` puts
 //! rows on connections, `deadlines` watches the time.
 
+mod alarm;
 mod deadlines;
 mod dispatch;
 
@@ -18,6 +19,7 @@ use std::time::Instant;
 
 use tokio::time::Sleep;
 
+use self::alarm::Alarm;
 use crate::batch::Claim;
 use crate::clock::now;
 use crate::exchange::{Done, Scratch};
@@ -46,6 +48,9 @@ pub(crate) struct Worker {
     ended: Vec<Ended>,
     /// When a deadline has to be looked at next.
     next_look: Option<Instant>,
+    /// When a batch lets a row go that had to wait for its time.
+    next_grant: Option<Instant>,
+    grants: Alarm,
     leaving: bool,
 }
 
@@ -75,6 +80,8 @@ impl Worker {
             to_feed: Vec::new(),
             ended: Vec::new(),
             next_look: None,
+            next_grant: None,
+            grants: Alarm::default(),
             leaving: false,
         }
     }
@@ -92,6 +99,7 @@ impl Worker {
             if self.leaving && self.seats.iter().all(Option::is_none) {
                 return Poll::Ready(());
             }
+            self.guarded(|own| own.watch_the_grants(context));
             self.guarded(|own| own.watch_the_time(&mut alarm, context));
             Poll::Pending
         }))
@@ -181,7 +189,7 @@ impl Worker {
         let room = room.saturating_sub(busy - own.in_flight);
         let pool = &mut self.pool;
         let mut granted = Vec::new();
-        let mut event = None;
+        let (mut event, mut grant) = (None, None);
         let mut short_of_room = false;
         own.needs_turn = false;
         let shared = Arc::clone(&own.shared);
@@ -228,6 +236,7 @@ impl Worker {
             }
             own.workers = turn.workers;
             event = turn.batch.next_event();
+            grant = turn.batch.next_grant();
             turn.batch.is_settled()
         });
         if is_settled && own.in_flight == 0 {
@@ -236,6 +245,7 @@ impl Worker {
         }
         self.short_of_room |= short_of_room;
         self.look_at(event);
+        self.next_grant = earlier(self.next_grant, grant);
         for (route, job) in granted {
             self.dispatch(route, Task { seat, job, since: now }, now);
         }

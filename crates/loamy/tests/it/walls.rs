@@ -8,19 +8,36 @@ use std::path::{Path, PathBuf};
 
 /// Plain values: the nouns and what they are made of.
 const TYPES: &[&str] = &[
-    "error", "framing", "headers", "kind", "mask", "outcome", "policy", "progress", "request", "response",
-    "tls",
+    "error", "framing", "headers", "kind", "mask", "outcome", "policy", "progress", "rate", "request",
+    "response", "tls",
 ];
 
 /// Functions of values.
-const PURE: &[&str] = &["decode", "growth", "hint", "redirect", "retry", "target"];
+const PURE: &[&str] = &[
+    "adaptive",
+    "backoff",
+    "breaker",
+    "decode",
+    "duplicates",
+    "governor",
+    "growth",
+    "hint",
+    "idempotency",
+    "limiter",
+    "quotas",
+    "redirect",
+    "retry",
+    "target",
+];
 
 /// Those that only the calls of a user reach.
 const TOP: &[&str] = &["client", "run", "runtime", "stream"];
 
 /// Rooms without I/O and clock; `now` is an argument there.
-const WITHOUT_CLOCK: &[&str] =
-    &["batch", "plan", "gate", "job", "ledger", "retry", "redirect", "decode", "target"];
+const WITHOUT_CLOCK: &[&str] = &[
+    "adaptive", "backoff", "batch", "breaker", "plan", "gate", "governor", "job", "ledger", "limiter",
+    "retry", "redirect", "decode", "target",
+];
 
 /// The room that only tests have.
 const FOR_TESTS: &[&str] = &["simulation"];
@@ -29,7 +46,7 @@ const FOR_TESTS: &[&str] = &["simulation"];
 const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
     ("clock", &[]),
     ("job", &[PURE]),
-    ("gate", &[PURE]),
+    ("gate", &[PURE, &["job"]]),
     ("plan", &[PURE, &["gate", "job"]]),
     ("ledger", &[PURE, &["job"]]),
     ("batch", &[PURE, &["gate", "job", "plan", "ledger"]]),

@@ -13,6 +13,8 @@ pub(crate) struct Failure {
     pub(crate) of_connection: bool,
     /// Whether the peer asks for the row over HTTP/1.1.
     pub(crate) wants_http1: bool,
+    /// Whether the peer has too much to do (RFC 9113 §7).
+    pub(crate) asks_for_calm: bool,
 }
 
 /// Names the failure of a stream, of whose response the head came or not.
@@ -34,7 +36,8 @@ pub(crate) fn failure(error: &Error, has_head: bool) -> Failure {
     } else {
         ended(has_head, "the connection broke".to_owned())
     };
-    Failure { fault, of_connection: !error.is_reset(), wants_http1 }
+    let asks_for_calm = error.is_remote() && reason == Reason::ENHANCE_YOUR_CALM;
+    Failure { fault, of_connection: !error.is_reset(), wants_http1, asks_for_calm }
 }
 
 fn ended(has_head: bool, what: String) -> Fault {

@@ -1,4 +1,9 @@
-//! How much may be in flight: slots for the batch, and a gate for each origin.
+//! How much may be in flight: slots for the batch, and a gate for each origin. What an origin says or is held to besides is
+//! its [`Meter`].
+
+mod meter;
+
+pub(crate) use meter::{Limits, Meter};
 
 /// The slots of a batch.
 #[derive(Debug)]
@@ -33,9 +38,9 @@ impl Gate {
 
     /// Whether the origin may have one more row in flight. One goes first; each success allows two more, so that the
     /// rest fans out within a few round trips and an origin without a working connection holds one slot.
-    pub(crate) fn admits(&self, origin: &OriginGate) -> bool {
+    pub(crate) fn admits(&self, origin: &OriginGate, meter: &Meter) -> bool {
         let grown = origin.proven.saturating_mul(2).saturating_add(1);
-        origin.in_flight < self.per_host.min(grown)
+        origin.in_flight < self.per_host.min(grown) && meter.has_room()
     }
 
     pub(crate) fn take(&mut self, origin: &mut OriginGate) {
@@ -96,6 +101,12 @@ pub(crate) enum Cost {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Policy;
+    use crate::backoff::Jitter;
+
+    fn meter() -> Meter {
+        Meter::new(&Policy::default(), &mut Jitter::seeded(1))
+    }
 
     #[test]
     fn one_row_goes_first_and_each_success_allows_two_more() {
@@ -103,7 +114,7 @@ mod tests {
         let mut origin = OriginGate::default();
         let mut fan_out = || {
             let before = origin.in_flight();
-            while gate.admits(&origin) {
+            while gate.admits(&origin, &meter()) {
                 gate.take(&mut origin);
             }
             origin.proved(1);
@@ -118,7 +129,7 @@ mod tests {
         let mut origin = OriginGate::default();
         (0..9).for_each(|_| origin.proved(1));
         (0..2).for_each(|_| gate.take(&mut origin));
-        assert!(!gate.admits(&origin));
+        assert!(!gate.admits(&origin, &meter()));
     }
 
     #[test]
@@ -127,7 +138,7 @@ mod tests {
         let mut origin = OriginGate::default();
         (0..20).for_each(|_| origin.proved(1));
         origin.refused();
-        while gate.admits(&origin) {
+        while gate.admits(&origin, &meter()) {
             gate.take(&mut origin);
         }
         assert_eq!(origin.in_flight(), 21);

@@ -1,0 +1,372 @@
+//! What becomes of a row that was sent: an outcome, or it goes back among those that wait.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Batch, Stop};
+use crate::breaker::{Ended, HostFailures, Trip};
+use crate::gate::Cost;
+use crate::job::{End, Job, OriginId};
+use crate::outcome::Attempt;
+use crate::policy::{Governor, Retried};
+use crate::progress::Pause;
+use crate::quotas::{self, Hint};
+use crate::retry::{self, Failed, Permission, Sender, Verdict};
+use crate::{Error, Kind, Outcome, Response, Timing, idempotency, redirect};
+
+/// Pauses shorter than this are nothing to tell anybody.
+const WORTH_TELLING: Duration = Duration::from_secs(1);
+
+impl Batch {
+    /// A sending ended: the row is done, or goes back among those that wait.
+    pub(crate) fn settle(&mut self, now: Instant, job: Box<Job>, end: End) {
+        let hint = self.listen(now, &job, &end);
+        self.plan.give_back(job.origin, &mut self.gate);
+        match end {
+            End::Answered(response) => self.answered(now, job, response, &hint),
+            End::NotConnected(error) => self.not_connected(now, job, error),
+            End::NotTried => self.not_tried(now, job),
+            End::Broken(error, failed) => self.broken(now, job, error, failed),
+            End::Over(error) => self.finish(now, job, Err(error)),
+        }
+    }
+
+    /// What the end of a sending tells of the limits of where it went.
+    fn listen(&mut self, now: Instant, job: &Job, end: &End) -> Hint {
+        let meter = self.plan.meter(job.origin);
+        let response = match end {
+            End::Answered(response) => response,
+            End::NotConnected(error) | End::Broken(error, _) => {
+                meter.failed(now, job, error.kind());
+                return Hint::default();
+            }
+            End::NotTried | End::Over(_) => return Hint::default(),
+        };
+        let is_governed = self.policy.governor == Governor::On;
+        let hint = if is_governed || self.policy.retries > 0 {
+            quotas::read(response.headers().iter())
+        } else {
+            Hint::default()
+        };
+        meter.answered(now, job, response.status(), &hint);
+        if let Some(until) = meter.newly_paused_until(now)
+            && until - now >= WORTH_TELLING
+        {
+            let origin = self.plan.name(job.origin);
+            self.pauses.push(Pause { origin, left: until - now });
+        }
+        hint
+    }
+
+    fn answered(&mut self, now: Instant, mut job: Box<Job>, response: Response, hint: &Hint) {
+        self.plan.proved(job.origin, 1, &self.gate);
+        match redirect::verdict(&job.request, job.redirects, &response, &self.policy) {
+            redirect::Verdict::Answer => {
+                let has_key = job.request.headers().get(idempotency::FIELD).is_some();
+                let idempotent = job.request.is_idempotent();
+                if retry::may_better(response.status(), idempotent, has_key, self.permission(&job))
+                    && let Some(at) = self.when_again(now, &job, hint.retry_after)
+                {
+                    let ended = Attempt::Answered(response.status());
+                    return self.send_later(at, job, ended, Ok(response));
+                }
+                self.finish(now, job, Ok(response));
+            }
+            redirect::Verdict::Refuse(error) => {
+                let error = error.doubtful(!job.request.is_idempotent());
+                self.finish(now, job, Err(error.with_response(Some(response))))
+            }
+            redirect::Verdict::Follow(target) => {
+                let from = Arc::clone(self.plan.origin(job.origin));
+                let was_unsafe = !job.request.is_idempotent();
+                redirect::follow(&mut job.request, response.status(), &from, &target.origin, &self.policy);
+                // What turned into a GET had its effect before that, whatever becomes of the GET.
+                job.has_acted |= was_unsafe && job.request.is_idempotent();
+                let placed = self.plan.settle_in(&mut job.request, target, &self.gate);
+                if placed.authorization.is_some() || placed.origin != job.origin {
+                    job.authorization = placed.authorization;
+                }
+                job.origin = placed.origin;
+                job.path_at = placed.path_at;
+                job.redirects += 1;
+                job.is_new_attempt = false;
+                self.go_on(now, job);
+            }
+        }
+    }
+
+    fn not_connected(&mut self, now: Instant, job: Box<Job>, error: Error) {
+        let kind = error.kind();
+        let late = matches!(
+            kind,
+            Kind::TimeoutAcquire | Kind::TimeoutResolve | Kind::TimeoutConnect | Kind::TimeoutTls
+        );
+        // A limit of the row's own, or one that earlier hops used up, says nothing of other rows.
+        let alike = if !late || job.goes_by(&self.policy) {
+            let cost = if late { Cost::Slow } else { Cost::Quick };
+            self.plan.failed_to_connect(job.origin, cost, &self.gate)
+        } else {
+            0
+        };
+        let verdict = retry::verdict(Failed::to_connect(kind), self.sender(&job));
+        if matches!(verdict, Verdict::ByPermission { .. })
+            && !error.is_lasting()
+            && let Some(at) = self.when_again(now, &job, None)
+        {
+            if alike > 0 {
+                // One row after the other asks whether the peer is there again, not all that wait.
+                self.plan.pause(job.origin, at, &self.gate);
+            }
+            return self.send_later(at, job, Attempt::Failed(kind), Err(error));
+        }
+        let of_tls = matches!(kind, Kind::TlsHandshake | Kind::TlsCertificate | Kind::TimeoutTls);
+        let policy = Arc::clone(&self.policy);
+        // What fails in TLS fails for rows of the same terms.
+        let share = |other: &Job| !of_tls || other.request.tls(&policy) == job.request.tls(&policy);
+        for other in self.plan.take_first(job.origin, alike, share, &self.gate) {
+            self.forget_deadline(&other);
+            self.finish(now, other, Err(error.clone()));
+        }
+        self.finish(now, job, Err(error));
+    }
+
+    fn not_tried(&mut self, now: Instant, mut job: Box<Job>) {
+        job.attempts -= u32::from(job.is_new_attempt);
+        self.go_on(now, job);
+    }
+
+    fn broken(&mut self, now: Instant, mut job: Box<Job>, error: Error, failed: Failed) {
+        if failed.kind == Kind::Refused {
+            self.plan.refused(job.origin, &self.gate);
+        }
+        let ended = Attempt::Failed(failed.kind);
+        match retry::verdict(failed, self.sender(&job)) {
+            Verdict::End { in_doubt } => self.finish(now, job, Err(error.doubtful(in_doubt))),
+            Verdict::ByPermission { in_doubt } => match self.when_again(now, &job, None) {
+                Some(at) => {
+                    job.has_acted |= in_doubt;
+                    self.send_later(at, job, ended, Err(error));
+                }
+                None => self.finish(now, job, Err(error.doubtful(in_doubt))),
+            },
+            Verdict::ByProof | Verdict::OnNewConnection if self.stopped.is_some() => {
+                self.finish(now, job, Err(error));
+            }
+            again @ (Verdict::ByProof | Verdict::OnNewConnection) => {
+                if failed.asked_for_calm {
+                    let wait = self.policy.backoff.wait(job.attempts, None, &mut self.jitter);
+                    self.plan.pause(job.origin, now + wait, &self.gate);
+                }
+                job.on_new_connection |= again == Verdict::OnNewConnection;
+                job.begins_anew(ended);
+                self.put_back(job);
+            }
+        }
+    }
+
+    fn sender(&self, job: &Job) -> Sender {
+        Sender {
+            idempotent: job.request.is_idempotent(),
+            attempts: job.attempts,
+            outlived: job.on_new_connection,
+            permission: self.permission(job),
+        }
+    }
+
+    fn permission(&self, job: &Job) -> Permission {
+        match self.policy.retried {
+            _ if job.retried() >= self.policy.retries => Permission::None,
+            Retried::Idempotent => Permission::Idempotent,
+            Retried::All => Permission::All,
+        }
+    }
+
+    /// When a row that may be sent again is, if there is still time and it is worth it. `asked` is what the peer asked for.
+    fn when_again(&mut self, now: Instant, job: &Job, asked: Option<Duration>) -> Option<Instant> {
+        if self.stopped.is_some() || asked.is_some_and(|asked| asked > self.policy.max_pause) {
+            return None;
+        }
+        let wait = self.policy.backoff.wait(job.retried() + 1, asked, &mut self.jitter);
+        let at = now.checked_add(wait)?;
+        if self.deadline.is_some_and(|deadline| at >= deadline) {
+            return None;
+        }
+        self.plan.meter(job.origin).budget.spend().then_some(at)
+    }
+
+    /// The row waits, without a slot, and has all its time again after that.
+    fn send_later(
+        &mut self,
+        at: Instant,
+        mut job: Box<Job>,
+        ended: Attempt,
+        result: Result<Response, Error>,
+    ) {
+        let past = job.begins_anew(ended);
+        past.retried += 1;
+        past.last = Some(result);
+        job.deadline = None;
+        self.plan.push_later(at, job);
+    }
+
+    /// The row waits for its next sending, unless there is none any more.
+    fn go_on(&mut self, now: Instant, job: Box<Job>) {
+        match self.stopped {
+            Some(stop) => self.leave(now, job, stop),
+            None => self.put_back(job),
+        }
+    }
+
+    pub(super) fn put_back(&mut self, job: Box<Job>) {
+        if let Some(deadline) = job.deadline {
+            self.late.insert((deadline, job.origin, job.index));
+        }
+        self.plan.push_first(job, &self.gate);
+    }
+
+    pub(super) fn forget_deadline(&mut self, job: &Job) {
+        if let Some(deadline) = job.deadline {
+            self.late.remove(&(deadline, job.origin, job.index));
+        }
+    }
+
+    pub(super) fn stop(&mut self, why: Stop, now: Instant) {
+        self.stopped.get_or_insert(why);
+        self.late.clear();
+        for job in self.plan.drain() {
+            self.leave(now, job, why);
+        }
+    }
+
+    /// The rows that wait for an origin are not sent: it is paused for too long, or too many failed there.
+    pub(super) fn give_up(&mut self, now: Instant, origin: OriginId, until: Option<Instant>) {
+        let name = self.plan.name(origin);
+        let error = match until {
+            Some(until) => {
+                let span = until.saturating_duration_since(now).as_secs_f64().ceil();
+                let beyond = if until.saturating_duration_since(now) > self.policy.max_pause {
+                    format!("max_pause is {} s", self.policy.max_pause.as_secs_f64())
+                } else {
+                    "the deadline of the batch is before that".to_owned()
+                };
+                let text = format!("{name} takes no further request for {span} s, and {beyond}");
+                Error::new(Kind::NotSent, text)
+                    .with_hint("send these rows again then, or allow a longer pause")
+            }
+            None => {
+                let failures = self.breaker.message(Trip::Host, &self.plan.meter(origin).failures);
+                Error::new(Kind::NotSent, format!("{failures}, and max_failures_per_host allows no more"))
+            }
+        };
+        for job in self.plan.take_first(origin, usize::MAX, |_| true, &self.gate) {
+            self.forget_deadline(&job);
+            self.leave_with(
+                now,
+                job,
+                || error.clone(),
+                || Error::new(Kind::Cancelled, error.message().to_owned()),
+            );
+        }
+    }
+
+    fn leave(&mut self, now: Instant, job: Box<Job>, why: Stop) {
+        let unsent = self.unsent(why);
+        let on_the_way = || match why {
+            Stop::Cancelled => Error::new(Kind::Cancelled, "the batch was interrupted"),
+            Stop::Deadline => Error::new(Kind::TimeoutTotal, "the deadline of the batch passed"),
+            Stop::Failures => Error::new(Kind::Cancelled, "too many rows failed before this one could go on"),
+        };
+        self.leave_with(now, job, || unsent, on_the_way);
+    }
+
+    /// A row that waits is not sent: it ends with what it has, if it was sent before.
+    fn leave_with(
+        &mut self,
+        now: Instant,
+        mut job: Box<Job>,
+        unsent: impl FnOnce() -> Error,
+        on_the_way: impl FnOnce() -> Error,
+    ) {
+        let last = job.past.as_mut().and_then(|past| past.last.take());
+        if last.is_some()
+            && let Some(past) = &mut job.past
+        {
+            // It is the outcome now, and not one before it.
+            past.attempts.pop();
+        }
+        let result = last.unwrap_or_else(|| Err(if job.attempts == 0 { unsent() } else { on_the_way() }));
+        self.finish(now, job, result);
+    }
+
+    pub(super) fn unsent(&self, why: Stop) -> Error {
+        match why {
+            Stop::Cancelled => Error::new(Kind::NotSent, "the batch was interrupted before this row's turn"),
+            Stop::Deadline => {
+                Error::new(Kind::NotSent, "the deadline of the batch passed before this row's turn")
+            }
+            Stop::Failures => {
+                let failures = self.breaker.message(Trip::Batch, &HostFailures::default());
+                Error::new(
+                    Kind::NotSent,
+                    format!("{failures} before this row's turn, and max_failures allows no more"),
+                )
+            }
+        }
+    }
+
+    pub(super) fn finish(&mut self, now: Instant, job: Box<Job>, result: Result<Response, Error>) {
+        let origin = job.origin;
+        let ended = how(&result);
+        self.end(Some(now), job, result);
+        let trip = self.breaker.ended(&mut self.plan.meter(origin).failures, ended);
+        if trip == Some(Trip::Batch) && self.stopped.is_none() {
+            self.stop(Stop::Failures, now);
+        }
+    }
+
+    pub(super) fn end(&mut self, now: Option<Instant>, job: Box<Job>, mut result: Result<Response, Error>) {
+        let Job { index, request, attempts, redirects, started, has_acted, past, .. } = *job;
+        if let Err(error) = result {
+            let in_doubt = error.in_doubt() || has_acted;
+            result = Err(error.about(&request.method, &request.url).after(attempts).doubtful(in_doubt));
+        }
+        let response = match &mut result {
+            Ok(response) => Some(response),
+            Err(error) => error.response_mut(),
+        };
+        if let Some(response) = response {
+            response.url = request.url.into_boxed_str();
+            response.redirects = redirects;
+        }
+        let elapsed = match (now, started) {
+            (Some(now), Some(started)) => now.saturating_duration_since(started),
+            _ => Default::default(),
+        };
+        self.show(Outcome {
+            index,
+            tag: request.tag,
+            attempts,
+            earlier: past.map(|past| past.attempts).unwrap_or_default(),
+            timing: Timing { elapsed },
+            result,
+        });
+    }
+}
+
+/// As the breaker sees it.
+fn how(result: &Result<Response, Error>) -> Ended {
+    match result.as_ref().map_err(Error::kind) {
+        Ok(response) => Ended::with_status(response.status()),
+        // Neither says anything of a peer.
+        Err(Kind::NotSent | Kind::Cancelled) => Ended::Fine,
+        Err(
+            Kind::BadRequest
+            | Kind::Blocked
+            | Kind::TooLarge
+            | Kind::Decode
+            | Kind::Redirect
+            | Kind::Internal,
+        ) => Ended::OfRow,
+        Err(_) => Ended::OfHost,
+    }
+}

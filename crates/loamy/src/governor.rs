@@ -1,0 +1,362 @@
+//! What an origin says about its limits, obeyed: one governor for each origin.
+//!
+//! 1. **A refusal pauses the origin**, not the row: 429 (RFC 6585 §4), and 503 with Retry-After (RFC 9110 §15.6.4). It lasts as long
+//!    as Retry-After says, else as long as an exhausted quota says, else 0.5 s, and twice as long each time up to 20 s. A
+//!    little chance is added, never taken away. Rows that were under way when the pause began can make it longer, but
+//!    count as one refusal with it.
+//! 2. **After a pause one row goes first**; each row that is answered well lets one more be in flight: 1, 2, 4, 8 in so many
+//!    round trips.
+//! 3. **A quota paces the origin before it refuses**: what is left is spread over the time until the reset, or sent as fast as the whole
+//!    quota would be over its whole window, if that is faster. Where no more waits than is left, nothing is held back.
+//!    Rows sent after the row that the answer belongs to are taken off, since the server had not counted them yet.
+//!    Of several quotas all are kept. One that counts tokens only holds rows back when it is used up.
+//! 4. **Who refuses and publishes nothing is measured**: what it took from one pause to the end of the next is the pace that it can
+//!    bear. That is tried to be exceeded by a twentieth, but a hundred rows must have been taken for each that was refused
+//!    the last time, so that trying costs one in a hundred.
+//! 5. A governor knows one origin; what one says holds back no other.
+
+use std::time::{Duration, Instant};
+
+use crate::backoff::Jitter;
+use crate::limiter::Admission;
+use crate::policy::Backoff;
+use crate::quotas::{Hint, Precision, Quota, Unit};
+
+/// See the head of this file.
+#[derive(Clone, Debug)]
+pub(crate) struct Governor {
+    jitter: Jitter,
+    paused_until: Option<Instant>,
+    /// Pauses without a good answer in between.
+    refusals: u32,
+    /// How many have been sent; the number of the latest sending.
+    sent: u64,
+    /// Sendings up to this one were under way when the last pause began.
+    volley: u64,
+    /// The latest sending whose answer told the quotas.
+    told_by: u64,
+    /// How many may be in flight while the origin comes back.
+    returning: Option<usize>,
+    windows: Vec<Window>,
+    measured: Measured,
+}
+
+/// A row on its way, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sending(u64);
+
+/// So many in flight are as good as no limit.
+const RETURNED: usize = 1024;
+
+/// A window that is too short for a reset told in seconds.
+const SHORT: Duration = Duration::from_secs(5);
+
+/// A worker that wakes up late may catch up on so much.
+const CATCH_UP: Duration = Duration::from_millis(20);
+
+impl Governor {
+    pub(crate) fn new(jitter: Jitter) -> Self {
+        Self {
+            jitter,
+            paused_until: None,
+            refusals: 0,
+            sent: 0,
+            volley: 0,
+            told_by: 0,
+            returning: None,
+            windows: Vec::new(),
+            measured: Measured::default(),
+        }
+    }
+
+    /// Whether a row may go now, `waiting` being how many wait for this origin, that row included.
+    pub(crate) fn admits(&mut self, now: Instant, waiting: usize) -> Admission {
+        let mut admission = match self.paused_until {
+            Some(until) if until > now => return Admission::NotBefore(until),
+            _ => Admission::Ready,
+        };
+        for window in &mut self.windows {
+            admission = admission.and(window.admits(now, waiting as u64));
+        }
+        admission.and(self.measured.admits(now))
+    }
+
+    /// How many may be in flight: all, but for a while after a pause.
+    pub(crate) fn most_in_flight(&self) -> usize {
+        self.returning.unwrap_or(usize::MAX)
+    }
+
+    /// A row goes out. What comes of it is told with the same number.
+    pub(crate) fn sent(&mut self, now: Instant) -> Sending {
+        self.sent += 1;
+        for window in &mut self.windows {
+            window.sent(now);
+        }
+        self.measured.sent(now);
+        Sending(self.sent)
+    }
+
+    /// The head of a response came. (A row without one tells nothing: it is not reported.)
+    pub(crate) fn answered(&mut self, now: Instant, sending: Sending, status: u16, hint: &Hint) {
+        self.learn(now, sending, hint);
+        match status {
+            429 => self.refused(now, sending, hint.retry_after),
+            503 if hint.retry_after.is_some() => self.refused(now, sending, hint.retry_after),
+            ..500 => self.accepted(sending),
+            _ => {}
+        }
+    }
+
+    /// When the origin takes rows again, where it takes none now: it is paused, or its quota is used up.
+    pub(crate) fn paused_until(&mut self, now: Instant) -> Option<Instant> {
+        let spent = self.windows.iter_mut().filter_map(|window| window.spent_until(now));
+        self.paused_until.into_iter().chain(spent).filter(|until| *until > now).max()
+    }
+
+    fn accepted(&mut self, sending: Sending) {
+        self.measured.accepted();
+        if sending.0 <= self.volley {
+            return;
+        }
+        self.refusals = 0;
+        if let Some(returning) = self.returning {
+            self.returning = Some(returning + 1).filter(|most| *most < RETURNED);
+        }
+    }
+
+    fn refused(&mut self, now: Instant, sending: Sending, retry_after: Option<Duration>) {
+        let asked = retry_after.filter(|span| !span.is_zero());
+        self.measured.refused();
+        if sending.0 <= self.volley {
+            let until = asked.and_then(|span| now.checked_add(span));
+            self.paused_until = self.paused_until.max(until);
+            return;
+        }
+        self.volley = self.sent;
+        self.refusals += 1;
+        self.returning = Some(1);
+        self.measured.ends();
+        let spent = self.windows.iter_mut().filter_map(|window| window.refused(now)).max();
+        let span = asked.or(spent).unwrap_or_else(|| Backoff::default().ceiling(self.refusals));
+        let chance = self.jitter.up_to((span / 20).min(Duration::from_secs(1)));
+        self.paused_until = self.paused_until.max(now.checked_add(span + chance));
+    }
+
+    fn learn(&mut self, now: Instant, sending: Sending, hint: &Hint) {
+        // An answer that is older than the last tells of what was.
+        if sending.0 < self.told_by || hint.quotas.is_empty() {
+            return;
+        }
+        self.told_by = sending.0;
+        let not_counted = self.sent - sending.0;
+        if self.windows.len() != hint.quotas.len() {
+            self.windows = hint.quotas.iter().map(|quota| Window::new(now, quota)).collect();
+        }
+        for (window, quota) in self.windows.iter_mut().zip(&hint.quotas) {
+            window.told(now, quota, not_counted);
+        }
+    }
+}
+
+/// A quota, and how far it is used up.
+#[derive(Clone, Debug)]
+struct Window {
+    unit: Unit,
+    /// What may still be sent before the reset.
+    left: u64,
+    /// What was said to remain.
+    told: u64,
+    reset_at: Instant,
+    precision: Precision,
+    limit: Option<u64>,
+    /// How long a whole window is, as far as it was told or could be seen.
+    span: Option<Duration>,
+    /// How much later than told a reset comes, where it is told in seconds and rounded down.
+    late: Duration,
+    /// When a window was taken to begin without having been told so.
+    assumed: Option<Instant>,
+    next_at: Instant,
+}
+
+impl Window {
+    fn new(now: Instant, quota: &Quota) -> Self {
+        Self {
+            unit: quota.unit,
+            left: 0,
+            told: quota.remaining,
+            reset_at: now,
+            precision: quota.precision,
+            limit: None,
+            span: None,
+            late: Duration::ZERO,
+            assumed: None,
+            next_at: now,
+        }
+    }
+
+    fn admits(&mut self, now: Instant, waiting: u64) -> Admission {
+        if let Some(until) = self.spent_until(now) {
+            return Admission::NotBefore(until);
+        }
+        if self.unit == Unit::Tokens || waiting <= self.left || self.next_at <= now {
+            return Admission::Ready;
+        }
+        Admission::NotBefore(self.next_at)
+    }
+
+    fn spent_until(&mut self, now: Instant) -> Option<Instant> {
+        if self.reset_at <= now {
+            self.roll_over(now);
+        }
+        (self.left == 0).then_some(self.reset_at)
+    }
+
+    fn sent(&mut self, now: Instant) {
+        if self.unit == Unit::Requests {
+            self.next_at = self.next_at.max(now.checked_sub(CATCH_UP).unwrap_or(now)) + self.spacing(now);
+            self.left = self.left.saturating_sub(1);
+        }
+    }
+
+    /// What is left, spread over the time that is left; or the pace of a whole window, if that is faster.
+    fn spacing(&self, now: Instant) -> Duration {
+        let spread = self.reset_at.saturating_duration_since(now).div_f64(self.left.max(1) as f64);
+        let Some((limit, span)) = self.limit.zip(self.span) else { return spread };
+        let whole = span.div_f64((limit - reserve(Some(limit))) as f64);
+        // In seconds, nothing is known of where in a short window we are: used up early, it would be waited out twice.
+        if self.precision == Precision::Seconds && span <= SHORT { whole } else { spread.min(whole) }
+    }
+
+    /// The reset has come, and nobody has said yet what there is now.
+    fn roll_over(&mut self, now: Instant) {
+        self.assumed = Some(now);
+        self.told = 0;
+        match (self.limit, self.span) {
+            (Some(limit), Some(span)) => {
+                self.left = limit - reserve(Some(limit));
+                self.reset_at += span;
+                if self.reset_at <= now {
+                    self.reset_at = now + span;
+                }
+            }
+            // One goes and asks; should no answer come, another in a second.
+            _ => {
+                self.left = 1;
+                self.reset_at = now + Duration::from_secs(1);
+            }
+        }
+    }
+
+    fn told(&mut self, now: Instant, quota: &Quota, not_counted: u64) {
+        const A_SECOND: Duration = Duration::from_secs(1);
+        self.unit = quota.unit;
+        self.precision = quota.precision;
+        self.limit = quota.limit;
+        // Answers overtake each other, so that a little more than before says nothing.
+        let risen = quota.remaining.saturating_sub(self.told) > quota.limit.unwrap_or(self.told * 2 + 2) / 2;
+        if let Some(limit) = quota.limit
+            && risen
+            && quota.remaining + limit / 10 + 1 >= limit
+        {
+            // Just after its beginning, the time until the end is that of a whole window.
+            self.span = self.span.max(Some(quota.reset).filter(|span| !span.is_zero()));
+        }
+        self.span = quota.window.or(self.span);
+        let reset_at = now
+            + quota.reset
+            + if quota.precision == Precision::Seconds { self.late } else { Duration::ZERO };
+        let same = !risen && self.assumed.is_none() && reset_at <= self.reset_at + A_SECOND;
+        self.reset_at = match quota.precision {
+            // Rounded up, the earliest of what is told within a window is the most exact.
+            Precision::Seconds if same => self.reset_at.min(reset_at),
+            _ => reset_at,
+        };
+        self.assumed = None;
+        self.told = quota.remaining;
+        self.left = match self.unit {
+            Unit::Requests => quota.remaining.saturating_sub(not_counted + reserve(self.limit)),
+            Unit::Tokens => quota.remaining,
+        };
+        // What was thought of the pace before may have been too slow by far.
+        self.next_at = self.next_at.min(now + self.spacing(now));
+    }
+
+    /// The peer refused a row. Says until when there is nothing left, if that is known.
+    fn refused(&mut self, now: Instant) -> Option<Duration> {
+        const SHORTLY: Duration = Duration::from_millis(1500);
+        if self.assumed.is_some_and(|at| now.saturating_duration_since(at) < SHORTLY) {
+            self.late = Duration::from_secs(1);
+        }
+        (self.told == 0).then(|| self.reset_at.saturating_duration_since(now)).filter(|span| !span.is_zero())
+    }
+}
+
+/// Held back of a quota, for rows that reach the server in another order than they were sent, or in another window.
+fn reserve(limit: Option<u64>) -> u64 {
+    limit.unwrap_or(0) / 50
+}
+
+/// The pace that a peer was seen to bear.
+#[derive(Clone, Debug, Default)]
+struct Measured {
+    /// When the rows that are counted began to go out.
+    since: Option<Instant>,
+    accepted: u64,
+    refused: u64,
+    /// Whether a pause has ended the count.
+    ended: bool,
+    spacing: Option<Duration>,
+    /// How many must be accepted before more is tried.
+    patience: u64,
+    next_at: Option<Instant>,
+}
+
+impl Measured {
+    const ACCEPTED_FOR_EACH_REFUSED: u64 = 100;
+    const STEP: f64 = 1.05;
+
+    fn admits(&self, now: Instant) -> Admission {
+        match self.next_at {
+            Some(at) if at > now => Admission::NotBefore(at),
+            _ => Admission::Ready,
+        }
+    }
+
+    fn sent(&mut self, now: Instant) {
+        let since = *self.since.get_or_insert(now);
+        if self.ended {
+            if self.accepted > 1 {
+                self.spacing = Some((now - since).div_f64(self.accepted as f64));
+                self.patience = self.refused * Self::ACCEPTED_FOR_EACH_REFUSED;
+            }
+            *self =
+                Self { since: Some(now), spacing: self.spacing, patience: self.patience, ..Self::default() };
+        }
+        if let Some(spacing) = self.spacing {
+            let from = self.next_at.unwrap_or(now).max(now.checked_sub(CATCH_UP).unwrap_or(now));
+            self.next_at = Some(from + spacing);
+        }
+    }
+
+    fn accepted(&mut self) {
+        self.accepted += 1;
+        if self.accepted > self.patience
+            && !self.ended
+            && let Some(spacing) = self.spacing
+        {
+            self.spacing = Some(spacing.div_f64(Self::STEP));
+            self.patience += Self::ACCEPTED_FOR_EACH_REFUSED;
+        }
+    }
+
+    fn refused(&mut self) {
+        self.refused += 1;
+    }
+
+    fn ends(&mut self) {
+        self.ended = true;
+    }
+}
+
+#[cfg(test)]
+mod tests;
