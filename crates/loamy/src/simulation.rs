@@ -7,6 +7,8 @@
 //!
 //! `LOAMY_SEED=17 cargo test -p loamy simulation` runs one seed alone.
 
+mod polite;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

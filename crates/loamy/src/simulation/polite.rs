@@ -1,0 +1,538 @@
+//! The rules of politeness in virtual time: retries and their budget, limits, pauses, what ends a batch early, rows that ask for
+//! the same. Origins refuse, fail, restart and publish quotas as they like; what was granted is held against each rule.
+
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Random, response};
+use crate::batch::{Batch, Claim};
+use crate::clock::now;
+use crate::job::{End, Job};
+use crate::retry::Failed;
+use crate::{
+    Adaptive, Attempt, Backoff, Duplicates, Error, Governor, Idempotency, Kind, Limit, Outcome, Overrides,
+    Policy, Rate, Request, Response, Retried, Scope,
+};
+
+const SEEDS: u64 = 10_000;
+
+/// A batch that takes longer has stopped to get anywhere.
+const LONGEST: Duration = Duration::from_secs(3 * 3600);
+
+#[test]
+fn no_rule_of_politeness_breaks_whatever_the_origins_do() {
+    #[expect(clippy::disallowed_methods, reason = "a seed that failed is run alone")]
+    if let Ok(seed) = std::env::var("LOAMY_SEED") {
+        World::new(seed.parse().unwrap()).run();
+        return;
+    }
+    let mut seen = BTreeMap::new();
+    for seed in 0..SEEDS {
+        match catch_unwind(AssertUnwindSafe(|| World::new(seed).run())) {
+            Ok(of_seed) => {
+                of_seed.into_iter().for_each(|(what, count)| *seen.entry(what).or_default() += count)
+            }
+            Err(_) => panic!("seed {seed} broke a rule; run it alone with LOAMY_SEED={seed}"),
+        }
+    }
+    for what in THINGS {
+        let count: u64 = seen.get(what).copied().unwrap_or_default();
+        assert!(count >= 100, "{what} happened {count} times in {SEEDS} seeds");
+    }
+}
+
+/// What must happen often enough for the simulation to prove something.
+const THINGS: [&str; 14] = [
+    "a grant",
+    "a retry",
+    "a retry of an unsafe row",
+    "a wait for a limit",
+    "a pause",
+    "a row beyond max_pause",
+    "a row over a broken origin",
+    "a row after too many failures",
+    "a row past the deadline",
+    "a shared answer",
+    "an answer kept when the batch ended",
+    "a second sending with the same key",
+    "a budget used up",
+    "a restart survived",
+];
+
+/// How an origin behaves.
+#[derive(Clone, Copy, Debug)]
+enum Manner {
+    Fine,
+    /// So many of a hundred fail in some way.
+    Flaky(u64),
+    /// Takes so many in each second and refuses more; says when to come back, or does not.
+    Limited {
+        most: usize,
+        says: bool,
+    },
+    /// Refuses connections until then.
+    Away(Duration),
+    /// 503 to everything.
+    Overloaded,
+    /// Says once that nobody shall come for so long.
+    Closed(Duration),
+}
+
+struct Origin {
+    manner: Manner,
+    taken: Vec<Instant>,
+    /// Nothing may be granted before then.
+    shut_until: Option<Instant>,
+    rows: u64,
+    retried: u64,
+    failures: u64,
+    in_flight: usize,
+}
+
+#[derive(Debug)]
+struct Row {
+    origin: usize,
+    method: &'static str,
+    tokens: Option<u64>,
+    same_as: Option<usize>,
+    keyed: bool,
+    grants: u32,
+    retried: u32,
+    url: String,
+    key: Option<Vec<u8>>,
+    /// Whether a sending of it may have had its effect.
+    has_acted: bool,
+    not_before: Option<Instant>,
+    shown: bool,
+}
+
+struct World {
+    random: Random,
+    begin: Instant,
+    now: Instant,
+    policy: Arc<Policy>,
+    batch: Batch,
+    origins: Vec<Origin>,
+    rows: Vec<Row>,
+    in_flight: Vec<(Instant, Box<Job>, usize)>,
+    granted: Vec<(Instant, usize)>,
+    failures: u64,
+    outcomes: HashMap<usize, Outcome>,
+    seen: HashMap<&'static str, u64>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let begin = now();
+        let policy = Arc::new(policy(&mut random));
+        let count = random.between(1, 5);
+        let origins = (0..count).map(|_| Origin::new(&mut random)).collect();
+        Self {
+            batch: Batch::new(Arc::clone(&policy), begin, seed),
+            random,
+            begin,
+            now: begin,
+            policy,
+            origins,
+            rows: Vec::new(),
+            in_flight: Vec::new(),
+            granted: Vec::new(),
+            failures: 0,
+            outcomes: HashMap::new(),
+            seen: HashMap::new(),
+        }
+    }
+
+    fn run(mut self) -> HashMap<&'static str, u64> {
+        for _ in 0..self.random.between(1, 80) {
+            self.admit();
+        }
+        self.batch.close();
+        loop {
+            self.turn();
+            if self.batch.is_settled() {
+                break;
+            }
+            let due = self.in_flight.iter().map(|(at, ..)| *at).min();
+            let next = [due, self.batch.next_event(), self.batch.next_grant()].into_iter().flatten().min();
+            let next = next.expect("rows are left, and nothing will ever happen: a wake-up was lost");
+            assert!(next > self.now, "a moment that has come is not waited for");
+            assert!(next < self.begin + LONGEST, "the batch gets nowhere: {:?}", self.batch.progress());
+            self.now = next;
+        }
+        self.at_the_end();
+        self.seen
+    }
+
+    fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    fn admit(&mut self) {
+        let index = self.rows.len();
+        let origin = self.random.below(self.origins.len() as u64) as usize;
+        let method = self.random.pick(&["GET", "GET", "GET", "POST", "PUT", "PATCH"]);
+        let shares = self.policy.duplicates == Duplicates::Share && method == "GET";
+        let path = if shares { self.random.below(10) as usize } else { index };
+        let url = format!("http://o{origin}.test/{path}");
+        let tokens = self.random.chance(30).then(|| self.random.between(0, 50));
+        let mut request = Request::new(method, &url);
+        if let Some(tokens) = tokens
+            && self.policy.limits.iter().any(|limit| limit.name() == "tokens")
+        {
+            request = request.overrides(Overrides::default().cost("tokens", tokens));
+        }
+        let tokens = request.overrides.as_ref().and(tokens);
+        let shares = shares && tokens.is_none();
+        let same = |row: &Row| row.method == "GET" && row.tokens.is_none() && row.url == url;
+        let same_as = if shares { self.rows.iter().position(same) } else { None };
+        let keyed = matches!(self.policy.idempotency, Idempotency::Auto { .. });
+        let keyed = keyed && matches!(method, "POST" | "PATCH");
+        self.rows.push(Row {
+            origin,
+            method,
+            tokens,
+            same_as,
+            keyed,
+            grants: 0,
+            retried: 0,
+            url,
+            key: None,
+            has_acted: false,
+            not_before: None,
+            shown: false,
+        });
+        if self.rows[index].same_as.is_none() {
+            self.origins[origin].rows += 1;
+        }
+        self.batch.admit(request);
+    }
+
+    /// As a worker's turn.
+    fn turn(&mut self) {
+        self.batch.expire(self.now);
+        let now = self.now;
+        for (_, job, origin) in self.in_flight.extract_if(.., |(at, ..)| *at <= now).collect::<Vec<_>>() {
+            self.origins[origin].in_flight -= 1;
+            self.end(job, origin);
+            self.take();
+        }
+        loop {
+            match self.batch.claim(self.now, None) {
+                Claim::Granted(job) => self.granted(job),
+                Claim::Full => break,
+                Claim::Nothing => {
+                    if self.batch.next_grant().is_some() {
+                        self.saw("a wait for a limit");
+                    }
+                    break;
+                }
+            }
+        }
+        self.take();
+        for pause in self.batch.take_pauses() {
+            assert!(pause.left >= Duration::from_secs(1));
+            self.saw("a pause");
+        }
+    }
+
+    fn granted(&mut self, job: Box<Job>) {
+        let (index, now) = (job.index, self.now);
+        let deadline = self.policy.deadline.map(|span| self.begin + span);
+        assert!(deadline.is_none_or(|deadline| now < deadline), "nothing is sent after the deadline");
+        let most = self.policy.max_failures.unwrap_or(u64::MAX);
+        assert!(self.failures < most, "nothing is sent after so many failures");
+        let row = &mut self.rows[index];
+        let origin = &mut self.origins[row.origin];
+        let most = self.policy.max_failures_per_host.unwrap_or(u64::MAX);
+        assert!(origin.failures < most, "nothing is sent to an origin after so many failures");
+        assert_eq!(row.same_as, None, "row {index} asks for what another one is sent for");
+        assert!(
+            row.not_before.is_none_or(|at| at <= now),
+            "row {index} is sent earlier than it was asked for"
+        );
+        if self.policy.governor == Governor::On {
+            assert!(origin.shut_until.is_none_or(|at| at <= now), "a paused origin is sent row {index}");
+        }
+        assert!(
+            !row.has_acted || self.policy.retried == Retried::All,
+            "row {index} may have its effect twice"
+        );
+        let key = job.request.headers().get("Idempotency-Key").map(<[u8]>::to_vec);
+        assert_eq!(key.is_some(), row.keyed, "row {index}");
+        if row.keyed && row.grants > 0 {
+            assert_eq!(row.key, key, "row {index} keeps its key");
+            *self.seen.entry("a second sending with the same key").or_default() += 1;
+        }
+        row.key = key;
+        row.grants += 1;
+        assert_eq!(job.attempts, row.grants, "row {index}");
+        origin.in_flight += 1;
+        assert!(self.policy.per_host.is_none_or(|most| origin.in_flight <= most));
+        let at = row.origin;
+        self.granted.push((now, index));
+        let span = self.random.up_to_millis(200) + Duration::from_micros(1);
+        self.in_flight.push((now + span, job, at));
+        assert!(self.in_flight.len() <= self.policy.concurrency);
+        self.saw("a grant");
+    }
+
+    fn end(&mut self, job: Box<Job>, at: usize) {
+        let index = job.index;
+        let progress = self.batch.progress().retrying;
+        let row = &mut self.rows[index];
+        let is_safe_to_repeat = row.keyed || matches!(row.method, "GET" | "PUT");
+        let end = self.origins[at].answer(&mut self.random, self.begin, self.now, &job);
+        let had_no_effect = match &end {
+            End::Broken(_, failed) => failed.sent == 0 || failed.kind == Kind::Refused,
+            End::NotConnected(_) => true,
+            End::Answered(response) => response.status() == 429,
+            _ => false,
+        };
+        if let End::Answered(response) = &end
+            && let Some(asked) = retry_after(response)
+        {
+            let until = self.now + asked;
+            row.not_before = Some(until);
+            let origin = &mut self.origins[at];
+            origin.shut_until = origin.shut_until.max(Some(until));
+        }
+        let row = &mut self.rows[index];
+        // A status of 5xx is an answer; what it did is not known. The rule lets idempotent rows alone try again.
+        row.has_acted |= !had_no_effect && !is_safe_to_repeat;
+        self.batch.settle(self.now, job, end);
+        if self.batch.progress().retrying > progress {
+            let row = &mut self.rows[index];
+            row.retried += 1;
+            self.origins[at].retried += 1;
+            assert!(row.retried <= self.policy.retries, "row {index} is retried more often than allowed");
+            let unsafe_row = row.has_acted;
+            let origin = &self.origins[at];
+            let worth = origin.rows / 5 + 10;
+            assert!(origin.retried <= worth, "an origin is worth no more retries than its budget");
+            if origin.retried == worth {
+                self.saw("a budget used up");
+            }
+            self.saw(if unsafe_row { "a retry of an unsafe row" } else { "a retry" });
+        }
+    }
+
+    fn take(&mut self) {
+        for outcome in self.batch.take_ready() {
+            let index = outcome.index;
+            let row = &mut self.rows[index];
+            assert!(!std::mem::replace(&mut row.shown, true), "row {index} has one outcome");
+            assert_eq!(outcome.attempts, row.grants, "row {index}");
+            let earlier = outcome.earlier.len() as u32;
+            assert!(earlier == outcome.attempts || earlier + 1 == outcome.attempts, "{outcome:?}");
+            let ended_by_itself =
+                !matches!(outcome.result.as_ref().map_err(Error::kind), Err(Kind::NotSent | Kind::Cancelled));
+            let status = outcome.result.as_ref().ok().map(Response::status);
+            let of_host = status.map_or(ended_by_itself, |status| matches!(status, 408 | 429 | 500..));
+            let failed = status.map_or(ended_by_itself, |status| status >= 400);
+            let is_first = row.same_as.is_none();
+            let at = row.origin;
+            if let Err(error) = &outcome.result
+                && error.in_doubt()
+            {
+                assert!(row.has_acted, "row {index} is in doubt without having been sent");
+            }
+            self.failures += u64::from(is_first && failed);
+            self.origins[at].failures += u64::from(is_first && of_host);
+            let text =
+                outcome.result.as_ref().err().map(|error| error.message().to_owned()).unwrap_or_default();
+            for (words, what) in [
+                ("takes no further request", "a row beyond max_pause"),
+                ("max_failures_per_host", "a row over a broken origin"),
+                ("max_failures allows", "a row after too many failures"),
+                ("deadline of the batch passed", "a row past the deadline"),
+            ] {
+                if text.contains(words) {
+                    self.saw(what);
+                }
+            }
+            if let Some(first) = self.rows[index].same_as {
+                let shared =
+                    self.outcomes.get(&first).expect("the first ends before those that share with it");
+                assert_eq!(format!("{:?}", shared.result), format!("{:?}", outcome.result));
+                self.saw("a shared answer");
+            }
+            let was_away = outcome.earlier.iter().any(|own| *own == Attempt::Failed(Kind::ConnectRefused));
+            if was_away && outcome.is_ok() && matches!(self.origins[at].manner, Manner::Away(_)) {
+                self.saw("a restart survived");
+            }
+            let has_stopped = self.policy.deadline.is_some_and(|span| self.now >= self.begin + span);
+            if has_stopped
+                && outcome.result.as_ref().is_ok_and(|own| own.status() >= 500)
+                && outcome.attempts > 0
+            {
+                self.saw("an answer kept when the batch ended");
+            }
+            self.outcomes.insert(index, outcome);
+        }
+    }
+
+    fn at_the_end(&mut self) {
+        self.take();
+        assert_eq!(self.outcomes.len(), self.rows.len(), "n in, n out");
+        for limit in &self.policy.limits {
+            match limit.scope() {
+                Scope::Batch => self.hold_to(limit, |_| true),
+                Scope::Origin => {
+                    for origin in 0..self.origins.len() {
+                        self.hold_to(limit, |row| row.origin == origin);
+                    }
+                }
+            }
+        }
+    }
+
+    /// In every span of time at most `rate · span + burst` was granted: what leaks out of a bucket never lets it run over.
+    fn hold_to(&self, limit: &Limit, concerns: impl Fn(&Row) -> bool) {
+        let per = limit.rate().per().as_nanos();
+        let (mut level, mut before) = (0_u128, self.begin);
+        let mut most = u128::from(limit.at_once()) * per;
+        for (at, index) in &self.granted {
+            let row = &self.rows[*index];
+            if !concerns(row) {
+                continue;
+            }
+            let cost = match (limit.name(), row.tokens) {
+                ("tokens", Some(tokens)) => tokens,
+                _ => 1,
+            };
+            let cost = u128::from(cost) * per;
+            level = level.saturating_sub((*at - before).as_nanos() * u128::from(limit.rate().count())) + cost;
+            before = *at;
+            // A row that costs more than the burst goes alone.
+            most = most.max(cost);
+            assert!(level <= most, "{} {} is broken by row {index}", limit.name(), limit.rate());
+        }
+    }
+}
+
+impl Origin {
+    fn new(random: &mut Random) -> Self {
+        let manner = match random.below(10) {
+            0..3 => Manner::Fine,
+            3..5 => Manner::Flaky(random.between(1, 60)),
+            5..7 => Manner::Limited { most: random.between(1, 8) as usize, says: random.chance(50) },
+            7 => Manner::Away(Duration::from_millis(random.between(1, 8_000))),
+            8 => Manner::Overloaded,
+            _ => Manner::Closed(Duration::from_secs(random.between(1, 200))),
+        };
+        Self { manner, taken: Vec::new(), shut_until: None, rows: 0, retried: 0, failures: 0, in_flight: 0 }
+    }
+
+    fn answer(&mut self, random: &mut Random, begin: Instant, now: Instant, job: &Job) -> End {
+        let answer = |status: u16, said: &str| End::Answered(answer(status, said, job));
+        match self.manner {
+            Manner::Fine => answer(200, ""),
+            Manner::Flaky(part) if random.chance(part) => match random.below(8) {
+                0 => answer(503, ""),
+                1 => answer(500, ""),
+                2 => answer(404, ""),
+                3 => answer(409, ""),
+                4 => End::NotConnected(Error::new(Kind::ConnectRefused, "refused")),
+                5 => broken(Kind::TimeoutRead, 100),
+                6 => broken(Kind::Closed, random.pick(&[0, 100])),
+                _ => broken(Kind::Refused, 100),
+            },
+            Manner::Flaky(_) => answer(200, ""),
+            Manner::Limited { most, says } => {
+                self.taken.retain(|at| *at + Duration::from_secs(1) > now);
+                if self.taken.len() < most {
+                    self.taken.push(now);
+                    let left = most - self.taken.len();
+                    return answer(
+                        200,
+                        &if says { format!("RateLimit: \"a\";r={left};t=1\r\n") } else { String::new() },
+                    );
+                }
+                answer(429, if says { "Retry-After: 1\r\n" } else { "" })
+            }
+            Manner::Away(until) if now < begin + until => {
+                End::NotConnected(Error::new(Kind::ConnectRefused, "refused"))
+            }
+            Manner::Away(_) => answer(200, ""),
+            Manner::Overloaded => answer(503, ""),
+            Manner::Closed(span) if self.shut_until.is_none() => {
+                answer(random.pick(&[429, 503]), &format!("Retry-After: {}\r\n", span.as_secs()))
+            }
+            Manner::Closed(_) => answer(200, ""),
+        }
+    }
+}
+
+fn policy(random: &mut Random) -> Policy {
+    let mut policy = Policy::default()
+        .concurrency(random.between(1, 32) as usize)
+        .retries(random.pick(&[0, 1, 2, 5]))
+        .max_pause(random.pick(&[Duration::from_secs(2), Duration::from_secs(60), Duration::from_secs(300)]))
+        .backoff(Backoff {
+            base: Duration::from_millis(random.between(10, 1000)),
+            cap: Duration::from_secs(random.between(1, 20)),
+        });
+    let mut some = |percent| random.chance(percent);
+    if some(20) {
+        policy = policy.retried(Retried::All);
+    }
+    if some(30) {
+        policy = policy.governor(Governor::Off);
+    }
+    if some(20) {
+        policy = policy.duplicates(Duplicates::Share);
+    }
+    if some(20) {
+        policy = policy.idempotency(Idempotency::Auto { job: "simulation".into() });
+    }
+    if some(20) {
+        policy = policy.adaptive(if some(50) { Adaptive::Aimd } else { Adaptive::Gradient2 });
+    }
+    if random.chance(30) {
+        policy = policy.per_host(random.between(1, 8) as usize);
+    }
+    if random.chance(10) {
+        policy = policy.max_failures(random.between(1, 20));
+    }
+    if random.chance(10) {
+        policy = policy.max_failures_per_host(random.between(1, 10));
+    }
+    if random.chance(30) {
+        policy = policy.deadline(Duration::from_millis(random.between(10, 20_000)));
+    }
+    for (name, each) in [("requests", false), ("requests", true), ("tokens", false), ("tokens", true)] {
+        if random.chance(15) {
+            let rate = Rate::new(
+                random.between(1, 300),
+                random.pick(&[Duration::from_secs(1), Duration::from_secs(7)]),
+            );
+            let mut limit = Limit::new(name, rate.unwrap());
+            if random.chance(50) {
+                limit = limit.burst(random.between(1, 20));
+            }
+            policy = policy.limit(if each { limit.for_each_origin() } else { limit });
+        }
+    }
+    policy
+}
+
+fn answer(status: u16, said: &str, job: &Job) -> Response {
+    let mut response = response(status, None, job.index, &job.request.url);
+    response.head = said.len() as u32;
+    response.bytes = [said.as_bytes(), b"body"].concat();
+    response
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let said = response.headers().get_str("Retry-After")?;
+    said.parse().ok().map(Duration::from_secs)
+}
+
+fn broken(kind: Kind, sent: u64) -> End {
+    let failed = Failed { kind, sent, received: 0, reused: false, asked_for_calm: false };
+    End::Broken(Error::new(kind, "broken").moved(sent, 0), failed)
+}
