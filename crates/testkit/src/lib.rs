@@ -155,13 +155,20 @@
 )]
 
 mod certificates;
+mod clock;
 mod coded;
 mod handshake;
+mod hint;
 mod http2;
+mod keyed;
+mod limit;
 mod log;
+mod memory;
 mod nobody;
 mod options;
+mod peak;
 mod play;
+mod query;
 mod recorder;
 mod reply;
 mod request;
@@ -169,6 +176,7 @@ mod routes;
 mod script;
 mod serve;
 mod server;
+mod tally;
 mod text;
 mod tls;
 mod wire;
@@ -177,9 +185,11 @@ pub use certificates::{Certificate, Identity, ca_pem, client_identity, stranger_
 pub use coded::Coding;
 pub use handshake::Handshake;
 pub use http2::{Http2, Http2Log, Http2Step};
+pub use limit::Usage;
 pub use log::{ConnectionLog, Counts, Ending, KEPT_BYTES, Log, RequestLog, TlsLog};
 pub use nobody::{FullBacklog, refused_port};
 pub use options::{Farewell, Options, Protocol};
+pub use peak::PeakUsage;
 pub use script::{Answerer, Script, ScriptError, Step};
 pub use server::{Listen, Server};
 pub use tls::{ClientCertificate, Resumption, Tls, Versions};

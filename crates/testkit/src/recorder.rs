@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::http2::Http2Log;
 use crate::log::{ConnectionLog, Ending, KEPT_BYTES, Log, RequestLog, TlsLog};
 use crate::options::Protocol;
@@ -15,19 +16,13 @@ pub(crate) struct Recorder {
     log: Mutex<Log>,
     changed: Condvar,
     waiting: AtomicUsize,
-    started: Instant,
+    clock: Clock,
     keep: bool,
 }
 
 impl Recorder {
-    pub(crate) fn new(keep: bool) -> Recorder {
-        Recorder {
-            log: Mutex::default(),
-            changed: Condvar::new(),
-            waiting: AtomicUsize::new(0),
-            started: Instant::now(),
-            keep,
-        }
+    pub(crate) fn new(keep: bool, clock: Clock) -> Recorder {
+        Recorder { log: Mutex::default(), changed: Condvar::new(), waiting: AtomicUsize::new(0), clock, keep }
     }
 
     /// A condition that panics inside `wait_for` must not take the server along.
@@ -46,7 +41,7 @@ impl Recorder {
     }
 
     pub(crate) fn accepted(&self, peer: SocketAddr) -> usize {
-        let opened = self.started.elapsed();
+        let opened = self.clock.now();
         self.change(|log| {
             let number = log.counts.connections as usize;
             log.counts.connections += 1;
@@ -100,7 +95,7 @@ impl Recorder {
     }
 
     pub(crate) fn ended(&self, connection: usize, ending: Ending) {
-        let at = self.started.elapsed();
+        let at = self.clock.now();
         self.change(|log| {
             log.counts.open -= 1;
             log.counts.ended += 1;
@@ -123,7 +118,7 @@ impl Recorder {
 
     /// Counts a request as in flight; the result names its entry, if the log is kept.
     pub(crate) fn request(&self, connection: usize, raw: &[u8], head: &Head<'_>) -> Option<usize> {
-        let arrived = self.started.elapsed();
+        let arrived = self.clock.now();
         self.change(|log| {
             log.counts.requests += 1;
             log.counts.in_flight += 1;

@@ -1,10 +1,13 @@
 //! The routes of the well-behaved server: a request in, an answer out.
 
+mod remembering;
+
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use crate::coded::{self, Coding};
+use crate::log::Ending;
 use crate::reply::{Length, Reply, Sheet, base64, origin_form, pairs, pieces};
 use crate::request::Head;
 use crate::serve::Site;
@@ -14,22 +17,15 @@ pub(crate) enum Answer {
     /// They are the whole answer.
     Ready,
     /// Those from `from` on leave after the pause.
-    After {
-        pause: Duration,
-        from: usize,
-    },
+    After { pause: Duration, from: usize },
     /// After a pause they leave, then so many bytes of body, one at a time.
-    Drip {
-        pause: Duration,
-        bytes: u64,
-        every: Duration,
-    },
+    Drip { pause: Duration, bytes: u64, every: Duration },
     /// They are followed by so many bytes of body.
     Bytes(u64),
     /// Nothing until the client goes.
     Hang,
-    Close,
-    Reset,
+    /// After a pause the connection ends, without an answer.
+    End { pause: Duration, ending: Ending },
 }
 
 /// What `/json` answers: 197 bytes.
@@ -106,11 +102,10 @@ pub(crate) fn answer(site: &Site, head: &Head<'_>, body: &[u8], close: bool, out
             let content_type = content_type.unwrap_or("application/octet-stream");
             call.reply(200).body(content_type, body, out);
         }
-        ("count", Some(id)) => return call.count(id, out),
-        ("reset", None) => return Answer::Reset,
-        ("close", None) => return Answer::Close,
+        ("reset", None) => return Answer::end(Ending::ServerReset),
+        ("close", None) => return Answer::end(Ending::ByServer),
         ("hang", None) => return Answer::Hang,
-        _ => return call.refuse(404, "no such route", out),
+        (route, rest) => return call.remembering(route, rest, out),
     }
     Answer::Ready
 }
@@ -119,6 +114,13 @@ pub(crate) fn answer(site: &Site, head: &Head<'_>, body: &[u8], close: bool, out
 pub(crate) fn refusal(status: u16, reason: &str, out: &mut impl Sheet) {
     let reply = Reply { status, extra: Vec::new(), head_only: false, close: true };
     reply.json(&json!({"error": reason}), out);
+}
+
+impl Answer {
+    /// The connection ends at once.
+    fn end(ending: Ending) -> Answer {
+        Answer::End { pause: Duration::ZERO, ending }
+    }
 }
 
 impl Call<'_> {
@@ -319,18 +321,5 @@ impl Call<'_> {
             reply = reply.with(&name, &value);
         }
         reply.json(&self.echo(), out);
-    }
-
-    /// `?fail=2&status=503` refuses the first two visits.
-    fn count(&self, id: &str, out: &mut impl Sheet) -> Answer {
-        let fail = self.argument("fail").unwrap_or("0".into()).parse::<u64>();
-        let status = self.argument("status").unwrap_or("503".into()).parse();
-        let (Ok(fail), Ok(status @ 200..=999)) = (fail, status) else {
-            return self.refuse(400, "/count/{id}?fail=&status=", out);
-        };
-        let seen = self.site.visit(id);
-        let status = if seen <= fail { status } else { 200 };
-        self.reply(status).json(&json!({"id": id, "seen": seen}), out);
-        Answer::Ready
     }
 }

@@ -1,14 +1,15 @@
 //! The well-behaved half: keeps one connection going.
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::coded;
 use crate::http2;
 use crate::http2::frame::PREFACE;
 use crate::log::Ending;
+use crate::memory::Memory;
 use crate::options::{Farewell, Options, Protocol};
 use crate::play::lost;
 use crate::recorder::Recorder;
@@ -22,20 +23,18 @@ pub(crate) struct Site {
     pub(crate) options: Options,
     /// `http` or `https`, for absolute URLs.
     pub(crate) scheme: &'static str,
-    visits: Mutex<HashMap<String, u64>>,
+    pub(crate) clock: Clock,
+    memory: Mutex<Memory>,
 }
 
 impl Site {
-    pub(crate) fn new(options: Options, scheme: &'static str) -> Site {
-        Site { options, scheme, visits: Mutex::default() }
+    pub(crate) fn new(options: Options, scheme: &'static str, clock: Clock) -> Site {
+        Site { options, scheme, clock, memory: Mutex::default() }
     }
 
-    /// Counts a visit by this id, and says how many there were.
-    pub(crate) fn visit(&self, id: &str) -> u64 {
-        let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = visits.entry(id.to_owned()).or_default();
-        *seen += 1;
-        *seen
+    /// What the routes remember. A test may look at it from another thread.
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -185,13 +184,12 @@ pub(crate) async fn finish(
             wire.client_gone().await?;
             return Ok(Some(Ending::ByClient));
         }
-        Answer::Close => {
+        Answer::End { pause, ending } => {
             wire.write(out).await?;
-            return Ok(Some(Ending::ByServer));
-        }
-        Answer::Reset => {
-            wire.write(out).await?;
-            return Ok(Some(Ending::ServerReset));
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            return Ok(Some(ending));
         }
     }
     out.clear();

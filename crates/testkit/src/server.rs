@@ -1,5 +1,6 @@
 //! The handle that a test holds: starts the server's thread, reads its log, stops it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -10,8 +11,11 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use crate::clock::Clock;
+use crate::limit::Usage;
 use crate::log::{Counts, Log};
 use crate::options::Options;
+use crate::peak::PeakUsage;
 use crate::play::play;
 use crate::recorder::Recorder;
 use crate::script::{Script, ScriptError};
@@ -77,8 +81,8 @@ impl Listen {
 /// thread panicked or an expectation of the script was broken.
 pub struct Server {
     address: SocketAddr,
-    scheme: &'static str,
     recorder: Arc<Recorder>,
+    site: Arc<Site>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -104,15 +108,16 @@ impl Server {
     pub fn try_start(script: impl Into<Script>) -> io::Result<Server> {
         let script = script.into();
         script.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let recorder = Arc::new(Recorder::new(true));
+        let clock = Clock::start();
+        let recorder = Arc::new(Recorder::new(true, clock));
         let listen = script.listen.clone();
         let door = script.tls.as_ref().map(|tls| Door::new(tls, listen.address));
         let door = door.transpose()?.map(Arc::new);
         let script = Arc::new(script);
         let scheme = scheme(door.is_some());
-        let site = Arc::new(Site::new(Options::default(), scheme));
-        let seen = Arc::clone(&recorder);
-        Server::spawn(&listen, scheme, recorder, move |wire, number| {
+        let site = Arc::new(Site::new(Options::default(), scheme, clock));
+        let (seen, asked) = (Arc::clone(&recorder), Arc::clone(&site));
+        Server::spawn(&listen, recorder, asked, move |wire, number| {
             let (script, site, door) = (Arc::clone(&script), Arc::clone(&site), door.clone());
             play(wire, number, script, site, door, Arc::clone(&seen))
         })
@@ -145,14 +150,15 @@ impl Server {
     /// The address cannot be bound, or the options of TLS or HTTP/2 do not fit (`InvalidInput`).
     pub fn try_serve_with(options: Options) -> io::Result<Server> {
         options.http2.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let recorder = Arc::new(Recorder::new(options.keep_log));
+        let clock = Clock::start();
+        let recorder = Arc::new(Recorder::new(options.keep_log, clock));
         let listen = options.listen.clone();
         let door = options.tls.as_ref().map(|tls| Door::new(tls, listen.address));
         let door = door.transpose()?.map(Arc::new);
         let scheme = scheme(door.is_some());
-        let site = Arc::new(Site::new(options, scheme));
-        let seen = Arc::clone(&recorder);
-        Server::spawn(&listen, scheme, recorder, move |wire, number| {
+        let site = Arc::new(Site::new(options, scheme, clock));
+        let (seen, asked) = (Arc::clone(&recorder), Arc::clone(&site));
+        Server::spawn(&listen, recorder, asked, move |wire, number| {
             attend(wire, number, Arc::clone(&site), door.clone(), Arc::clone(&seen))
         })
     }
@@ -170,7 +176,7 @@ impl Server {
     /// `http://ADDRESS:PORT`, with TLS `https://ADDRESS:PORT`, followed by `path`, which starts
     /// with a slash.
     pub fn url(&self, path: &str) -> String {
-        format!("{}://{}{path}", self.scheme, self.address)
+        format!("{}://{}{path}", self.site.scheme, self.address)
     }
 
     /// A copy of what the server saw so far.
@@ -181,6 +187,33 @@ impl Server {
     /// The totals alone, without a copy of the log.
     pub fn counts(&self) -> Counts {
         self.recorder.lock().counts
+    }
+
+    /// How often each id of `/count/{id}`, `/flaky/{id}` and `/keyed/{id}` was asked for, by
+    /// method. It is kept without the log as well.
+    pub fn visits(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
+        self.site.memory().tally.visits()
+    }
+
+    /// When the requests to `/limited/{name}` and `/stamp/{name}` came, since the server started.
+    /// It is kept without the log as well.
+    pub fn arrivals(&self, name: &str) -> Vec<Duration> {
+        self.site.memory().tally.arrivals(name).to_vec()
+    }
+
+    /// What became of the requests to `/limited/{name}`.
+    pub fn usage(&self, name: &str) -> Usage {
+        self.site.memory().usage(name)
+    }
+
+    /// How often requests to each id of `/keyed/{id}` took effect.
+    pub fn effects(&self) -> BTreeMap<String, u64> {
+        self.site.memory().effects()
+    }
+
+    /// What became of the requests to `/peak/{name}`; `""` is the name of `/peak`.
+    pub fn peak(&self, name: &str) -> PeakUsage {
+        self.site.memory().peak(name)
     }
 
     /// Waits until `condition` holds for the log, and returns the log as it is then. The
@@ -215,8 +248,8 @@ impl Server {
 
     fn spawn<Visit, Visited>(
         listen: &Listen,
-        scheme: &'static str,
         recorder: Arc<Recorder>,
+        site: Arc<Site>,
         visit: Visit,
     ) -> io::Result<Server>
     where
@@ -231,7 +264,7 @@ impl Server {
         let thread = std::thread::Builder::new()
             .name(format!("testkit {}", address.port()))
             .spawn(move || runtime.block_on(accept(listener, seen, visit, stopped)))?;
-        Ok(Server { address, scheme, recorder, stop: Some(stop), thread: Some(thread) })
+        Ok(Server { address, recorder, site, stop: Some(stop), thread: Some(thread) })
     }
 
     fn end(&mut self) -> Log {

@@ -217,8 +217,12 @@ impl Call {
                 poll_fn(|context| respond.poll_reset(context)).await?;
                 return Ok(None);
             }
-            Answer::Close => return Ok(Some(Ending::ByServer)),
-            Answer::Reset => return Ok(Some(Ending::ServerReset)),
+            Answer::End { pause, ending } => {
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+                return Ok(Some(ending));
+            }
         };
         if let Some(pause) = pause {
             tokio::select! {

@@ -230,6 +230,7 @@ impl Player<'_> {
         let mut serving = Serving {
             stream: number,
             due: Instant::now(),
+            instead: None,
             head: Some(head_block(&parts)),
             body: Body::Whole { bytes: std::mem::take(&mut parts.body), at: 0 },
             done: false,
@@ -243,8 +244,10 @@ impl Player<'_> {
             }
             Answer::Bytes(left) => serving.body = Body::Pattern { left, at: 0 },
             Answer::Hang => return Ok(None),
-            Answer::Close => return Err(Ending::ByServer),
-            Answer::Reset => return Err(Ending::ServerReset),
+            Answer::End { pause, ending } => {
+                serving.due += pause;
+                serving.instead = Some(ending);
+            }
         }
         Ok(Some(serving))
     }
@@ -252,6 +255,9 @@ impl Player<'_> {
     /// Sends what is due and fits into the windows.
     async fn advance(&mut self, serving: &mut Serving) -> Result<(), Ending> {
         while !serving.done && serving.due <= Instant::now() {
+            if let Some(ending) = serving.instead.take() {
+                return Err(ending);
+            }
             let draft = match serving.head.take() {
                 Some(block) => {
                     serving.done = serving.body.left() == 0;
@@ -280,6 +286,8 @@ const LONGEST: usize = 16_384;
 struct Serving {
     stream: u32,
     due: Instant,
+    /// How the connection ends when it is due, if nothing is answered.
+    instead: Option<Ending>,
     head: Option<Vec<u8>>,
     body: Body,
     done: bool,
