@@ -131,6 +131,8 @@ pub(crate) enum RetryAfter {
 
 impl RetryAfter {
     pub(crate) const ALLOWED: &str = "a number of seconds, true, date, date:SECONDS, text:ANYTHING";
+    /// What is allowed where the server does not know.
+    pub(crate) const UNKNOWN: &str = "a number of seconds, date:SECONDS, text:ANYTHING";
 
     pub(crate) fn parse(text: &str) -> Option<RetryAfter> {
         Some(match text.split_once(':') {

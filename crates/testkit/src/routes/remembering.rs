@@ -72,7 +72,7 @@ impl Call<'_> {
         let failures = query.parsed("status", vec![Failure::Status(503)], failures, |text| {
             text.split(',').map(Failure::parse).collect()
         })?;
-        let retry_after = query.parsed("retry_after", RetryAfter::Absent, RetryAfter::ALLOWED, |text| {
+        let retry_after = query.parsed("retry_after", RetryAfter::Absent, RetryAfter::UNKNOWN, |text| {
             // Nobody knows when the next attempt will do better.
             let known = [RetryAfter::True, RetryAfter::TrueDate];
             RetryAfter::parse(text).filter(|retry_after| !known.contains(retry_after))

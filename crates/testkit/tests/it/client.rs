@@ -14,7 +14,7 @@ pub(crate) struct Client {
 }
 
 /// How the server ended the connection.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum End {
     Fin,
     Reset,

@@ -6,6 +6,7 @@ mod client;
 mod expectations;
 mod http2;
 mod program;
+mod remembering;
 mod routes;
 mod seen;
 mod serving;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use serde_json::json;
-use testkit::{Ending, Farewell, Http2, Log, Options, Protocol, Server, Tls};
+use testkit::{Ending, Farewell, Http2, Log, Options, Protocol, Script, Server, Tls};
 
 use super::{connect, run, told};
 use crate::client::PATIENCE;
@@ -191,4 +191,59 @@ fn a_body_beyond_the_limit_is_a_413_and_options_come_from_json() {
         };
         assert!(error.to_string().contains(expected), "{http2:?}: {error}");
     }
+}
+
+#[test]
+fn the_routes_that_remember_do_so_over_every_protocol() {
+    for options in [over_tls(), in_plain()] {
+        let server = Server::serve_with(options);
+        run(async {
+            let (peer, _) = connect(&server).await;
+            for status in [200, 200, 429] {
+                let target = "/limited/a?limit=2&window=3600&as=draft10&retry_after=7";
+                let (seen, headers, _) = peer.get(target).await.expect("answered");
+                assert_eq!(
+                    (seen, headers["ratelimit-policy"].as_bytes()),
+                    (status, &b"\"default\";q=2;w=3600"[..])
+                );
+                assert_eq!(headers.contains_key("retry-after"), status == 429);
+            }
+            assert_eq!(told(peer.get("/flaky/b").await), "503 {\"attempts\":1,\"id\":\"b\"}");
+            assert_eq!(told(peer.get("/flaky/b").await), "200 {\"attempts\":2,\"id\":\"b\"}");
+            let quick = peer.get("/peak?at=1&most=2&service=300ms");
+            let slow = peer.get("/peak?at=1&most=2&service=300ms");
+            let refused = peer.get("/peak?at=1&most=2&service=300ms");
+            let (quick, slow, refused) = tokio::join!(quick, slow, refused);
+            assert_eq!(told(quick), "200 {\"in_service\":1,\"milliseconds\":300.0}");
+            assert_eq!(told(slow), "200 {\"in_service\":2,\"milliseconds\":660.0}");
+            assert_eq!(told(refused), "503 {\"in_service\":2}");
+            let lost = told(peer.ask(Method::POST, "/keyed/c?lose=1&takes=50ms", b"x").await);
+            assert!(lost.starts_with("lost"), "{lost}");
+            let (peer, _) = connect(&server).await;
+            let kept = peer.ask(Method::POST, "/keyed/c?lose=1", b"x").await;
+            assert_eq!(told(kept), "201 {\"effect\":2,\"id\":\"c\",\"key\":null}");
+        });
+        // HTTP/1.1 and HTTP/2 are counted together, in the log and besides.
+        assert_eq!(
+            (server.usage("a").refused, server.visits()["c"]["POST"], server.effects()["c"]),
+            (1, 2, 2)
+        );
+        assert_eq!(server.arrivals("a").len(), 3);
+    }
+}
+
+#[test]
+fn a_script_that_serves_frames_loses_answers_as_well() {
+    let script = Script::parse(["h2 preface", "h2 serve"]).expect("a script");
+    let server = Server::start(script);
+    run(async {
+        let (peer, _) = connect(&server).await;
+        assert_eq!(told(peer.get("/flaky/a?status=429").await), "429 {\"attempts\":1,\"id\":\"a\"}");
+        let lost = told(peer.ask(Method::POST, "/keyed/b?lose=1&takes=100ms", b"x").await);
+        assert!(lost.starts_with("lost"), "{lost}");
+        let (peer, _) = connect(&server).await;
+        let kept = peer.ask(Method::POST, "/keyed/b?lose=1", b"x").await;
+        assert_eq!(told(kept), "201 {\"effect\":2,\"id\":\"b\",\"key\":null}");
+    });
+    assert_eq!(server.effects()["b"], 2);
 }
