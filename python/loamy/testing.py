@@ -53,7 +53,9 @@ class TestServer:
 
     It answers ``/json`` (197 bytes of JSON), ``/get`` ``/post`` ``/put`` ``/patch`` ``/delete`` ``/options`` and ``/anything`` (what it
     received, as JSON), ``/echo`` (the body received), ``/status/404``, ``/delay/1`` (seconds), ``/redirect/3``, ``/bytes/1000``,
-    ``/text``, ``/html``, ``/gzip``, ``/headers``, ``/reset``, ``/close`` and ``/hang``, among others.
+    ``/text``, ``/html``, ``/gzip``, ``/headers``, ``/reset``, ``/close`` and ``/hang``, among others. Some remember what came before:
+    ``/count/a`` and ``/counts``, ``/flaky/a?fail=3``, ``/limited/a?limit=50&window=10``, ``/keyed/a`` (idempotency keys), ``/peak?at=25``,
+    ``/stamp/a`` and ``/arrivals/a``.
     """
 
     __test__ = False

@@ -66,6 +66,20 @@ def test_the_routes_answer_as_documented(server: TestServer) -> None:
     assert [fetched(server.url("/count/x?fail=1"))[0] for _ in range(3)] == [503, 200, 200]
 
 
+def test_some_routes_remember_what_came_before(server: TestServer) -> None:
+    assert [fetched(server.url("/flaky/x?fail=2&status=502"))[0] for _ in range(3)] == [502, 502, 200]
+    limited = [fetched(server.url(f"/limited/x/{row}?limit=2&window=3600"))[0] for row in range(3)]
+    assert limited == [200, 200, 429] and len(json.loads(fetched(server.url("/arrivals/x"))[1])) == 3
+    key = {"Idempotency-Key": '"k"'}
+    first, again = (fetched(server.url("/keyed/x"), data=b"{}", headers=key, method="POST") for _ in range(2))
+    assert first == again and first[0] == 201
+    assert fetched(server.url("/keyed/x"), data=b"{1}", headers=key, method="POST")[0] == 422
+    assert json.loads(fetched(server.url("/effects"))[1]) == {"x": 1}
+    assert json.loads(fetched(server.url("/counts"))[1]) == {"x": {"GET": 3, "POST": 3}}
+    refused = json.loads(fetched(server.url("/peak?at=0"))[1])
+    assert (refused["parameter"], refused["allowed"]) == ("at", "1 to 1000000000")
+
+
 def test_counters_hold_the_high_water_marks(server: TestServer) -> None:
     loamy.send([server.url("/delay/0.1")] * 8, concurrency=4)
     counts = server.counts

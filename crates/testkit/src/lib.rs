@@ -142,12 +142,80 @@
 //! | `/gzip` `/deflate` `/brotli` `/zstd` | the request as JSON in this coding |
 //! | `/headers` · `/response-headers?Name=value` | the request's headers · these headers |
 //! | `/echo` | the request's body with its Content-Type |
-//! | `/count/{id}?fail=2&status=503` | `{"id": …, "seen": n}`; the first `fail` visits get `status` |
 //! | `/close` · `/reset` · `/hang` | FIN · RST · nothing at all instead of an answer |
 //!
 //! Everything else is a 404 in JSON. HEAD works everywhere; a malformed request is a 400 and
 //! ends the connection. Over HTTP/2 the routes are the same: `/close` and `/reset` end the whole
 //! connection, `/hang` waits until the client resets the stream.
+//!
+//! # Routes that remember
+//!
+//! Their answers depend on what came before, over all connections and in every protocol. IDs and
+//! names are taken as they stand in the path, and know nothing of each other. What they count is kept
+//! without the log as well, and can be asked for with [`Server::visits`], [`Server::arrivals`],
+//! [`Server::usage`], [`Server::effects`] and [`Server::peak`].
+//!
+//! | route | answer |
+//! |---|---|
+//! | `/count/{id}` | `{"id": …, "seen": n}`. With `fail=2` the first two visits get 503, or the `status` that is given; with `status` alone every visit gets that |
+//! | `/counts` | the visits of `/count`, `/flaky` and `/keyed`: `{id: {"GET": n, …}, …}` |
+//! | `/flaky/{id}` | `{"id": …, "attempts": n}`; the first attempts fail |
+//! | `/keyed/{id}` | POST and PATCH have an effect: `{"id": …, "effect": n, "key": …}`. GET tells `effects` and `keys` |
+//! | `/effects` | how many effects there were: `{id: n, …}` |
+//! | `/limited/{name}`, `/limited/{name}/…` | `{"name": …, "granted": n, "refused": n}` within a limit, which is published |
+//! | `/peak`, `/peak/{name}`, `/peak/{name}/…` | `{"in_service": n, "milliseconds": …}` after the time that it took |
+//! | `/stamp/{name}`, `/stamp/{name}/…` | `{"name": …, "arrived": µs}` |
+//! | `/arrivals/{name}` | when the requests to `/stamp` and `/limited` of this name came: a list of µs since the server started |
+//!
+//! A TIME is in seconds, or has a unit: `10`, `0.5`, `1.5s`, `20ms`. RETRY is a number of seconds,
+//! `date:SECONDS` (a date so far from now), `text:ANYTHING`, and where the server knows how long it
+//! takes `true` (in seconds, rounded up) or `date`. A parameter that is unknown or cannot be is a
+//! 400 with `error`, `parameter` and `allowed`, and counts nowhere; `/count` leaves alone what it
+//! does not know.
+//!
+//! | of | parameter | default | meaning |
+//! |---|---|---|---|
+//! | `/flaky` | `fail` | 1 | so many attempts fail |
+//! | | `status` | 503 | how: 300 to 599, `close`, `reset`, `hang`, or a list, whose last one stands for all further failures: `close,429` |
+//! | | `retry_after=RETRY` | | Retry-After of these answers |
+//! | `/keyed` | `takes=TIME` | 0 | how long the effect takes; it goes on when the client leaves |
+//! | | `status` | 201 | of the answer |
+//! | | `need=1` | 0 | a request without a key is a 400 |
+//! | | `strict=1` | 0 | a key that is no string of RFC 9651 is a 400; else quotes may be left out |
+//! | | `lose=N` | 0 | the first N answers of each key are lost after their effect; without a key those of the id |
+//! | | `end` | `close` | how the connection ends then: `close` or `reset` |
+//! | | `retry_after=RETRY` | | Retry-After of a 409 |
+//! | `/limited` | `limit`, `window=TIME` | 10, 1 | so many requests in this time; both may change on the way |
+//! | | `how` | `fixed` | `fixed`: windows begin with a request; `sliding`: a log of requests; `bucket`: of tokens |
+//! | | `burst` | `limit` | what a bucket holds |
+//! | | `as` | `draft10` | how it is published, below |
+//! | | `refuse` | 429 | the status beyond the limit |
+//! | | `retry_after=RETRY` | | Retry-After of a refusal |
+//! | | `takes=TIME` | 0 | how long a granted request takes |
+//! | | `clock_ahead` | 0 | by how many seconds Date and all dates are wrong |
+//! | `/peak` | `at` | 25 | up to so many requests in service, each takes `service` |
+//! | | `most` | 2 × `at` | beyond so many it refuses at once |
+//! | | `service=TIME` | 20ms | times over · (1 + 0.1 · (over - 1)) where over, in service / `at`, is above 1 |
+//! | | `refuse`, `retry_after=RETRY` | 503 | the status and Retry-After of a refusal |
+//!
+//! With an Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07) the first request has its
+//! effect, and each further one its answer: 422 when method or body are other ones, 409 while
+//! the first one is not done.
+//!
+//! | `as` | with each answer of a limit |
+//! |---|---|
+//! | `draft10` | `RateLimit-Policy: "default";q=50;w=10` and `RateLimit: "default";r=49;t=10` |
+//! | `draft7` | `RateLimit-Policy: 50;w=10` and `RateLimit: limit=50, remaining=49, reset=10` |
+//! | `draft6` | `RateLimit-Limit` `-Remaining` `-Reset`, and `RateLimit-Policy: 50;w=10` |
+//! | `x-delta` `x-epoch` `x-duration` `x-rfc3339` | `X-RateLimit-Limit` `-Remaining` `-Reset`, the last one `10`, `1795332506`, `1m30s` or `2026-11-22T07:28:26Z` |
+//! | `openai` | `x-ratelimit-limit-requests`, `-remaining-`, `-reset-`, the last one `1m30s` |
+//! | `anthropic` | `anthropic-ratelimit-requests-limit`, `-remaining`, `-reset`, the last one a date of RFC 3339 |
+//! | `retry-after` `retry-after-date` | Retry-After with a refusal, as if `retry_after` were `true` or `date` |
+//! | `none` | nothing |
+//!
+//! The reset of a fixed window is its end, that of a sliding one is when its oldest request leaves
+//! it, and that of a bucket is when it is full. Retry-After is when one more is granted. All are
+//! rounded up.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::disallowed_methods,
