@@ -157,7 +157,7 @@
 //!
 //! | route | answer |
 //! |---|---|
-//! | `/count/{id}` | `{"id": …, "seen": n}`. With `fail=2` the first two visits get 503, or the `status` that is given; with `status` alone every visit gets that |
+//! | `/count/{id}` | `{"id": …, "seen": n}`. With `fail=2` the first two visits get 503, or the `status` that is given; with `status` alone every visit gets that. With `takes=TIME` it is answered later than it is counted |
 //! | `/counts` | the visits of `/count`, `/flaky` and `/keyed`: `{id: {"GET": n, …}, …}` |
 //! | `/flaky/{id}` | `{"id": …, "attempts": n}`; the first attempts fail |
 //! | `/keyed/{id}` | POST and PATCH have an effect: `{"id": …, "effect": n, "key": …}`. GET tells `effects` and `keys` |
@@ -178,6 +178,7 @@
 //! | `/flaky` | `fail` | 1 | so many attempts fail |
 //! | | `status` | 503 | how: 300 to 599, `close`, `reset`, `hang`, or a list, whose last one stands for all further failures: `close,429` |
 //! | | `retry_after=RETRY` | | Retry-After of these answers |
+//! | | `takes=TIME` | 0 | how long each answer takes, or the end of the connection |
 //! | `/keyed` | `takes=TIME` | 0 | how long the effect takes; it goes on when the client leaves |
 //! | | `status` | 201 | of the answer |
 //! | | `need=1` | 0 | a request without a key is a 400 |

@@ -58,15 +58,17 @@ impl Call<'_> {
         // A status alone is meant for every visit.
         let all = if query.text("status").is_some() { MANY } else { 0 };
         let fail = query.number("fail", all, 0..=MANY)?;
+        let takes = takes(&query)?;
         let seen = self.visit(id);
         let status = if seen <= fail { status } else { 200 };
+        let from = out.written();
         self.reply(status).json(&json!({"id": id, "seen": seen}), out);
-        Ok(Answer::Ready)
+        Ok(later(takes, from))
     }
 
     /// The first visits of an id fail.
     fn flaky(&self, id: &str, out: &mut impl Sheet) -> Result<Answer, Mistake> {
-        let query = Query::only(self.query, &["fail", "status", "retry_after"])?;
+        let query = Query::only(self.query, &["fail", "status", "retry_after", "takes"])?;
         let fail = query.number("fail", 1, 0..=MANY)?;
         let failures = "300 to 599, close, reset, hang, or a list of these";
         let failures = query.parsed("status", vec![Failure::Status(503)], failures, |text| {
@@ -77,11 +79,13 @@ impl Call<'_> {
             let known = [RetryAfter::True, RetryAfter::TrueDate];
             RetryAfter::parse(text).filter(|retry_after| !known.contains(retry_after))
         })?;
+        let pause = takes(&query)?;
         let attempts = self.visit(id);
         let told = json!({"id": id, "attempts": attempts});
+        let from = out.written();
         if attempts > fail {
             self.reply(200).json(&told, out);
-            return Ok(Answer::Ready);
+            return Ok(later(pause, from));
         }
         let last = failures.len() - 1;
         let at = usize::try_from(attempts - 1).unwrap_or(last).min(last);
@@ -90,10 +94,10 @@ impl Call<'_> {
                 let now = self.date();
                 let hint = retry_after.field(Duration::ZERO, now);
                 dressed(self.reply(status), dated(now, hint)).json(&told, out);
-                Ok(Answer::Ready)
+                Ok(later(pause, from))
             }
-            Failure::Close => Ok(Answer::end(Ending::ByServer)),
-            Failure::Reset => Ok(Answer::end(Ending::ServerReset)),
+            Failure::Close => Ok(Answer::End { pause, ending: Ending::ByServer }),
+            Failure::Reset => Ok(Answer::End { pause, ending: Ending::ServerReset }),
             Failure::Hang => Ok(Answer::Hang),
         }
     }
@@ -112,7 +116,7 @@ impl Call<'_> {
         }
         let known = ["takes", "status", "need", "strict", "lose", "end", "retry_after"];
         let query = Query::only(self.query, &known)?;
-        let takes = query.time("takes", Duration::ZERO, Duration::ZERO..=DAY)?;
+        let takes = takes(&query)?;
         let status = query.status("status", 201, 200..=599)?;
         let (need, strict) = (query.flag("need")?, query.flag("strict")?);
         let lose = query.number("lose", 0, 0..=MANY)?;
@@ -172,7 +176,7 @@ impl Call<'_> {
         let refusal = query.status("refuse", 429, 400..=599)?;
         let untold = spelling.retry_after();
         let retry_after = query.parsed("retry_after", untold, RetryAfter::ALLOWED, RetryAfter::parse)?;
-        let takes = query.time("takes", Duration::ZERO, Duration::ZERO..=DAY)?;
+        let takes = takes(&query)?;
         let offset =
             query.parsed("clock_ahead", 0, "a number of seconds, less than 0 if behind", |text| {
                 text.parse::<i32>().ok()
@@ -289,6 +293,11 @@ impl Failure {
             status => Failure::Status(status.parse().ok().filter(|status| (300..=599).contains(status))?),
         })
     }
+}
+
+/// How long it takes to answer.
+fn takes(query: &Query) -> Result<Duration, Mistake> {
+    query.time("takes", Duration::ZERO, Duration::ZERO..=DAY)
 }
 
 /// What is in `out` from `from` on leaves after the pause.
