@@ -164,6 +164,7 @@
 //! | `/effects` | how many effects there were: `{id: n, …}` |
 //! | `/limited/{name}`, `/limited/{name}/…` | `{"name": …, "granted": n, "refused": n}` within a limit, which is published |
 //! | `/peak`, `/peak/{name}`, `/peak/{name}/…` | `{"in_service": n, "milliseconds": …}` after the time that it took |
+//! | `/usage/{name}` | what became of the requests to `/limited` and `/peak` of this name: `{"limited": {"granted": n, "refused": n}, "peak": {"served": n, "refused": n, "most": n}}` |
 //! | `/stamp/{name}`, `/stamp/{name}/…` | `{"name": …, "arrived": µs}` |
 //! | `/arrivals/{name}` | when the requests to `/stamp` and `/limited` of this name came: a list of µs since the server started |
 //!

@@ -36,6 +36,7 @@ impl Call<'_> {
             ("stamp", _, Some(name)) => self.stamp(name, out),
             ("arrivals", _, Some(name)) => self.arrivals(name, out),
             ("peak", _, name) => self.peak(name.unwrap_or(""), out),
+            ("usage", _, name) => self.usage(name.unwrap_or(""), out),
             _ => return self.refuse(404, "no such route", out),
         };
         answered.unwrap_or_else(|mistake| {
@@ -242,6 +243,21 @@ impl Call<'_> {
                 Ok(Answer::Ready)
             }
         }
+    }
+
+    /// What became of the requests to a limit and to a peak of this name.
+    fn usage(&self, name: &str, out: &mut impl Sheet) -> Result<Answer, Mistake> {
+        Query::only(self.query, &[])?;
+        let (limited, peak) = {
+            let memory = self.site.memory();
+            (memory.usage(name), memory.peak(name))
+        };
+        let told = json!({
+            "limited": {"granted": limited.granted, "refused": limited.refused},
+            "peak": {"served": peak.served, "refused": peak.refused, "most": peak.most},
+        });
+        self.reply(200).json(&told, out);
+        Ok(Answer::Ready)
     }
 
     fn visit(&self, id: &str) -> u64 {

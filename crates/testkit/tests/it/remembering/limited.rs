@@ -31,6 +31,7 @@ fn each_algorithm_grants_its_limit_and_then_refuses() {
         assert_eq!(server.usage(how), Usage { granted: 5, refused: 2 });
     }
     assert_eq!(server.usage("nobody"), Usage::default());
+    assert_eq!(get(&server, "/usage/fixed").json()["limited"], json!({"granted": 5, "refused": 2}));
 }
 
 #[test]

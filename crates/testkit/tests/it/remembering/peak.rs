@@ -60,6 +60,8 @@ fn beyond_the_peak_each_request_takes_longer_and_in_the_end_it_is_refused() {
     assert_eq!(told[8..], [(503, json!({"in_service": 8})), (503, json!({"in_service": 8}))]);
     assert_eq!(server.peak("steep"), PeakUsage { served: 8, refused: 2, most: 8 });
     assert_eq!(server.peak(""), PeakUsage::default());
+    let told = get(&server, "/usage/steep").json();
+    assert_eq!(told["peak"], json!({"served": 8, "refused": 2, "most": 8}));
 }
 
 #[test]
