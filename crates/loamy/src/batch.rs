@@ -8,18 +8,20 @@
 //! that was sent is in `ending`.
 
 mod ending;
+mod hedging;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::hedging::Hedges;
 use crate::backoff::Jitter;
 use crate::breaker::Breaker;
 use crate::duplicates::{Found, Sharing};
 use crate::gate::Gate;
 use crate::headers::Headers;
 use crate::idempotency;
-use crate::job::{Costs, Job, OriginId, Placed};
+use crate::job::{Costs, Job, OriginId, Placed, Try};
 use crate::ledger::{Entry, Ledger, NoLedger};
 use crate::plan::{Next, Plan};
 use crate::policy::{Duplicates, Idempotency};
@@ -50,6 +52,7 @@ pub(crate) struct Batch {
     breaker: Breaker,
     /// Rows that ask for the same, where they share.
     sharing: Option<Sharing>,
+    hedges: Option<Hedges>,
     /// When the time of rows that wait although they were sent before (hops, second sendings) is over.
     late: BTreeSet<(Instant, OriginId, usize)>,
     stopped: Option<Stop>,
@@ -98,6 +101,7 @@ impl Batch {
             jitter,
             breaker: Breaker::new(policy.max_failures_per_host, policy.max_failures),
             sharing: (policy.duplicates == Duplicates::Share).then(Sharing::default),
+            hedges: Hedges::new(policy.hedging),
             late: BTreeSet::new(),
             stopped: None,
             defect: policy.validate().err(),
@@ -154,6 +158,9 @@ impl Batch {
         } else {
             self.forget_deadline(&job);
         }
+        if let Some(hedges) = &mut self.hedges {
+            hedges.granted(now, &job);
+        }
         Claim::Granted(job)
     }
 
@@ -184,13 +191,19 @@ impl Batch {
             }
         }
         self.plan.wake(now, &self.gate);
+        while self.stopped.is_none()
+            && let Some(job) = self.hedges.as_mut().and_then(|hedges| hedges.due(now))
+        {
+            self.plan.push_first(job, &self.gate);
+        }
     }
 
     /// When [`expire`](Self::expire) has something to do.
     pub(crate) fn next_event(&self) -> Option<Instant> {
         let deadline = if self.stopped.is_some() { None } else { self.deadline };
         let late = self.late.first().map(|(at, ..)| *at);
-        [deadline, late].into_iter().flatten().min()
+        let hedge = self.hedges.as_ref().filter(|_| self.stopped.is_none()).and_then(Hedges::next_due);
+        [deadline, late, hedge].into_iter().flatten().min()
     }
 
     /// When [`expire`](Self::expire) lets rows go that wait for their time.
@@ -202,6 +215,7 @@ impl Batch {
     pub(crate) fn abandon(&mut self, error: &Error) {
         self.stopped.get_or_insert(Stop::Cancelled);
         drop(self.plan.drain());
+        self.hedges = None;
         self.late.clear();
         for index in 0..self.admitted {
             let result = Err(error.clone());
@@ -240,13 +254,30 @@ impl Batch {
     }
 
     pub(crate) fn progress(&self) -> Progress {
+        let hedges = self.hedges.as_ref();
+        let shared = self.sharing.as_ref().map_or(0, Sharing::waiting);
         Progress {
-            waiting: self.plan.waiting() + self.sharing.as_ref().map_or(0, Sharing::waiting),
+            waiting: self.plan.waiting() + shared - hedges.map_or(0, Hedges::waiting),
             retrying: self.plan.later(),
-            in_flight: self.gate.in_flight(),
+            in_flight: self.gate.in_flight() - hedges.map_or(0, Hedges::beside),
             settled: self.settled,
             failed: self.failed,
         }
+    }
+
+    /// Sendings that nobody has told the end of.
+    pub(crate) fn under_way(&self) -> usize {
+        self.gate.in_flight()
+    }
+
+    /// Whether there is a try that another has just outrun.
+    pub(crate) fn has_outrun(&mut self) -> bool {
+        self.hedges.as_mut().is_some_and(Hedges::has_news)
+    }
+
+    /// The tries that others have outrun: whoever has one lets go of it.
+    pub(crate) fn outrun(&self) -> Vec<(usize, Try)> {
+        self.hedges.iter().flat_map(Hedges::outrun).collect()
     }
 
     /// What holds the batch up.

@@ -22,6 +22,8 @@ pub(crate) struct Job {
     pub(crate) path_at: usize,
     /// What userinfo of the URL asks for.
     pub(crate) authorization: Option<Box<str>>,
+    /// Which of the tries that it may have at once this is.
+    pub(crate) which: Try,
     pub(crate) attempts: u32,
     /// Whether its next sending is another attempt; a hop belongs to the one before.
     pub(crate) is_new_attempt: bool,
@@ -44,6 +46,22 @@ pub(crate) struct Job {
     pub(crate) limit: Option<Duration>,
 }
 
+/// Rows that take long may be tried twice at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Try {
+    First,
+    Second,
+}
+
+impl Try {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
+
 /// What became of a row's attempts so far.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
@@ -63,6 +81,7 @@ impl Job {
             origin: placed.origin,
             path_at: placed.path_at,
             authorization: placed.authorization,
+            which: Try::First,
             attempts: 0,
             is_new_attempt: true,
             redirects: 0,
@@ -75,6 +94,20 @@ impl Job {
             started: None,
             deadline: None,
             limit: None,
+        }
+    }
+
+    /// The same row, to be tried beside this one.
+    pub(crate) fn second_try(&self) -> Self {
+        let placed =
+            Placed { origin: self.origin, path_at: self.path_at, authorization: self.authorization.clone() };
+        Self {
+            which: Try::Second,
+            attempts: self.attempts,
+            started: self.started,
+            deadline: self.deadline,
+            limit: self.limit,
+            ..Self::new(self.index, self.request.clone(), placed, self.costs.clone())
         }
     }
 

@@ -44,14 +44,17 @@ pub enum Attempt {
     Answered(u16),
     /// It failed.
     Failed(Kind),
+    /// Another try beside it was answered first.
+    Outrun,
 }
 
-/// As in `status 503` or `timeout.connect`.
+/// As in `status 503`, `timeout.connect` or `outrun`.
 impl fmt::Display for Attempt {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Answered(status) => write!(formatter, "status {status}"),
             Self::Failed(kind) => kind.fmt(formatter),
+            Self::Outrun => formatter.write_str("outrun"),
         }
     }
 }

@@ -131,7 +131,7 @@ impl Run {
             worker.send(Message::Look);
         }
         let until = now() + LET_GO;
-        while state.batch.progress().in_flight > 0 {
+        while state.batch.under_way() > 0 {
             let left = until.saturating_duration_since(now());
             if left.is_zero() {
                 break;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::hedging::{self, Meaning};
 use super::{Batch, Stop};
 use crate::breaker::{Ended, HostFailures, Trip};
 use crate::gate::Cost;
-use crate::job::{End, Job, OriginId};
+use crate::job::{End, Job, OriginId, Try};
 use crate::outcome::Attempt;
 use crate::policy::{Governor, Retried};
 use crate::progress::Pause;
@@ -19,15 +20,46 @@ const WORTH_TELLING: Duration = Duration::from_secs(1);
 
 impl Batch {
     /// A sending ended: the row is done, or goes back among those that wait.
-    pub(crate) fn settle(&mut self, now: Instant, job: Box<Job>, end: End) {
+    pub(crate) fn settle(&mut self, now: Instant, mut job: Box<Job>, end: End) {
         let hint = self.listen(now, &job, &end);
         self.plan.give_back(job.origin, &mut self.gate);
+        if !self.is_the_rows(now, &mut job, &end) {
+            return;
+        }
         match end {
             End::Answered(response) => self.answered(now, job, response, &hint),
             End::NotConnected(error) => self.not_connected(now, job, error),
             End::NotTried => self.not_tried(now, job),
             End::Broken(error, failed) => self.broken(now, job, error, failed),
             End::Over(error) => self.finish(now, job, Err(error)),
+        }
+    }
+
+    /// Whether this is how the sending of the row ended, and not only one of two tries.
+    fn is_the_rows(&mut self, now: Instant, job: &mut Job, end: &End) -> bool {
+        let Some(hedges) = &mut self.hedges else {
+            return true;
+        };
+        let ended = match end {
+            End::Answered(_) => hedging::Ended::Answered,
+            End::NotTried => hedging::Ended::NotTried,
+            End::NotConnected(error) | End::Broken(error, _) | End::Over(error) => {
+                hedging::Ended::Failed(error.kind())
+            }
+        };
+        match hedges.ended(now, job, ended) {
+            Meaning::TheRow => true,
+            Meaning::TheRowTakeBack(origin) => {
+                self.plan.take(origin, job.index, &self.gate);
+                true
+            }
+            Meaning::TheRowBeside(other) => {
+                // One of the two does not know of the other.
+                job.attempts = 2;
+                job.past.get_or_insert_default().attempts.push(other);
+                true
+            }
+            Meaning::Nothing => false,
         }
     }
 
@@ -122,7 +154,9 @@ impl Batch {
         let of_tls = matches!(kind, Kind::TlsHandshake | Kind::TlsCertificate | Kind::TimeoutTls);
         let policy = Arc::clone(&self.policy);
         // What fails in TLS fails for rows of the same terms.
-        let share = |other: &Job| !of_tls || other.request.tls(&policy) == job.request.tls(&policy);
+        let share = |other: &Job| {
+            other.which == Try::First && (!of_tls || other.request.tls(&policy) == job.request.tls(&policy))
+        };
         for other in self.plan.take_first(job.origin, alike, share, &self.gate) {
             self.forget_deadline(&other);
             self.finish(now, other, Err(error.clone()));
@@ -287,6 +321,10 @@ impl Batch {
         unsent: impl FnOnce() -> Error,
         on_the_way: impl FnOnce() -> Error,
     ) {
+        if self.hedges.as_mut().is_some_and(|hedges| hedges.take_back(&job)) {
+            // The row is still under way.
+            return;
+        }
         let last = job.past.as_mut().and_then(|past| past.last.take());
         if last.is_some()
             && let Some(past) = &mut job.past

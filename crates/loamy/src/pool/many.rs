@@ -173,11 +173,16 @@ impl Many {
         }
     }
 
-    /// Lets go of the rows of a batch. Says whether they were all that it carried.
-    pub(crate) fn cancel(&mut self, seat: usize, now: Instant, ended: &mut Vec<Ended>) -> bool {
+    /// Lets go of rows. Says whether they were all that it carried.
+    pub(crate) fn cancel(
+        &mut self,
+        which: impl Fn(&Task) -> bool,
+        now: Instant,
+        ended: &mut Vec<Ended>,
+    ) -> bool {
         for number in 0..self.rows.len() {
             if let Some((exchange, task)) = &mut self.rows[number]
-                && task.seat == seat
+                && which(task)
             {
                 let done = exchange.cancel(&self.carrier);
                 ended.extend(self.end(number, done, now));

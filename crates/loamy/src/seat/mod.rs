@@ -88,7 +88,7 @@ impl Shared {
         let settled = state.batch.is_settled();
         let enough = state.wanted.is_some_and(|wanted| state.batch.ready() >= wanted) || settled;
         let task = if enough { state.task.take() } else { None };
-        let called: Vec<Arc<Mailbox>> = if settled {
+        let called: Vec<Arc<Mailbox>> = if settled || state.batch.has_outrun() {
             state.workers.clone()
         } else if !state.hungry.is_empty() && state.batch.has_work() {
             let hungry = std::mem::take(&mut state.hungry);

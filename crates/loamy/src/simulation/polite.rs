@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use super::{Random, response};
 use crate::batch::{Batch, Claim};
 use crate::clock::now;
-use crate::job::{End, Job};
+use crate::job::{End, Job, Try};
 use crate::retry::Failed;
 use crate::{
-    Adaptive, Attempt, Backoff, Duplicates, Error, Governor, Idempotency, Kind, Limit, Outcome, Overrides,
-    Policy, Rate, Request, Response, Retried, Scope,
+    Adaptive, Attempt, Backoff, Duplicates, Error, Governor, Hedging, Idempotency, Kind, Limit, Outcome,
+    Overrides, Policy, Rate, Request, Response, Retried, Scope,
 };
 
 const SEEDS: u64 = 10_000;
@@ -44,7 +44,8 @@ fn no_rule_of_politeness_breaks_whatever_the_origins_do() {
 }
 
 /// What must happen often enough for the simulation to prove something.
-const THINGS: [&str; 14] = [
+const THINGS: [&str; 15] = [
+    "a try outrun by another",
     "a grant",
     "a retry",
     "a retry of an unsafe row",
@@ -108,6 +109,14 @@ struct Row {
     shown: bool,
 }
 
+/// A row that is under way.
+struct Flight {
+    due: Instant,
+    job: Box<Job>,
+    origin: usize,
+    is_outrun: bool,
+}
+
 struct World {
     random: Random,
     begin: Instant,
@@ -116,7 +125,9 @@ struct World {
     batch: Batch,
     origins: Vec<Origin>,
     rows: Vec<Row>,
-    in_flight: Vec<(Instant, Box<Job>, usize)>,
+    in_flight: Vec<Flight>,
+    /// Rows that were sent for the first time and may be tried twice, and how many were.
+    hedged: (u64, u64),
     granted: Vec<(Instant, usize)>,
     failures: u64,
     outcomes: HashMap<usize, Outcome>,
@@ -139,6 +150,7 @@ impl World {
             origins,
             rows: Vec::new(),
             in_flight: Vec::new(),
+            hedged: (0, 0),
             granted: Vec::new(),
             failures: 0,
             outcomes: HashMap::new(),
@@ -151,17 +163,19 @@ impl World {
             self.admit();
         }
         self.batch.close();
+        let mut at_once = 0;
         loop {
             self.turn();
             if self.batch.is_settled() {
                 break;
             }
-            let due = self.in_flight.iter().map(|(at, ..)| *at).min();
+            let due = self.in_flight.iter().map(|flight| flight.due).min();
             let next = [due, self.batch.next_event(), self.batch.next_grant()].into_iter().flatten().min();
             let next = next.expect("rows are left, and nothing will ever happen: a wake-up was lost");
-            assert!(next > self.now, "a moment that has come is not waited for");
+            at_once = if next > self.now { 0 } else { at_once + 1 };
+            assert!(at_once < 3, "a moment that has come is not waited for");
             assert!(next < self.begin + LONGEST, "the batch gets nowhere: {:?}", self.batch.progress());
-            self.now = next;
+            self.now = self.now.max(next);
         }
         self.at_the_end();
         self.seen
@@ -215,9 +229,15 @@ impl World {
     fn turn(&mut self) {
         self.batch.expire(self.now);
         let now = self.now;
-        for (_, job, origin) in self.in_flight.extract_if(.., |(at, ..)| *at <= now).collect::<Vec<_>>() {
-            self.origins[origin].in_flight -= 1;
-            self.end(job, origin);
+        while let Some(at) = self.in_flight.iter().position(|flight| flight.due <= now) {
+            let flight = self.in_flight.remove(at);
+            self.origins[flight.origin].in_flight -= 1;
+            if flight.is_outrun {
+                self.batch.settle(self.now, flight.job, broken(Kind::Cancelled, 100));
+            } else {
+                self.end(flight.job, flight.origin);
+            }
+            self.cancel_what_is_outrun();
             self.take();
         }
         loop {
@@ -236,6 +256,19 @@ impl World {
         for pause in self.batch.take_pauses() {
             assert!(pause.left >= Duration::from_secs(1));
             self.saw("a pause");
+        }
+    }
+
+    /// As a worker does, within a moment.
+    fn cancel_what_is_outrun(&mut self) {
+        for (index, which) in self.batch.outrun() {
+            let moment = self.random.up_to_millis(3);
+            let is_it = |flight: &&mut Flight| flight.job.index == index && flight.job.which == which;
+            let flight = self.in_flight.iter_mut().find(is_it).expect("what is outrun is under way");
+            if !flight.is_outrun {
+                (flight.is_outrun, flight.due) = (true, self.now + moment);
+                self.saw("a try outrun by another");
+            }
         }
     }
 
@@ -270,19 +303,27 @@ impl World {
         row.key = key;
         row.grants += 1;
         assert_eq!(job.attempts, row.grants, "row {index}");
+        if job.which == Try::Second && row.grants == 2 {
+            assert!(job.request.is_idempotent(), "row {index} is tried twice at once");
+            self.hedged.1 += 1;
+        } else if row.grants == 1 && job.request.is_idempotent() {
+            self.hedged.0 += 1;
+        }
+        assert!(self.hedged.1 * 20 <= self.hedged.0, "at most one in twenty is tried twice at once");
         origin.in_flight += 1;
         assert!(self.policy.per_host.is_none_or(|most| origin.in_flight <= most));
         let at = row.origin;
         self.granted.push((now, index));
         let span = self.random.up_to_millis(200) + Duration::from_micros(1);
-        self.in_flight.push((now + span, job, at));
+        let span = if self.random.chance(5) { span * 10 } else { span };
+        self.in_flight.push(Flight { due: now + span, job, origin: at, is_outrun: false });
         assert!(self.in_flight.len() <= self.policy.concurrency);
         self.saw("a grant");
     }
 
     fn end(&mut self, job: Box<Job>, at: usize) {
         let index = job.index;
-        let progress = self.batch.progress().retrying;
+        let retrying = self.batch.progress().retrying;
         let row = &mut self.rows[index];
         let is_safe_to_repeat = row.keyed || matches!(row.method, "GET" | "PUT");
         let end = self.origins[at].answer(&mut self.random, self.begin, self.now, &job);
@@ -304,7 +345,7 @@ impl World {
         // A status of 5xx is an answer; what it did is not known. The rule lets idempotent rows alone try again.
         row.has_acted |= !had_no_effect && !is_safe_to_repeat;
         self.batch.settle(self.now, job, end);
-        if self.batch.progress().retrying > progress {
+        if self.batch.progress().retrying > retrying {
             let row = &mut self.rows[index];
             row.retried += 1;
             self.origins[at].retried += 1;
@@ -378,6 +419,11 @@ impl World {
     fn at_the_end(&mut self) {
         self.take();
         assert_eq!(self.outcomes.len(), self.rows.len(), "n in, n out");
+        // A try that another outran may end after all rows have.
+        let beside = self.batch.under_way();
+        assert_eq!(beside, self.in_flight.len());
+        assert!(self.in_flight.iter().all(|flight| flight.is_outrun));
+        assert_eq!(self.batch.progress().in_flight, 0);
         for limit in &self.policy.limits {
             match limit.scope() {
                 Scope::Batch => self.hold_to(limit, |_| true),
@@ -491,6 +537,10 @@ fn policy(random: &mut Random) -> Policy {
     }
     if some(20) {
         policy = policy.adaptive(if some(50) { Adaptive::Aimd } else { Adaptive::Gradient2 });
+    }
+    if random.chance(25) {
+        let after = Duration::from_millis(random.between(1, 300));
+        policy = policy.hedging(random.pick(&[Hedging::Auto, Hedging::After(after)]));
     }
     if random.chance(30) {
         policy = policy.per_host(random.between(1, 8) as usize);

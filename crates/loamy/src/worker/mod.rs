@@ -162,7 +162,7 @@ impl Worker {
                     };
                     own.needs_turn = true;
                     if own.shared.is_stopped() {
-                        self.let_go(seat, now);
+                        self.interrupt(seat, now);
                     }
                 }
             }
@@ -190,6 +190,7 @@ impl Worker {
         let pool = &mut self.pool;
         let mut granted = Vec::new();
         let (mut event, mut grant) = (None, None);
+        let mut outrun = Vec::new();
         let mut short_of_room = false;
         own.needs_turn = false;
         let shared = Arc::clone(&own.shared);
@@ -237,6 +238,7 @@ impl Worker {
             own.workers = turn.workers;
             event = turn.batch.next_event();
             grant = turn.batch.next_grant();
+            outrun = turn.batch.outrun();
             turn.batch.is_settled()
         });
         if is_settled && own.in_flight == 0 {
@@ -248,6 +250,11 @@ impl Worker {
         self.next_grant = earlier(self.next_grant, grant);
         for (route, job) in granted {
             self.dispatch(route, Task { seat, job, since: now }, now);
+        }
+        if !outrun.is_empty() {
+            let is_outrun =
+                |task: &Task| task.seat == seat && outrun.contains(&(task.job.index, task.job.which));
+            self.let_go(is_outrun, now);
         }
     }
 
@@ -378,18 +385,25 @@ impl Worker {
 
     /// The batch was interrupted: its connections are closed where they stand, and of those that it shares its rows are
     /// taken.
-    fn let_go(&mut self, seat: usize, now: Instant) {
+    fn interrupt(&mut self, seat: usize, now: Instant) {
+        for emptied in self.let_go(|task| task.seat == seat, now) {
+            // With nobody else's rows on it, it is closed: what it holds back is never written then.
+            self.pool.drop_shared(emptied);
+        }
+    }
+
+    /// Ends rows wherever they are. Gives the connections of which they were the only ones to share them.
+    fn let_go(&mut self, which: impl Fn(&Task) -> bool, now: Instant) -> Vec<usize> {
+        let mut emptied = Vec::new();
         for slot in 0..self.pool.len() {
             let end = match &mut self.pool.slot_mut(slot).stage {
-                Stage::Connecting { task, .. } if task.seat == seat => End::Over(cancelled()),
-                Stage::Busy { wire, exchange, task } if task.seat == seat => exchange.cancel(wire).end,
+                Stage::Connecting { task, .. } if which(task) => End::Over(cancelled()),
+                Stage::Busy { wire, exchange, task } if which(task) => exchange.cancel(wire).end,
                 Stage::Many(many) => {
-                    // With nobody else's rows on it, it is closed: what it holds back is never written then.
-                    let was_its_own = many.cancel(seat, now, &mut self.ended) && !self.ended.is_empty();
-                    self.settle_shared(slot);
-                    if was_its_own {
-                        self.pool.drop_shared(slot);
+                    if many.cancel(&which, now, &mut self.ended) && !self.ended.is_empty() {
+                        emptied.push(slot);
                     }
+                    self.settle_shared(slot);
                     continue;
                 }
                 _ => continue,
@@ -398,13 +412,13 @@ impl Worker {
         }
         for route in 0..self.pool.routes() {
             let waiting = std::mem::take(&mut self.pool.route_mut(route).waiting);
-            let (own, others): (VecDeque<_>, VecDeque<_>) =
-                waiting.into_iter().partition(|task| task.seat == seat);
+            let (own, others): (VecDeque<_>, VecDeque<_>) = waiting.into_iter().partition(&which);
             self.pool.route_mut(route).waiting = others;
             for task in own {
                 self.settle(task, End::Over(cancelled()));
             }
         }
+        emptied
     }
 
     fn look_at(&mut self, at: Option<Instant>) {
