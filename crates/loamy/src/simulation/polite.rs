@@ -401,7 +401,7 @@ impl World {
                 assert_eq!(format!("{:?}", shared.result), format!("{:?}", outcome.result));
                 self.saw("a shared answer");
             }
-            let was_away = outcome.earlier.iter().any(|own| *own == Attempt::Failed(Kind::ConnectRefused));
+            let was_away = outcome.earlier.contains(&Attempt::Failed(Kind::ConnectRefused));
             if was_away && outcome.is_ok() && matches!(self.origins[at].manner, Manner::Away(_)) {
                 self.saw("a restart survived");
             }
