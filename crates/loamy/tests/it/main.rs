@@ -4,6 +4,7 @@ mod codec_against_hyper;
 mod doors;
 mod expectations;
 mod faults;
+mod hedging;
 mod scheduling;
 mod walls;
 mod wire;
