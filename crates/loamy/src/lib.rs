@@ -35,8 +35,25 @@
 //! others. It does not replace a client for single requests: there is no streaming of one body, and no connection to hold.
 //!
 //! It speaks HTTP/1.1 and HTTP/2, in plain and over TLS ([`TlsProfile`], [`HttpVersion`]); no HTTP/3, no proxies, no cookies
-//! yet. A row is sent again only with proof that nothing happened, or, if it is idempotent, when a kept-alive connection died
-//! under it.
+//! yet.
+//!
+//! # How it treats servers
+//!
+//! A row is sent again with proof that nothing happened, or, if it is idempotent, when a kept-alive connection died under it;
+//! beyond that only as [`Policy::retries`] allows, after a wait that grows, within a budget for each origin. An origin that answers
+//! 429, or 503 with Retry-After, is left alone for as long as it asks, and one that publishes its quota is paced by it
+//! ([`Governor`]). What you set yourself is a [`Limit`], in rows or in whatever a row costs.
+//!
+//! ```
+//! use loamy::{Limit, Overrides, Policy, Request};
+//!
+//! let policy = Policy::default()
+//!     .retries(3)
+//!     .limit(Limit::new("requests", "500/min".parse()?))
+//!     .limit(Limit::new("tokens", "40000/min".parse()?));
+//! let row = Request::post("http://127.0.0.1:8080/complete", "{}").overrides(Overrides::default().cost("tokens", 900));
+//! # Ok::<(), loamy::Error>(())
+//! ```
 //!
 //! # Features
 //!
