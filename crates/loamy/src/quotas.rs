@@ -69,6 +69,9 @@ pub(crate) fn read<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Hin
             said.field(name, value.trim_matches([' ', '\t']));
         }
     }
+    if said.is_silent() {
+        return Hint::default();
+    }
     let clock = Clock(said.date.and_then(since_1970));
     let retry_after = said.retry_after_ms.and_then(|value| seconds(value).map(|ms| ms / 1000));
     let retry_after = retry_after.or_else(|| said.retry_after.and_then(|value| clock.retry_after(value)));
@@ -99,6 +102,14 @@ struct Family<'a> {
 const PREFIXES: [&str; 4] = ["ratelimit-", "x-ratelimit-", "x-rate-limit-", "anthropic-ratelimit-"];
 
 impl<'a> Said<'a> {
+    /// Whether nothing was said of limits, as in most responses: then no date need be read.
+    fn is_silent(&self) -> bool {
+        self.retry_after.is_none()
+            && self.retry_after_ms.is_none()
+            && self.rate_limit.is_none()
+            && self.families.is_empty()
+    }
+
     fn field(&mut self, name: &str, value: &'a str) {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let begins_with =
