@@ -8,12 +8,14 @@
 //! that was sent is in `ending`.
 
 mod ending;
+mod hearing;
 mod hedging;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(crate) use self::hearing::Heard;
 use self::hedging::Hedges;
 use crate::backoff::Jitter;
 use crate::breaker::Breaker;
@@ -22,7 +24,7 @@ use crate::gate::Gate;
 use crate::headers::Headers;
 use crate::idempotency;
 use crate::job::{Costs, Job, OriginId, Placed, Try};
-use crate::ledger::{Entry, Ledger, NoLedger};
+use crate::ledger::{Ledger, NoLedger};
 use crate::plan::{Next, Plan};
 use crate::policy::{Duplicates, Idempotency};
 use crate::progress::{Outlook, Pause};
@@ -56,10 +58,16 @@ pub(crate) struct Batch {
     /// When the time of rows that wait although they were sent before (hops, second sendings) is over.
     late: BTreeSet<(Instant, OriginId, usize)>,
     stopped: Option<Stop>,
+    /// Why the ledger can record nothing any more.
+    unrecordable: Option<Error>,
     /// What is wrong with the policy: then it is the outcome of every row.
     defect: Option<Error>,
     closed: bool,
     admitted: usize,
+    /// Rows that the ledger looks up.
+    held: usize,
+    /// Rows whose outcome is on its way to the record.
+    unrecorded: usize,
     settled: usize,
     failed: usize,
     /// Outcomes that nobody has taken yet, in the order they ended.
@@ -77,6 +85,7 @@ enum Stop {
     Deadline,
     /// As many rows failed as the policy puts up with.
     Failures,
+    Unrecordable,
 }
 
 impl Batch {
@@ -104,9 +113,12 @@ impl Batch {
             hedges: Hedges::new(policy.hedging),
             late: BTreeSet::new(),
             stopped: None,
+            unrecordable: None,
             defect: policy.validate().err(),
             closed: false,
             admitted: 0,
+            held: 0,
+            unrecorded: 0,
             settled: 0,
             failed: 0,
             ready: Vec::new(),
@@ -124,10 +136,8 @@ impl Batch {
             Ok(placed) => placed,
             Err(error) => return self.refuse(index, request, error),
         };
-        match self.ledger.admit(Box::new(Job::new(index, request, placed, costs))) {
-            Entry::Open(job) => self.open(job),
-            Entry::Settled(outcome) => self.show(outcome),
-        }
+        let entry = self.ledger.admit(Box::new(Job::new(index, request, placed, costs)));
+        self.enter(entry);
     }
 
     /// No more rows will come.
@@ -218,16 +228,19 @@ impl Batch {
         self.hedges = None;
         self.late.clear();
         for index in 0..self.admitted {
-            let result = Err(error.clone());
-            self.show(Outcome {
-                index,
-                tag: None,
-                attempts: 0,
-                earlier: Vec::new(),
-                timing: Timing::default(),
-                result,
-            });
+            if !self.is_shown(index) {
+                self.conclude(Outcome {
+                    index,
+                    tag: None,
+                    attempts: 0,
+                    earlier: Vec::new(),
+                    timing: Timing::default(),
+                    replayed: false,
+                    result: Err(error.clone()),
+                });
+            }
         }
+        (self.held, self.unrecorded) = (0, 0);
     }
 
     /// Whether a claim would be granted.
@@ -238,6 +251,11 @@ impl Batch {
     /// Whether every row has its outcome and no more will come.
     pub(crate) fn is_settled(&self) -> bool {
         self.closed && self.settled == self.admitted
+    }
+
+    /// Whether a row that was admitted has no outcome yet.
+    pub(crate) fn has_unended(&self) -> bool {
+        self.settled < self.admitted || self.under_way() > 0
     }
 
     pub(crate) fn ready(&self) -> usize {
@@ -257,7 +275,8 @@ impl Batch {
         let hedges = self.hedges.as_ref();
         let shared = self.sharing.as_ref().map_or(0, Sharing::waiting);
         Progress {
-            waiting: self.plan.waiting() + shared - hedges.map_or(0, Hedges::waiting),
+            waiting: self.plan.waiting() + shared + self.held + self.unrecorded
+                - hedges.map_or(0, Hedges::waiting),
             retrying: self.plan.later(),
             in_flight: self.gate.in_flight() - hedges.map_or(0, Hedges::beside),
             settled: self.settled,
@@ -315,20 +334,25 @@ impl Batch {
         match self.sharing.as_mut().map(|sharing| sharing.find(job.index, &mut job.request)) {
             None | Some(Found::New) => self.plan.push(job, &self.gate),
             Some(Found::UnderWay) => {}
-            Some(Found::Ended(outcome)) => self.show(outcome),
+            Some(Found::Ended(outcome)) => self.conclude(outcome),
         }
     }
 
     fn refuse(&mut self, index: usize, mut request: Request, error: Error) {
         let error = error.about(&request.method, &request.url);
-        self.show(Outcome {
+        self.conclude(Outcome {
             index,
             tag: request.tag.take(),
             attempts: 0,
             earlier: Vec::new(),
             timing: Timing::default(),
+            replayed: false,
             result: Err(error),
         });
+    }
+
+    fn is_shown(&self, index: usize) -> bool {
+        self.shown.get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
     }
 
     /// The one place where a row gets its outcome; a second one for the same row is dropped.
@@ -341,13 +365,12 @@ impl Batch {
             return;
         }
         self.shown[word] |= bit;
-        self.ledger.settle(&outcome);
         self.settled += 1;
         self.failed += usize::from(outcome.result.is_err());
         let others = self.sharing.as_mut().map(|sharing| sharing.ended(&outcome));
         self.ready.push(outcome);
         for other in others.into_iter().flatten() {
-            self.show(other);
+            self.conclude(other);
         }
     }
 }

@@ -1,11 +1,16 @@
 //! The front of the engine: a client, and the calls that send a list.
 
+#[cfg(feature = "journal")]
+mod journaled;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "journal")]
+pub use self::journaled::Journaled;
 use crate::run::{LONG, Run};
 use crate::runtime::{self, Threads};
-use crate::stream::{Order, Rows, Stream};
+use crate::stream::{Order, Replay, Rows, Stream};
 use crate::transport::dns::{Dns, Resolver};
 use crate::transport::network::Network;
 use crate::{Error, Kind, Outcome, Policy, Request};
@@ -87,21 +92,7 @@ impl Client {
     ///
     /// With a policy that cannot be followed, every outcome is `bad_request` and says why.
     pub fn run<R: Into<Request>>(&self, rows: impl IntoIterator<Item = R>, policy: &Policy) -> Vec<Outcome> {
-        let run = self.begin(policy);
-        let mut rows = rows.into_iter().map(Into::into).peekable();
-        let mut outcomes = Vec::with_capacity(rows.size_hint().0);
-        while rows.peek().is_some() {
-            run.admit(rows.by_ref().take(SLICE));
-            outcomes.append(&mut run.wait(SLICE, Duration::ZERO));
-            while run.is_fed() {
-                outcomes.append(&mut run.wait(SLICE, PAUSE));
-            }
-        }
-        run.close();
-        while !run.is_finished() {
-            outcomes.append(&mut run.wait(SLICE, LONG));
-        }
-        in_order(outcomes)
+        send_list(&self.begin(policy), rows)
     }
 
     /// Sends rows as they are taken from the iterator, and yields outcomes as they end or in the order given.
@@ -113,7 +104,7 @@ impl Client {
         I: IntoIterator,
         I::Item: Into<Request>,
     {
-        Rows::new(self.begin(policy), rows.into_iter(), policy, order)
+        Rows::new(self.begin(policy), rows.into_iter(), policy, order, Replay::Yield)
     }
 
     /// As [`run`](Self::run), on any executor. Dropping the future cancels the batch.
@@ -122,14 +113,7 @@ impl Client {
         rows: impl IntoIterator<Item = R>,
         policy: &Policy,
     ) -> Vec<Outcome> {
-        let run = self.begin(policy);
-        run.admit(rows.into_iter().map(Into::into));
-        run.close();
-        let mut outcomes = Vec::new();
-        while !run.is_finished() {
-            outcomes.append(&mut std::future::poll_fn(|context| run.poll_wait(context)).await);
-        }
-        in_order(outcomes)
+        await_list(&self.begin(policy), rows).await
     }
 
     /// As [`stream`](Self::stream), as a `Stream` on any executor.
@@ -139,6 +123,26 @@ impl Client {
         I::Item: Into<Request>,
     {
         Stream::new(self.stream(rows, policy, order))
+    }
+
+    /// The same calls, with a journal: a record on disk that outlives the process, so that a later run with the same rows
+    /// sends only what is left.
+    ///
+    /// ```no_run
+    /// use loamy::{Client, Journal, JournalOptions, Policy, Request};
+    ///
+    /// let client = Client::new()?;
+    /// let rows = (0..100_000).map(|n| Request::post(format!("http://127.0.0.1:8080/orders/{n}"), "{}"));
+    /// let journal = Journal::open("run.loamy", JournalOptions::default())?;
+    /// let (outcomes, recorded) = client.with_journal(journal).run(rows, &Policy::default());
+    /// recorded?;
+    /// let in_doubt = outcomes.iter().filter(|row| row.result.as_ref().is_err_and(|error| error.in_doubt()));
+    /// println!("{} rows may or may not have taken effect", in_doubt.count());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "journal")]
+    pub fn with_journal(&self, journal: crate::Journal) -> Journaled {
+        Journaled::new(self.clone(), journal)
     }
 
     /// Begins a batch that its owner feeds and drains; for doors of other languages.
@@ -151,6 +155,33 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Client").field("threads", &self.threads.count()).finish()
     }
+}
+
+fn send_list<R: Into<Request>>(run: &Run, rows: impl IntoIterator<Item = R>) -> Vec<Outcome> {
+    let mut rows = rows.into_iter().map(Into::into).peekable();
+    let mut outcomes = Vec::with_capacity(rows.size_hint().0);
+    while rows.peek().is_some() {
+        run.admit(rows.by_ref().take(SLICE));
+        outcomes.append(&mut run.wait(SLICE, Duration::ZERO));
+        while run.is_fed() {
+            outcomes.append(&mut run.wait(SLICE, PAUSE));
+        }
+    }
+    run.close();
+    while !run.is_finished() {
+        outcomes.append(&mut run.wait(SLICE, LONG));
+    }
+    in_order(outcomes)
+}
+
+async fn await_list<R: Into<Request>>(run: &Run, rows: impl IntoIterator<Item = R>) -> Vec<Outcome> {
+    run.admit(rows.into_iter().map(Into::into));
+    run.close();
+    let mut outcomes = Vec::new();
+    while !run.is_finished() {
+        outcomes.append(&mut std::future::poll_fn(|context| run.poll_wait(context)).await);
+    }
+    in_order(outcomes)
 }
 
 /// Puts each outcome at its index. They come nearly in order, so nearly all moves are short.

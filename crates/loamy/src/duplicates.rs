@@ -95,6 +95,7 @@ fn of(outcome: &Outcome, index: usize, tag: Option<Box<str>>) -> Outcome {
         attempts: 0,
         earlier: Vec::new(),
         timing: Timing::default(),
+        replayed: false,
         result: outcome.result.clone(),
     }
 }
@@ -107,7 +108,15 @@ mod tests {
     fn outcome(index: usize) -> Outcome {
         let result = Err(Error::new(Kind::Closed, "gone"));
         let timing = Timing::default();
-        Outcome { index, tag: Some("first".into()), attempts: 2, earlier: Vec::new(), timing, result }
+        Outcome {
+            index,
+            tag: Some("first".into()),
+            attempts: 2,
+            earlier: Vec::new(),
+            timing,
+            replayed: false,
+            result,
+        }
     }
 
     #[test]

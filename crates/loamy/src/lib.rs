@@ -65,6 +65,11 @@
 //!
 //! Rust 1.88. Raising it is a change of the minor version.
 
+#![cfg_attr(
+    not(feature = "journal"),
+    allow(dead_code, reason = "nothing but a journal has a word for the batch")
+)]
+
 mod adaptive;
 mod backoff;
 mod batch;
@@ -83,6 +88,8 @@ mod headers;
 mod hint;
 mod idempotency;
 mod job;
+#[cfg(feature = "journal")]
+mod journal;
 mod kind;
 mod ledger;
 mod limiter;
@@ -110,9 +117,16 @@ mod transport;
 mod worker;
 
 pub use bytes::Bytes;
+#[cfg(feature = "journal")]
+pub use client::Journaled;
 pub use client::{Client, ClientBuilder};
 pub use error::Error;
 pub use headers::{HeaderView, Headers, is_secret};
+#[cfg(all(feature = "_fuzz", feature = "journal"))]
+#[doc(hidden)]
+pub use journal::drill as unstable_drill;
+#[cfg(feature = "journal")]
+pub use journal::{Journal, JournalError, JournalOptions, Trouble};
 pub use kind::{KINDS, Kind, KindRow, Resend};
 pub use mask::MaskedUrl;
 pub use outcome::{Attempt, Outcome, Timing};

@@ -18,6 +18,8 @@ pub struct Outcome {
     pub earlier: Vec<Attempt>,
     /// How long it took.
     pub timing: Timing,
+    /// Whether an earlier run of the same journal had this outcome, so that nothing was sent for it now.
+    pub replayed: bool,
     /// The whole response, or why there is none.
     pub result: Result<Response, Error>,
 }

@@ -4,10 +4,14 @@
 //! to wait for a moment that is known: a rate, a pause, a failure to connect. Else something must happen first: a row
 //! comes, one of its rows in flight ends.
 
+mod intents;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use self::intents::Asked;
+use self::intents::{Ahead, Intents};
 use crate::backoff::Jitter;
 use crate::gate::{Cost, Gate, Limits, Meter, OriginGate};
 use crate::job::{Job, OriginId, Placed};
@@ -25,9 +29,26 @@ struct Lane {
     meter: usize,
     gate: OriginGate,
     queue: VecDeque<Box<Job>>,
+    intents: Intents,
     /// Its place among `turns`, while it may have another row in flight.
     turn: Option<(usize, u64)>,
     asleep_until: Option<Instant>,
+}
+
+impl Lane {
+    fn has_next(&self) -> bool {
+        !self.queue.is_empty() || self.intents.front().is_some()
+    }
+
+    /// Whether the next row is one that had to be on record first. Those that go out again come before the rest.
+    fn intent_is_next(&self) -> bool {
+        let Some(ready) = self.intents.front() else { return false };
+        self.queue.front().is_none_or(|job| job.started.is_none() && ready.index < job.index)
+    }
+
+    fn front_mut(&mut self) -> Option<&mut Box<Job>> {
+        if self.intent_is_next() { self.intents.front_mut() } else { self.queue.front_mut() }
+    }
 }
 
 /// A meter, with the queues that belong to it: one, or all with its `limit_key`.
@@ -71,6 +92,7 @@ pub(crate) struct Plan {
     turns: BTreeSet<(usize, u64, OriginId)>,
     served: u64,
     waiting: usize,
+    ahead: Ahead,
     /// The limits of the batch as a whole, and until when they let nothing pass.
     limits: Limits,
     held_until: Option<Instant>,
@@ -95,6 +117,7 @@ impl Plan {
             turns: BTreeSet::new(),
             served: 0,
             waiting: 0,
+            ahead: Ahead::default(),
             held_until: None,
             asleep: BTreeSet::new(),
             later: BTreeMap::new(),
@@ -240,7 +263,7 @@ impl Plan {
         while let Some(id) = self.whose_turn(prefer, gate) {
             let lane = &mut self.lanes[id.0 as usize];
             let meter = &mut self.meters[lane.meter].meter;
-            let Some(job) = lane.queue.front_mut() else {
+            let Some(job) = lane.front_mut() else {
                 break;
             };
             if meter.failures.is_open() {
@@ -263,7 +286,8 @@ impl Plan {
             self.limits.take(now, job);
             meter.take(now, job);
             gate.take(&mut lane.gate);
-            let Some(job) = lane.queue.pop_front() else {
+            let job = if lane.intent_is_next() { self.take_ready(id) } else { lane.queue.pop_front() };
+            let Some(job) = job else {
                 break;
             };
             self.served += 1;
@@ -308,22 +332,27 @@ impl Plan {
         alike: impl Fn(&Job) -> bool,
         gate: &Gate,
     ) -> VecDeque<Box<Job>> {
+        let ahead = self.ahead_of(id);
         let lane = &mut self.lanes[id.0 as usize];
-        let most = most.min(lane.queue.len());
+        let most = most.min(lane.queue.len() + lane.intents.len());
         let mut taken = VecDeque::with_capacity(most);
-        let mut left = Vec::new();
-        while taken.len() < most
-            && let Some(job) = lane.queue.pop_front()
-        {
-            if alike(&job) { taken.push_back(job) } else { left.push(job) }
+        let [ready, asked, unsure] = lane.intents.queues();
+        for queue in [&mut lane.queue, ready, asked, unsure] {
+            let mut left = Vec::new();
+            while taken.len() < most
+                && let Some(job) = queue.pop_front()
+            {
+                if alike(&job) { taken.push_back(job) } else { left.push(job) }
+            }
+            left.into_iter().rev().for_each(|job| queue.push_front(job));
         }
-        left.into_iter().rev().for_each(|job| lane.queue.push_front(job));
+        self.recount_ahead(id, ahead);
         self.count(id, -(taken.len() as isize));
         self.update(id, gate);
         taken
     }
 
-    /// Takes one row out.
+    /// Takes one row out that was sent before.
     pub(crate) fn take(&mut self, id: OriginId, index: usize, gate: &Gate) -> Option<Box<Job>> {
         let queue = &mut self.lanes[id.0 as usize].queue;
         let position = queue.iter().position(|job| job.index == index)?;
@@ -340,10 +369,13 @@ impl Plan {
         self.held_until = None;
         self.waiting = 0;
         self.meters.iter_mut().for_each(|own| own.meter.waiting = 0);
+        self.nobody_asks();
         let queued = self.lanes.iter_mut().flat_map(|lane| {
             lane.turn = None;
             lane.asleep_until = None;
-            lane.queue.drain(..)
+            let [ready, asked, unsure] = lane.intents.queues();
+            let intents = ready.drain(..).chain(asked.drain(..)).chain(unsure.drain(..));
+            lane.queue.drain(..).chain(intents)
         });
         queued.chain(std::mem::take(&mut self.later).into_values()).collect()
     }
@@ -376,7 +408,7 @@ impl Plan {
     }
 
     fn is_ready(&self, lane: &Lane, gate: &Gate) -> bool {
-        !lane.queue.is_empty()
+        lane.has_next()
             && lane.asleep_until.is_none()
             && gate.admits(&lane.gate, &self.meters[lane.meter].meter)
     }
@@ -450,6 +482,7 @@ impl Plan {
             meter,
             gate: OriginGate::default(),
             queue: VecDeque::new(),
+            intents: Intents::default(),
             turn: None,
             asleep_until: None,
         });

@@ -1,5 +1,8 @@
 //! A batch under way, between the one who feeds and drains it and the workers that drive it.
 
+#[cfg(feature = "journal")]
+mod journaled;
+
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, PoisonError};
@@ -32,6 +35,8 @@ pub(crate) const LONG: Duration = Duration::from_secs(3600);
 pub struct Run {
     shared: Arc<Shared>,
     threads: Arc<Threads>,
+    #[cfg(feature = "journal")]
+    keeper: journaled::Keeper,
 }
 
 impl Run {
@@ -39,7 +44,12 @@ impl Run {
         let policy = Arc::new(policy.clone());
         let terms = Terms::new(Arc::clone(&policy), batch::defaults(&policy));
         let shared = Shared::new(Batch::new(policy, now(), chance()), terms);
-        Self { shared: Arc::new(shared), threads }
+        Self {
+            shared: Arc::new(shared),
+            threads,
+            #[cfg(feature = "journal")]
+            keeper: journaled::Keeper::default(),
+        }
     }
 
     /// Adds rows; their indexes go on from the last. From any thread.
@@ -100,6 +110,14 @@ impl Run {
         progress.waiting >= AHEAD && progress.in_flight >= self.shared.terms.policy.concurrency
     }
 
+    /// How many rows may have ended and not be on disk, so that they have no outcome yet.
+    pub(crate) fn lag(&self) -> usize {
+        #[cfg(feature = "journal")]
+        return self.journal_lag();
+        #[cfg(not(feature = "journal"))]
+        0
+    }
+
     /// Whether no more rows will come and every outcome was handed over.
     pub fn is_finished(&self) -> bool {
         let state = self.shared.lock();
@@ -122,7 +140,7 @@ impl Run {
     }
 
     /// Interrupts: rows that wait end as `not_sent`, rows in flight as `cancelled`. Returns once no byte of the batch
-    /// will be written any more.
+    /// will be written any more, and what is done is in the journal, if there is one.
     pub fn cancel(&self) {
         self.shared.stop();
         let mut state = self.shared.lock();
@@ -130,8 +148,9 @@ impl Run {
         for worker in &state.workers {
             worker.send(Message::Look);
         }
+        state.batch.prompt();
         let until = now() + LET_GO;
-        while state.batch.under_way() > 0 {
+        while state.batch.has_unended() {
             let left = until.saturating_duration_since(now());
             if left.is_zero() {
                 break;

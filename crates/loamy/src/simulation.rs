@@ -4,9 +4,11 @@
 //! The model knows the rules of the design, not the code: queues per origin, first in first out, with rows that go out
 //! again before the rest; one row goes first and each success allows two more; a refusal halves what successes
 //! allow; the k-th failure to connect takes 2^k waiting rows with it, or 8^k where it cost time; slots are shared max-min.
+//! In some worlds there is a ledger that answers late, knows rows from before, and may fail on the way.
 //!
 //! `LOAMY_SEED=17 cargo test -p loamy simulation` runs one seed alone.
 
+mod late_ledger;
 mod polite;
 
 use std::cmp::Reverse;
@@ -15,12 +17,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::batch::{Batch, Claim};
+use self::late_ledger::{Book, LateLedger};
+use crate::batch::{Batch, Claim, Heard};
 use crate::clock::now;
 use crate::job::{End, Job, OriginId};
-use crate::ledger::{Entry, Ledger};
 use crate::retry::Failed;
-use crate::{Error, Governor, Kind, Outcome, Policy, Request, Response, Timing};
+use crate::{Error, Governor, Kind, Outcome, Policy, Request, Response};
 
 const SEEDS: u64 = 10_000;
 
@@ -60,6 +62,12 @@ struct Seen {
     granted: u64,
     refused_at_admission: u64,
     known_to_ledger: u64,
+    held: u64,
+    intended: u64,
+    ended_unintended: u64,
+    recorded: u64,
+    ledger_failures: u64,
+    unrecorded: u64,
     hops: u64,
     hops_to_another_origin: u64,
     too_many_redirects: u64,
@@ -79,11 +87,17 @@ struct Seen {
 }
 
 impl Seen {
-    fn counts(&self) -> [(&'static str, u64); 19] {
+    fn counts(&self) -> [(&'static str, u64); 25] {
         [
             ("a grant", self.granted),
             ("a refusal at admission", self.refused_at_admission),
             ("a row known to the ledger", self.known_to_ledger),
+            ("a row that the ledger held and let go", self.held),
+            ("a row on record before it was sent", self.intended),
+            ("a row that ended before it was on record", self.ended_unintended),
+            ("an outcome on record before it was shown", self.recorded),
+            ("a ledger that failed on the way", self.ledger_failures),
+            ("an outcome that could not be recorded", self.unrecorded),
             ("a hop", self.hops),
             ("a hop to another origin", self.hops_to_another_origin),
             ("too many redirects", self.too_many_redirects),
@@ -107,6 +121,12 @@ impl Seen {
         self.granted += other.granted;
         self.refused_at_admission += other.refused_at_admission;
         self.known_to_ledger += other.known_to_ledger;
+        self.held += other.held;
+        self.intended += other.intended;
+        self.ended_unintended += other.ended_unintended;
+        self.recorded += other.recorded;
+        self.ledger_failures += other.ledger_failures;
+        self.unrecorded += other.unrecorded;
         self.hops += other.hops;
         self.hops_to_another_origin += other.hops_to_another_origin;
         self.too_many_redirects += other.too_many_redirects;
@@ -159,43 +179,6 @@ impl Random {
     }
 }
 
-/// What the ledger was told, by index.
-#[derive(Default)]
-struct Book {
-    admitted: Vec<usize>,
-    settled: Vec<usize>,
-}
-
-/// A ledger that knows some rows' outcomes from before.
-struct Known {
-    book: Arc<Mutex<Book>>,
-    every: Option<usize>,
-}
-
-impl Known {
-    fn knows(every: Option<usize>, index: usize) -> bool {
-        every.is_some_and(|every| index.is_multiple_of(every))
-    }
-}
-
-impl Ledger for Known {
-    fn admit(&mut self, job: Box<Job>) -> Entry {
-        self.book.lock().unwrap().admitted.push(job.index);
-        if !Self::knows(self.every, job.index) {
-            return Entry::Open(job);
-        }
-        let Job { index, mut request, .. } = *job;
-        let timing = Timing::default();
-        let result = Ok(response(299, None, index, &request.url));
-        let tag = request.tag.take();
-        Entry::Settled(Outcome { index, tag, attempts: 1, earlier: Vec::new(), timing, result })
-    }
-
-    fn settle(&mut self, outcome: &Outcome) {
-        self.book.lock().unwrap().settled.push(outcome.index);
-    }
-}
-
 /// Where the model sees a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -209,6 +192,16 @@ struct Row {
     place: Place,
     lane: usize,
     idempotent: bool,
+    /// Whether sending it twice could do harm, as it was given.
+    harmful: bool,
+    /// Whether the ledger holds it.
+    held: bool,
+    /// Whether it ended, and its outcome is on its way to the record.
+    unrecorded: bool,
+    /// Whether it was refused, so that the ledger has nothing to record.
+    refused: bool,
+    /// Whether it was put on record before it was sent.
+    intended: bool,
     /// Whether it was a POST that a redirect made a GET of.
     has_acted: bool,
     post: bool,
@@ -238,6 +231,10 @@ struct Expected {
 #[derive(Debug, Default)]
 struct Lane {
     queue: VecDeque<usize>,
+    /// Rows that must be on record before they are sent: not asked for, asked for, and on record.
+    unsure: VecDeque<usize>,
+    asked: VecDeque<usize>,
+    ready: VecDeque<usize>,
     in_flight: usize,
     proven: usize,
     failures: u32,
@@ -253,6 +250,19 @@ impl Lane {
     fn new(random: &mut Random, troubled: u64) -> Self {
         let trouble = if random.chance(troubled) { random.pick(&[50, 80, 100, 100]) } else { 6 };
         Self { trouble, ..Self::default() }
+    }
+
+    fn waiting(&self) -> usize {
+        self.queue.len() + self.ready.len() + self.asked.len() + self.unsure.len()
+    }
+
+    fn ahead(&self) -> usize {
+        self.asked.len() + self.ready.len()
+    }
+
+    /// Rows that wait, those whose turn is nearest first.
+    fn queues(&mut self) -> [&mut VecDeque<usize>; 4] {
+        [&mut self.queue, &mut self.ready, &mut self.asked, &mut self.unsure]
     }
 }
 
@@ -286,10 +296,21 @@ enum Event {
     Close,
     Cancel,
     Expire,
-    Look { worker: usize },
-    Connected { worker: usize, row: usize, sending: u32 },
-    End { worker: usize, row: usize },
+    Look {
+        worker: usize,
+    },
+    Connected {
+        worker: usize,
+        row: usize,
+        sending: u32,
+    },
+    End {
+        worker: usize,
+        row: usize,
+    },
     Take,
+    /// The ledger says some of what it has to say.
+    Speak,
 }
 
 struct World {
@@ -302,7 +323,7 @@ struct World {
     closed: bool,
     batch: Batch,
     book: Arc<Mutex<Book>>,
-    known_every: Option<usize>,
+    speaks: bool,
     rows: Vec<Row>,
     lanes: Vec<Lane>,
     workers: Vec<Worker>,
@@ -313,6 +334,7 @@ struct World {
     late: BTreeSet<(Instant, usize)>,
     alarm: Option<Instant>,
     ended: usize,
+    shown: usize,
     failed: usize,
     in_flight: usize,
     seen: Seen,
@@ -341,10 +363,13 @@ impl World {
         if !is_sound {
             policy.per_host = Some(0);
         }
-        let known_every = random.chance(10).then(|| random.between(2, 9) as usize);
-        let book = Arc::new(Mutex::new(Book::default()));
+        let mut book = Book::default();
+        book.is_late = random.chance(40);
+        book.horizon = if random.chance(40) { random.between(1, 60) as usize } else { 0 };
+        book.known_every = random.between(2, 9) as usize;
+        let book = Arc::new(Mutex::new(book));
         let policy = Arc::new(policy);
-        let ledger = Known { book: Arc::clone(&book), every: known_every };
+        let ledger = LateLedger(Arc::clone(&book));
         let lanes = if random.chance(30) { 1 } else { random.between(1, 20) };
         let troubled = random.pick(&[0, 0, 10, 50]);
         Self {
@@ -356,7 +381,7 @@ impl World {
             batch: Batch::with_ledger(Arc::clone(&policy), begin, seed, Box::new(ledger)),
             policy,
             book,
-            known_every,
+            speaks: false,
             rows: Vec::new(),
             lanes: (0..lanes).map(|_| Lane::new(&mut random, troubled)).collect(),
             workers: Vec::new(),
@@ -366,6 +391,7 @@ impl World {
             late: BTreeSet::new(),
             alarm: None,
             ended: 0,
+            shown: 0,
             failed: 0,
             in_flight: 0,
             seen: Seen::default(),
@@ -457,6 +483,11 @@ impl World {
                 }
             }
             Event::Take => self.take(),
+            Event::Speak => {
+                self.speaks = false;
+                self.hear();
+                self.tell(None);
+            }
         }
     }
 
@@ -474,6 +505,11 @@ impl World {
             place: Place::Waiting,
             lane,
             idempotent,
+            harmful: !idempotent,
+            held: false,
+            unrecorded: false,
+            refused: false,
+            intended: false,
             has_acted: false,
             post,
             sendings: 0,
@@ -491,19 +527,28 @@ impl World {
         let wrong = if self.is_sound { wrong } else { Some(Kind::BadRequest) };
         if let Some(kind) = wrong {
             self.seen.refused_at_admission += 1;
+            self.rows[index].refused = true;
             return self.expect(index, Err(kind), false);
         }
-        assert!(self.book.lock().unwrap().admitted.contains(&index), "the ledger was told of row {index}");
-        if Known::knows(self.known_every, index) {
-            self.seen.known_to_ledger += 1;
-            self.rows[index].sendings = 1;
-            return self.expect(index, Ok(299), false);
+        let book = self.book.lock().unwrap();
+        assert!(book.admitted.contains(&index), "the ledger was told of row {index}");
+        let (is_late, holds) = (book.is_late, book.holds(index));
+        drop(book);
+        if holds {
+            self.rows[index].held = true;
+            return;
         }
+        self.enter(index, is_late && !idempotent);
+    }
+
+    /// The row waits for its turn, or for its intent.
+    fn enter(&mut self, index: usize, must_intend: bool) {
         if self.stopped.is_some() {
             self.seen.admitted_after_the_end += 1;
             return self.expect_unsent(index);
         }
-        self.lanes[lane].queue.push_back(index);
+        let lane = &mut self.lanes[self.rows[index].lane];
+        if must_intend { &mut lane.unsure } else { &mut lane.queue }.push_back(index);
     }
 
     /// A row, and what is wrong with it.
@@ -541,6 +586,7 @@ impl World {
     fn cancel(&mut self) {
         self.batch.cancel(self.now);
         self.stop(Kind::Cancelled);
+        self.prompt();
         for worker in 0..self.workers.len() {
             self.schedule(Duration::ZERO, Event::Look { worker });
         }
@@ -573,7 +619,9 @@ impl World {
 
     fn stop(&mut self, as_kind: Kind) {
         self.stopped.get_or_insert(as_kind);
-        let waiting: Vec<usize> = self.lanes.iter_mut().flat_map(|lane| lane.queue.drain(..)).collect();
+        self.seen.ended_unintended += self.lanes.iter().map(|lane| lane.asked.len() as u64).sum::<u64>();
+        let waiting: Vec<usize> =
+            self.lanes.iter_mut().flat_map(|lane| lane.queues().map(std::mem::take)).flatten().collect();
         self.late.clear();
         for index in waiting {
             self.expect_unsent(index);
@@ -609,8 +657,102 @@ impl World {
         self.tell(Some(worker));
     }
 
+    /// As `Shared::hear`.
+    fn hear(&mut self) {
+        let words = late_ledger::speak(&mut self.book.lock().unwrap(), &mut self.random);
+        let expected = words.iter().any(|word| matches!(word, late_ledger::Said::Failed));
+        let heard = self.batch.hear(self.now);
+        assert_eq!(heard == Heard::Failure, expected);
+        for said in words {
+            self.heard(said);
+        }
+        if expected {
+            self.seen.ledger_failures += 1;
+            for worker in 0..self.workers.len() {
+                self.schedule(Duration::ZERO, Event::Look { worker });
+            }
+        }
+    }
+
+    fn heard(&mut self, said: late_ledger::Said) {
+        use late_ledger::Said;
+        match said {
+            Said::Let { row, must_intend } => {
+                self.seen.held += 1;
+                self.rows[row].held = false;
+                self.enter(row, must_intend);
+            }
+            Said::Known { row, result, in_doubt } => {
+                self.seen.known_to_ledger += 1;
+                self.rows[row].held = false;
+                self.rows[row].sendings = u32::from(result != Err(Kind::NotSent));
+                self.end_row(row, result, in_doubt);
+                self.show(row);
+            }
+            Said::Intended(row) => {
+                let lane = &mut self.lanes[self.rows[row].lane];
+                if lane.asked.front() == Some(&row) {
+                    lane.asked.pop_front();
+                    lane.ready.push_back(row);
+                    self.rows[row].intended = true;
+                }
+            }
+            Said::Settled(row) => {
+                self.seen.recorded += 1;
+                self.show(row);
+            }
+            Said::Failed => self.stop(Kind::Cancelled),
+            Said::Unrecorded(row) => {
+                self.replace_by_unrecorded(row);
+                self.show(row);
+            }
+        }
+    }
+
+    /// As `Shared::tell` begins: what must be on record next is asked for, fewest ahead first, and nothing is left out.
+    fn prompt(&mut self) {
+        self.batch.prompt();
+        let asked: Vec<usize> = self.book.lock().unwrap().newly_asked.drain(..).collect();
+        for index in asked {
+            let fewest = self.may_ask().map(|lane| self.lanes[lane].ahead()).min();
+            let lane = self.rows[index].lane;
+            assert!(self.may_ask().any(|own| own == lane), "origin {lane} asks beyond what it may");
+            assert_eq!(
+                Some(self.lanes[lane].ahead()),
+                fewest,
+                "origin {lane} asks before one with fewer ahead"
+            );
+            let lane = &mut self.lanes[lane];
+            assert_eq!(lane.unsure.pop_front(), Some(index), "the first in asks first");
+            lane.asked.push_back(index);
+        }
+        assert_eq!(self.may_ask().next(), None, "a row that may ask does");
+        let under_way = self.in_flight + self.lanes.iter().map(Lane::waiting).sum::<usize>();
+        let mut book = self.book.lock().unwrap();
+        let unrecorded = !book.done.is_empty();
+        if unrecorded && under_way == 0 && !self.rows.iter().any(|row| row.held) {
+            assert!(book.hurried, "nothing but the record is waited for, and the ledger takes its time");
+        }
+        if book.has_something_to_say() && !self.speaks {
+            self.speaks = true;
+            let most = if std::mem::take(&mut book.hurried) { 3 } else { 60 };
+            drop(book);
+            let at = self.random.up_to_millis(most);
+            self.schedule(at, Event::Speak);
+        }
+    }
+
+    /// The origins that may have another row put on record.
+    fn may_ask(&self) -> impl Iterator<Item = usize> {
+        let ahead: usize = self.lanes.iter().map(Lane::ahead).sum();
+        let may = |lane: &Lane| !lane.unsure.is_empty() && lane.ahead() < self.most(lane);
+        let some = if ahead < self.policy.concurrency { self.lanes.len() } else { 0 };
+        (0..some).filter(|lane| may(&self.lanes[*lane])).collect::<Vec<_>>().into_iter()
+    }
+
     /// As `Shared::tell`: whoever would take a row is called when there is one, and nobody else ever is.
     fn tell(&mut self, own: Option<usize>) {
+        self.prompt();
         if self.random.chance(30) {
             let at = self.random.up_to_millis(50);
             self.schedule(at, Event::Take);
@@ -664,11 +806,19 @@ impl World {
             "origin {lane} goes before one with fewer in flight"
         );
         self.count_turns(lane, preferred, &may);
-        assert_eq!(
-            self.lanes[lane].queue.pop_front(),
-            Some(index),
-            "within an origin the first in is the first out"
-        );
+        let of_lane = &self.lanes[lane];
+        let goes_again = |row: &usize| self.rows[*row].started.is_some();
+        let intent_is_next = of_lane
+            .ready
+            .front()
+            .is_some_and(|ready| of_lane.queue.front().is_none_or(|row| !goes_again(row) && ready < row));
+        let of_lane = &mut self.lanes[lane];
+        let first = if intent_is_next { &mut of_lane.ready } else { &mut of_lane.queue }.pop_front();
+        assert_eq!(first, Some(index), "within an origin the first in is the first out");
+        let is_late = self.book.lock().unwrap().is_late;
+        let row = &self.rows[index];
+        assert!(!is_late || !row.harmful || row.intended, "row {index} is sent and not on record");
+        self.seen.intended += u64::from(row.intended);
         assert!(self.book.lock().unwrap().admitted.contains(&index));
         let origin = self.batch.origin(job.origin);
         assert_eq!(
@@ -819,8 +969,14 @@ impl World {
             return;
         }
         lane.failures += if late { 3 } else { 1 };
-        let share = lane.queue.len().min(1 << lane.failures.min(20));
-        for other in lane.queue.drain(..share).collect::<Vec<_>>() {
+        let mut share = lane.waiting().min(1 << lane.failures.min(20));
+        let mut taken = Vec::new();
+        for queue in lane.queues() {
+            let some = share.min(queue.len());
+            taken.extend(queue.drain(..some));
+            share -= some;
+        }
+        for other in taken {
             self.seen.shared_fates += 1;
             self.late.retain(|(_, late)| *late != other);
             self.expect(other, Err(kind), false);
@@ -935,37 +1091,82 @@ impl World {
     }
 
     fn expect(&mut self, index: usize, result: Result<u16, Kind>, in_doubt: bool) {
+        self.end_row(index, result, in_doubt);
+        let book = self.book.lock().unwrap();
+        let is_left = matches!(result, Err(Kind::NotSent | Kind::Cancelled | Kind::Internal));
+        if !book.is_late || is_left || self.rows[index].refused {
+            drop(book);
+            return self.show(index);
+        }
+        let failed = book.failed;
+        drop(book);
+        self.rows[index].unrecorded = true;
+        if failed {
+            self.replace_by_unrecorded(index);
+            self.show(index);
+        }
+    }
+
+    fn end_row(&mut self, index: usize, result: Result<u16, Kind>, in_doubt: bool) {
         let row = &mut self.rows[index];
         assert_ne!(row.place, Place::Ended, "row {index} ends once");
         row.place = Place::Ended;
         self.ended += 1;
-        self.failed += usize::from(result.is_err());
         let in_doubt = result.is_err() && (in_doubt || row.has_acted);
         row.expected = Some(Expected { result, in_doubt, at: self.now });
+    }
+
+    /// The row has ended, and the ledger could not record how.
+    fn replace_by_unrecorded(&mut self, index: usize) {
+        self.seen.unrecorded += 1;
+        let row = &mut self.rows[index];
+        let expected = row.expected.as_mut().unwrap();
+        (expected.result, expected.in_doubt) = (Err(Kind::Cancelled), row.harmful);
+    }
+
+    /// From here on the outcome can be taken.
+    fn show(&mut self, index: usize) {
+        let row = &mut self.rows[index];
+        row.unrecorded = false;
+        self.shown += 1;
+        self.failed += usize::from(row.expected.as_ref().is_some_and(|expected| expected.result.is_err()));
     }
 
     /// Whether the origin has a row that may take a slot, were there one.
     fn may_send(&self, lane: usize) -> bool {
         let lane = &self.lanes[lane];
-        let most = self.policy.per_host.unwrap_or(usize::MAX).min(2 * lane.proven + 1);
-        !lane.queue.is_empty() && lane.in_flight < most
+        !(lane.queue.is_empty() && lane.ready.is_empty()) && lane.in_flight < self.most(lane)
+    }
+
+    /// How many rows the origin may have in flight, and how many it may have on record that are not.
+    fn most(&self, lane: &Lane) -> usize {
+        self.policy.per_host.unwrap_or(usize::MAX).min(2 * lane.proven + 1)
     }
 
     /// What must hold at every step.
     fn compare(&mut self) {
-        let waiting: usize = self.lanes.iter().map(|lane| lane.queue.len()).sum();
+        let in_lanes: usize = self.lanes.iter().map(Lane::waiting).sum();
+        let held = self.rows.iter().filter(|row| row.held).count();
+        let unrecorded = self.rows.iter().filter(|row| row.unrecorded).count();
         let may_send: Vec<bool> = (0..self.lanes.len()).map(|lane| self.may_send(lane)).collect();
         let progress = self.batch.progress();
         assert_eq!(
             (progress.waiting, progress.in_flight, progress.settled, progress.failed),
-            (waiting, self.in_flight, self.ended, self.failed)
+            (in_lanes + held + unrecorded, self.in_flight, self.shown, self.failed)
         );
-        assert_eq!(waiting + self.in_flight + self.ended, self.rows.len(), "no row is lost");
-        assert_eq!(self.batch.ready() + self.outcomes.len(), self.ended);
+        assert_eq!(in_lanes + held + self.in_flight + self.ended, self.rows.len(), "no row is lost");
+        assert_eq!(
+            self.shown + unrecorded,
+            self.ended,
+            "what has ended is shown or on its way to the record"
+        );
+        assert_eq!(self.batch.ready() + self.outcomes.len(), self.shown);
+        let ahead = self.lanes.iter().map(Lane::ahead).sum::<usize>();
+        assert!(ahead <= self.policy.concurrency, "never more on record and unsent than there are slots");
         assert!(self.in_flight <= self.policy.concurrency);
         let is_full = self.in_flight >= self.policy.concurrency;
         assert_eq!(self.batch.has_work(), !is_full && may_send.contains(&true), "no wake-up is lost");
-        assert_eq!(self.batch.is_settled(), self.closed && self.ended == self.rows.len());
+        assert_eq!(self.batch.is_settled(), self.closed && self.shown == self.rows.len());
         // It may be early, for a row that ended meanwhile; it must never be late.
         let batch = self.deadline.filter(|_| self.stopped.is_none());
         let row = self.late.first().map(|(at, _)| *at);
@@ -1032,8 +1233,12 @@ impl World {
             assert!(outcome.tag.as_deref() == Some(&own) || refused_without_tag, "{outcome:?}");
         }
         let mut book = std::mem::take(&mut *self.book.lock().unwrap());
+        book.settled.append(&mut book.known);
         book.settled.sort_unstable();
-        assert!(book.settled.iter().copied().eq(0..rows), "the ledger is told of each end once");
+        assert!(
+            book.settled.iter().copied().eq(0..rows),
+            "the ledger is told of each end that it does not know"
+        );
         book.admitted.dedup();
         assert!(
             book.admitted.is_sorted()

@@ -1,5 +1,8 @@
 //! Outcomes as they come: an iterator, and the same as a `Stream`.
 
+#[cfg(feature = "journal")]
+mod journaled;
+
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -24,6 +27,14 @@ pub enum Order {
     AsDone,
 }
 
+/// Whether outcomes that an earlier run had are yielded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replay {
+    Yield,
+    #[cfg(feature = "journal")]
+    PassOver,
+}
+
 /// The outcomes of rows that are taken from an iterator while they are sent.
 #[derive(Debug)]
 pub struct Rows<I> {
@@ -34,6 +45,9 @@ pub struct Rows<I> {
     admitted: usize,
     yielded: usize,
     queue: Queue,
+    replay: Replay,
+    #[cfg(feature = "journal")]
+    recorded: Option<Result<(), crate::JournalError>>,
 }
 
 /// Outcomes that may be yielded, and those that wait for an earlier one.
@@ -50,10 +64,20 @@ where
     I: Iterator,
     I::Item: Into<Request>,
 {
-    pub(crate) fn new(run: Run, rows: I, policy: &Policy, order: Order) -> Self {
-        let window = policy.concurrency.max(1).saturating_mul(ROWS_A_SLOT);
+    pub(crate) fn new(run: Run, rows: I, policy: &Policy, order: Order, replay: Replay) -> Self {
+        let window = policy.concurrency.max(1).saturating_mul(ROWS_A_SLOT).saturating_add(run.lag());
         let queue = Queue { order, next: 0, early: BTreeMap::new(), ready: VecDeque::new() };
-        Self { run, rows: Some(rows), window, admitted: 0, yielded: 0, queue }
+        Self {
+            run,
+            rows: Some(rows),
+            window,
+            admitted: 0,
+            yielded: 0,
+            queue,
+            replay,
+            #[cfg(feature = "journal")]
+            recorded: None,
+        }
     }
 
     /// Admits rows while the window, which counts rows admitted and not yet yielded, has room.
@@ -75,9 +99,13 @@ where
     }
 
     fn pop(&mut self) -> Option<Outcome> {
-        let outcome = self.queue.ready.pop_front()?;
-        self.yielded += 1;
-        Some(outcome)
+        loop {
+            let outcome = self.queue.ready.pop_front()?;
+            self.yielded += 1;
+            if self.replay == Replay::Yield || !outcome.replayed {
+                return Some(outcome);
+            }
+        }
     }
 
     fn is_at_end(&self) -> bool {
@@ -115,6 +143,8 @@ where
                 return Some(outcome);
             }
             if self.is_at_end() {
+                #[cfg(feature = "journal")]
+                self.end_journal();
                 return None;
             }
             // Those that end close together are taken together: the consumer's thread is woken less often.
@@ -158,6 +188,8 @@ where
                 return Poll::Ready(Some(outcome));
             }
             if rows.is_at_end() {
+                #[cfg(feature = "journal")]
+                std::task::ready!(rows.poll_end_journal(context));
                 return Poll::Ready(None);
             }
             let outcomes = std::task::ready!(rows.run.poll_wait(context));

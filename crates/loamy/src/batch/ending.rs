@@ -308,6 +308,7 @@ impl Batch {
         let on_the_way = || match why {
             Stop::Cancelled => Error::new(Kind::Cancelled, "the batch was interrupted"),
             Stop::Deadline => Error::new(Kind::TimeoutTotal, "the deadline of the batch passed"),
+            Stop::Unrecordable => Error::new(Kind::Cancelled, "nothing can be recorded any more"),
             Stop::Failures => Error::new(Kind::Cancelled, "too many rows failed before this one could go on"),
         };
         self.leave_with(now, job, || unsent, on_the_way);
@@ -342,6 +343,9 @@ impl Batch {
             Stop::Deadline => {
                 Error::new(Kind::NotSent, "the deadline of the batch passed before this row's turn")
             }
+            Stop::Unrecordable => self.unrecordable.clone().unwrap_or_else(|| {
+                Error::new(Kind::NotSent, "nothing could be recorded any more before this row's turn")
+            }),
             Stop::Failures => {
                 let failures = self.breaker.message(Trip::Batch, &HostFailures::default());
                 Error::new(
@@ -380,12 +384,13 @@ impl Batch {
             (Some(now), Some(started)) => now.saturating_duration_since(started),
             _ => Default::default(),
         };
-        self.show(Outcome {
+        self.conclude(Outcome {
             index,
             tag: request.tag,
             attempts,
             earlier: past.map(|past| past.attempts).unwrap_or_default(),
             timing: Timing { elapsed },
+            replayed: false,
             result,
         });
     }

@@ -36,11 +36,20 @@ impl Gate {
         self.in_flight
     }
 
-    /// Whether the origin may have one more row in flight. One goes first; each success allows two more, so that the
-    /// rest fans out within a few round trips and an origin without a working connection holds one slot.
+    pub(crate) fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
+    /// Whether the origin may have one more row in flight.
     pub(crate) fn admits(&self, origin: &OriginGate, meter: &Meter) -> bool {
+        origin.in_flight < self.allows(origin) && meter.has_room()
+    }
+
+    /// How many rows the origin may have in flight by what it has proved. One goes first; each success allows two more, so
+    /// that the rest fans out within a few round trips and an origin without a working connection holds one slot.
+    pub(crate) fn allows(&self, origin: &OriginGate) -> usize {
         let grown = origin.proven.saturating_mul(2).saturating_add(1);
-        origin.in_flight < self.per_host.min(grown) && meter.has_room()
+        self.per_host.min(grown)
     }
 
     pub(crate) fn take(&mut self, origin: &mut OriginGate) {

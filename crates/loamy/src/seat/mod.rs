@@ -5,11 +5,12 @@ mod mailbox;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Instant;
 
 pub(crate) use mailbox::{Bell, Mailbox, Message};
 
 use crate::Error;
-use crate::batch::Batch;
+use crate::batch::{Batch, Heard};
 use crate::exchange::Terms;
 
 /// What the workers of a batch share with its owner.
@@ -78,6 +79,18 @@ impl Shared {
         self.ready.notify_all();
     }
 
+    /// The ledger has something to say.
+    pub(crate) fn hear(&self, now: Instant) {
+        let mut state = self.lock();
+        if state.batch.hear(now) == Heard::Failure {
+            self.stop();
+            for worker in &state.workers {
+                worker.send(Message::Look);
+            }
+        }
+        self.tell(state, None);
+    }
+
     /// Whether the batch was interrupted: nothing of it may be written any more.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
@@ -85,6 +98,7 @@ impl Shared {
 
     /// Lets go of the batch and tells those whom its state concerns; `seat` is who had it.
     pub(crate) fn tell(&self, mut state: MutexGuard<'_, State>, seat: Option<usize>) {
+        state.batch.prompt();
         let settled = state.batch.is_settled();
         let enough = state.wanted.is_some_and(|wanted| state.batch.ready() >= wanted) || settled;
         let task = if enough { state.task.take() } else { None };

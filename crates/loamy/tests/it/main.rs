@@ -5,6 +5,8 @@ mod doors;
 mod expectations;
 mod faults;
 mod hedging;
+mod journal_crash;
+mod journal_files;
 mod scheduling;
 mod walls;
 mod wire;

@@ -1,0 +1,454 @@
+//! A disk that loses, tears and reorders what was not synced, fails at any step, and ends the process at any step; and a
+//! world of rows, runs and a server around the [`Scribe`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+
+use super::drill::job;
+use super::fingerprint::Fingerprint;
+use super::part::{HEADER, Span};
+use super::scribe::{Effect, Finished, Group, Scribe};
+use super::store::{Commit, Done, Known, Standing, Store};
+use super::trouble::{JournalError, Trouble};
+use crate::ledger::Word;
+use crate::{JournalOptions, Outcome, Request, Response, Timing};
+
+/// Random numbers that a seed brings back (splitmix64).
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// What is on the platter, and what is only in the cache.
+#[derive(Clone, Default)]
+struct Disk {
+    synced: Vec<u8>,
+    cached: Vec<u8>,
+    index: Index,
+}
+
+#[derive(Clone, Default)]
+struct Index {
+    number: u64,
+    end: u64,
+    rows: Option<u64>,
+    intents: BTreeMap<u64, Fingerprint>,
+    done: BTreeMap<u64, Done>,
+}
+
+impl Index {
+    fn apply(&mut self, commit: &Commit<'_>) {
+        self.intents.extend(commit.intents.iter().copied());
+        self.intents.retain(|row, _| !commit.releases.contains(row));
+        for done in commit.done {
+            self.intents.remove(&done.row);
+            self.done.insert(done.row, *done);
+        }
+        (self.number, self.end) = (commit.number, commit.end);
+    }
+}
+
+impl Disk {
+    /// What a power failure leaves: of what was not synced each sector as it was, as it was to be, or nonsense.
+    fn lose_power(&mut self, dice: &mut Dice) {
+        const SECTOR: usize = 16;
+        let kept =
+            self.synced.len() + dice.below((self.cached.len() - self.synced.len()) as u64 + 1) as usize;
+        let mut survives = self.cached[..kept].to_vec();
+        for sector in survives[self.synced.len()..].chunks_mut(SECTOR) {
+            match dice.below(4) {
+                0 => sector.fill(0),
+                1 => sector.iter_mut().for_each(|byte| *byte = dice.next() as u8),
+                _ => {}
+            }
+        }
+        self.synced.clone_from(&survives);
+        self.cached = survives;
+    }
+}
+
+struct Simulated {
+    disk: Arc<Mutex<Disk>>,
+    dice: Dice,
+    /// How many steps go well. In the next one the process ends, or the system refuses it, having done some of it: nothing
+    /// of the journal touches the disk after either.
+    left: u64,
+    /// Once set, nothing may be tried again.
+    over: bool,
+}
+
+impl Simulated {
+    fn open(disk: &Arc<Mutex<Disk>>, mut dice: Dice, left: u64) -> Self {
+        {
+            let mut disk = disk.lock().unwrap();
+            if disk.synced.is_empty() {
+                disk.synced = vec![0; HEADER as usize];
+                disk.cached = disk.synced.clone();
+                disk.index.end = HEADER;
+            }
+            let end = disk.index.end as usize;
+            assert!(end <= disk.synced.len(), "the index speaks of what is not on disk");
+            disk.synced.truncate(end);
+            disk.cached.truncate(end);
+            dice.next();
+        }
+        Self { disk: Arc::clone(disk), dice, left, over: false }
+    }
+
+    /// Whether the step goes well; else how much of it is done.
+    fn step(&mut self) -> Result<(), JournalError> {
+        assert!(!self.over, "the disk was used again after it had failed");
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => {
+                self.over = true;
+                Err(JournalError::new(Trouble::System, "the simulated disk failed"))
+            }
+        }
+    }
+}
+
+impl Store for Simulated {
+    fn standing(&self) -> Standing {
+        let disk = self.disk.lock().unwrap();
+        let Index { number, end, rows, .. } = disk.index;
+        let last = disk.index.done.keys().chain(disk.index.intents.keys()).max();
+        let horizon = last.map_or(0, |row| row + 1);
+        Standing { salt: [1; 16], end, number, horizon, rows, forgot_intents: false }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+        let went = self.step();
+        let done = if went.is_ok() { bytes.len() } else { self.dice.below(bytes.len() as u64 + 1) as usize };
+        self.disk.lock().unwrap().cached.extend_from_slice(&bytes[..done]);
+        went
+    }
+
+    fn sync_part(&mut self) -> Result<(), JournalError> {
+        let went = self.step();
+        let disk = &mut *self.disk.lock().unwrap();
+        match went {
+            Ok(()) => disk.synced.clone_from(&disk.cached),
+            // What a failed sync leaves behind is nonsense on the platter, though the cache still has it.
+            Err(_) => {
+                let mut lost = disk.clone();
+                lost.lose_power(&mut self.dice);
+                disk.synced = lost.synced;
+                disk.cached.clone_from(&disk.synced);
+            }
+        }
+        went
+    }
+
+    fn commit(&mut self, commit: &Commit<'_>) -> Result<(), JournalError> {
+        let went = self.step();
+        let disk = &mut *self.disk.lock().unwrap();
+        assert!(disk.synced.len() as u64 >= commit.end, "a commit of what is not on disk");
+        // The process may end, or be told of a failure, with the commit on disk all the same.
+        if went.is_ok() || self.dice.chance(50) {
+            disk.index.apply(commit);
+        }
+        went
+    }
+
+    fn look(&mut self, row: u64) -> Result<Option<Known>, JournalError> {
+        self.step()?;
+        let disk = self.disk.lock().unwrap();
+        let intent = disk.index.intents.get(&row).map(|fingerprint| Known::Intended(*fingerprint));
+        Ok(intent.or_else(|| disk.index.done.get(&row).map(|done| Known::Done(*done))))
+    }
+
+    fn read(&mut self, span: Span) -> Result<Vec<u8>, JournalError> {
+        self.step()?;
+        let from = span.at as usize;
+        Ok(self.disk.lock().unwrap().synced[from..from + span.length as usize].to_vec())
+    }
+
+    fn finish(&mut self, rows: u64) -> Result<(), JournalError> {
+        self.step()?;
+        self.disk.lock().unwrap().index.rows = Some(rows);
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), JournalError> {
+        self.step()
+    }
+}
+
+/// Rows, the server that they go to, and what its user was shown.
+struct World {
+    dice: Dice,
+    rows: Vec<Request>,
+    /// How often the server saw each row, and its last answer.
+    seen: Vec<u64>,
+    /// What was shown as done, in whatever run.
+    shown: HashMap<usize, (u16, Vec<u8>)>,
+    /// Rows whose intent is known to be on disk and not released.
+    intended: BTreeSet<usize>,
+    options: JournalOptions,
+    resent_in_doubt: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    Failed,
+    Stopped,
+    /// Every row has its outcome, so many of them in doubt.
+    All {
+        in_doubt: usize,
+    },
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let rows = (0..1 + dice.below(16))
+            // Some rows are the same as others: only their numbers tell them apart.
+            .map(|row| match dice.below(3) {
+                0 => Request::post(format!("http://h/{}", row / 2), "x"),
+                1 => Request::get("http://h/same"),
+                _ => Request::get(format!("http://h/{row}")),
+            })
+            .collect::<Vec<_>>();
+        let seen = vec![0; rows.len()];
+        let options = JournalOptions::default();
+        Self {
+            dice,
+            rows,
+            seen,
+            shown: HashMap::new(),
+            intended: BTreeSet::new(),
+            options,
+            resent_in_doubt: false,
+        }
+    }
+
+    fn fingerprint(&self, row: usize) -> Fingerprint {
+        Fingerprint::of(&self.rows[row], &[1; 16])
+    }
+
+    fn effect(&self, row: usize) -> Effect {
+        if self.rows[row].is_idempotent() { Effect::Safe } else { Effect::Unsafe }
+    }
+
+    /// One run of the process over all rows, as a scheduler with few slots would go about it.
+    fn run(&mut self, disk: &Arc<Mutex<Disk>>, left: u64, stops: bool) -> Ending {
+        let store = Simulated::open(disk, Dice::new(self.dice.next()), left);
+        let mut scribe = Scribe::new(store, self.options);
+        let (mut open, mut unsure, mut asked, mut flying) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut settled = vec![false; self.rows.len()];
+        let mut in_doubt = 0;
+        let mut granted = BTreeSet::new();
+        for row in 0..self.rows.len() {
+            let job = job(row, self.rows[row].clone());
+            match scribe.resolve(job, self.fingerprint(row)) {
+                Ok(Word::Open(_)) => open.push(row),
+                Ok(Word::Unsure(_)) => unsure.push(row),
+                Ok(Word::Known(outcome)) => {
+                    settled[row] = true;
+                    in_doubt += usize::from(self.settle_earlier(row, &outcome));
+                }
+                Ok(word) => panic!("{word:?}"),
+                Err(_) => return Ending::Failed,
+            }
+            if open.last() == Some(&row) || unsure.last() == Some(&row) {
+                assert!(!self.shown.contains_key(&row), "row {row} was shown as done and is sent again");
+                assert!(
+                    !self.intended.contains(&row) || self.options.resends_in_doubt,
+                    "row {row} was intended and is sent again"
+                );
+            }
+        }
+        let mut group = Group::default();
+        loop {
+            match self.dice.below(6) {
+                0 if !open.is_empty() && flying.len() < 3 => {
+                    let row = open.swap_remove(self.dice.below(open.len() as u64) as usize);
+                    if self.effect(row) == Effect::Unsafe {
+                        assert!(
+                            disk.lock().unwrap().index.intents.contains_key(&(row as u64)),
+                            "row {row} is sent and its intent is not on disk"
+                        );
+                        self.resent_in_doubt |= self.seen[row] > 0;
+                    }
+                    self.seen[row] += 1;
+                    flying.push(row);
+                }
+                1 if !unsure.is_empty() => {
+                    let row = unsure.remove(0);
+                    group.intents.push((row as u64, self.fingerprint(row)));
+                    asked.push(row);
+                }
+                2 if !flying.is_empty() => {
+                    let row = flying.swap_remove(self.dice.below(flying.len() as u64) as usize);
+                    let outcome = self.answer(row);
+                    let (fingerprint, effect) = (self.fingerprint(row), self.effect(row));
+                    group.done.push(Finished { outcome, fingerprint, effect });
+                }
+                3 if !group.is_empty() => {
+                    if scribe.write(&group).is_err() {
+                        assert!(scribe.write(&group).is_err(), "a journal that failed writes again");
+                        return Ending::Failed;
+                    }
+                    for (row, _) in std::mem::take(&mut group.intents) {
+                        self.intended.insert(row as usize);
+                        granted.insert(row as usize);
+                        open.push(row as usize);
+                    }
+                    asked.clear();
+                    group.releases.clear();
+                    for finished in std::mem::take(&mut group.done) {
+                        let row = finished.outcome.index;
+                        settled[row] = true;
+                        self.intended.remove(&row);
+                        let earlier = self.shown.insert(row, look_of(&finished.outcome));
+                        assert!(earlier.is_none(), "row {row} is done twice");
+                    }
+                }
+                4 if stops && self.dice.chance(10) => {
+                    // A clean stop: what was intended and not sent is released, what is under way stays in doubt.
+                    for row in open.drain(..).filter(|row| granted.contains(row)).chain(asked.drain(..)) {
+                        group.releases.push(row as u64);
+                    }
+                    // They were not sent, so whether the release arrives matters to nobody but themselves.
+                    for row in &group.releases {
+                        self.intended.remove(&(*row as usize));
+                    }
+                    if scribe.write(&group).is_err() || scribe.close().is_err() {
+                        return Ending::Failed;
+                    }
+                    for finished in group.done {
+                        self.intended.remove(&finished.outcome.index);
+                        self.shown.insert(finished.outcome.index, look_of(&finished.outcome));
+                    }
+                    return Ending::Stopped;
+                }
+                _ => {}
+            }
+            if settled.iter().all(|settled| *settled) {
+                return match scribe.finish(self.rows.len() as u64) {
+                    Ok(()) => Ending::All { in_doubt },
+                    Err(_) => Ending::Failed,
+                };
+            }
+        }
+    }
+
+    /// A row has its outcome from an earlier run; says whether that is that nobody knows.
+    fn settle_earlier(&mut self, row: usize, outcome: &Outcome) -> bool {
+        if outcome.result.as_ref().is_err_and(|error| error.in_doubt()) {
+            assert_eq!(self.effect(row), Effect::Unsafe, "row {row} can be sent again and is in doubt");
+            assert!(!self.shown.contains_key(&row), "row {row} was shown as done and is in doubt");
+            return true;
+        }
+        let look = look_of(outcome);
+        assert!(self.seen[row] > 0, "row {row} has an outcome and was never sent");
+        let shown = self.shown.entry(row).or_insert_with(|| look.clone());
+        assert_eq!(*shown, look, "row {row} was shown otherwise");
+        false
+    }
+
+    /// The server's answer says how often it saw the row.
+    fn answer(&mut self, row: usize) -> Outcome {
+        let body = vec![b'a' + row as u8; self.dice.below(120) as usize];
+        let (status, version) = (200 + self.seen[row] as u16, http::Version::HTTP_11);
+        let url = self.rows[row].url.as_str().into();
+        let response = Response { status, version, redirects: 0, head: 0, bytes: body, url };
+        Outcome {
+            index: row,
+            tag: None,
+            attempts: 1,
+            timing: Timing::default(),
+            earlier: Vec::new(),
+            replayed: false,
+            result: Ok(response),
+        }
+    }
+}
+
+fn look_of(outcome: &Outcome) -> (u16, Vec<u8>) {
+    let response = outcome.response().expect("an answer");
+    (response.status(), response.body().to_vec())
+}
+
+/// Runs until every row has its outcome, each run but the last broken off somewhere.
+fn live(seed: u64, options: JournalOptions) -> (World, Ending) {
+    let mut world = World::new(seed);
+    world.options = options;
+    let disk = Arc::new(Mutex::new(Disk::default()));
+    for round in 0.. {
+        let breaks = round < 6 && world.dice.chance(85);
+        let left = if breaks { world.dice.below(60) } else { u64::MAX };
+        let ending = world.run(&disk, left, breaks);
+        assert!(breaks || matches!(ending, Ending::All { .. }), "{ending:?}");
+        if matches!(ending, Ending::All { .. }) && !world.dice.chance(30) {
+            return (world, ending);
+        }
+        if world.dice.chance(60) {
+            let mut dice = Dice::new(world.dice.next());
+            disk.lock().unwrap().lose_power(&mut dice);
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn h4_h5_h9_whenever_the_disk_fails_or_the_power_goes_nothing_done_is_lost_and_nothing_unsafe_is_sent_twice()
+{
+    let (mut doubtful, mut sent_again) = (0, 0);
+    for seed in 0..20_000 {
+        let outcome = std::panic::catch_unwind(|| {
+            let (world, ending) = live(seed, JournalOptions::default());
+            let Ending::All { in_doubt } = ending else { unreachable!() };
+            assert_eq!(world.shown.len() + in_doubt, world.rows.len(), "each row has one outcome");
+            for (row, seen) in world.seen.iter().enumerate() {
+                if world.effect(row) == Effect::Unsafe {
+                    assert!(*seen <= 1, "row {row} may not be sent twice and was, {seen} times");
+                } else {
+                    assert!(*seen >= 1, "row {row} was never sent");
+                }
+            }
+            (in_doubt, world.seen.iter().filter(|seen| **seen > 1).count())
+        });
+        let (in_doubt, again) = outcome.unwrap_or_else(|_| panic!("seed {seed}"));
+        doubtful += in_doubt;
+        sent_again += again;
+    }
+    // Else the disk would hardly have failed at all.
+    assert!(doubtful > 1_000 && sent_again > 1_000, "{doubtful} in doubt, {sent_again} sent again");
+}
+
+#[test]
+fn h5_with_leave_to_resend_every_row_is_answered() {
+    let mut resent = 0;
+    for seed in 0..10_000 {
+        let (world, ending) = live(seed, JournalOptions::default().resend_in_doubt());
+        assert_eq!(ending, Ending::All { in_doubt: 0 }, "seed {seed}");
+        assert!(world.seen.iter().all(|seen| *seen >= 1), "seed {seed}");
+        resent += usize::from(world.resent_in_doubt);
+    }
+    assert!(resent > 500, "{resent}");
+}
