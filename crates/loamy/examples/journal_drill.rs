@@ -1,5 +1,6 @@
 //! A batch with a journal and no network, to be killed: `journal_drill JOURNAL SERVER SHOWN ROWS BODY SEED [keep_good]`.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -27,7 +28,8 @@ fn main() -> ExitCode {
     match drill.run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}\nhint: {}", error.hint().unwrap_or("none"));
+            let said = format!("{error}\nhint: {}\n", error.hint().unwrap_or("none"));
+            std::io::stderr().write_all(said.as_bytes()).expect("somebody reads what went wrong");
             ExitCode::from(3)
         }
     }

@@ -262,13 +262,13 @@ impl World {
         let mut settled = vec![false; self.rows.len()];
         let mut in_doubt = 0;
         let mut granted = BTreeSet::new();
-        for row in 0..self.rows.len() {
+        for (row, is_settled) in settled.iter_mut().enumerate() {
             let job = job(row, self.rows[row].clone());
             match scribe.resolve(job, self.fingerprint(row)) {
                 Ok(Word::Open(_)) => open.push(row),
                 Ok(Word::Unsure(_)) => unsure.push(row),
                 Ok(Word::Known(outcome)) => {
-                    settled[row] = true;
+                    *is_settled = true;
                     in_doubt += usize::from(self.settle_earlier(row, &outcome));
                 }
                 Ok(word) => panic!("{word:?}"),

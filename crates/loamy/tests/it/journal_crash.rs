@@ -1,4 +1,8 @@
 //! Processes that are killed, and disks that fail, at every step: what was shown stays, nothing unsafe is sent twice.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the walls around the clock are the engine's; this drives it from outside"
+)]
 
 use std::collections::HashMap;
 use std::fs;
@@ -224,5 +228,6 @@ fn h4_a_full_disk_ends_the_run_and_room_lets_it_go_on() {
     assert!(text.contains("make room"), "{text}");
     place.runs = 2;
     place.check("full disk");
-    let late = place.shown()[0].values().filter(|how| *how == "late").count();
+    let unsent = place.shown()[0].values().filter(|how| *how == "unsent").count();
+    assert!(unsent > 0, "the first run had room for everything");
 }

@@ -50,6 +50,8 @@ const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
     ("plan", &[PURE, &["gate", "job"]]),
     ("ledger", &[PURE, &["job"]]),
     ("batch", &[PURE, &["gate", "job", "plan", "ledger"]]),
+    // A thread of its own, which knows of the batch only what the ledger's port says.
+    ("journal", &[&["clock", "job", "ledger"]]),
     // A connection is made to an origin, which is a value of `target`; what a person can do about it is said in `hint`.
     ("transport", &[&["target", "hint", "growth", "clock"]]),
     ("exchange", &[PURE, &["job", "transport"]]),
