@@ -34,6 +34,7 @@ pub(crate) fn write(outcome: &Outcome, into: &mut Vec<u8>) {
                 writer.byte(1);
                 writer.piece(kind.name().as_bytes());
             }
+            Attempt::Outrun => writer.byte(2),
         }
     }
     writer.eight(u64::try_from(outcome.timing.elapsed.as_nanos()).unwrap_or(u64::MAX));
@@ -243,6 +244,7 @@ impl<'a> Reader<'a> {
         match self.byte()? {
             0 => self.two().map(Attempt::Answered),
             1 => self.kind().map(Attempt::Failed),
+            2 => Ok(Attempt::Outrun),
             _ => Err(Unreadable),
         }
     }
@@ -329,10 +331,11 @@ mod tests {
     }
 
     fn attempt(dice: &mut Dice) -> Attempt {
-        if dice.chance(50) {
-            return Attempt::Answered(100 + dice.below(900) as u16);
+        match dice.below(3) {
+            0 => Attempt::Answered(100 + dice.below(900) as u16),
+            1 => Attempt::Failed(KINDS[dice.below(KINDS.len() as u64) as usize].kind),
+            _ => Attempt::Outrun,
         }
-        Attempt::Failed(KINDS[dice.below(KINDS.len() as u64) as usize].kind)
     }
 
     fn error(dice: &mut Dice, request: &Request) -> Error {
