@@ -42,7 +42,7 @@ class Progress(NamedTuple):
     retrying: int = 0
     """Rows that wait to be sent again, of those that wait."""
     paused: Paused = ()
-    """The hosts that take no row for now, such as ``https://api.example.com``, each with the seconds left."""
+    """The hosts that take no row for now, such as ``api.example.com:443``, each with the seconds left."""
     eta: float | None = None
     """Seconds until the call ends, by the pace so far, or by what limits and pauses leave, if that is longer. None when unknown: before
     the first row has ended, and in a stream, whose length nobody knows."""
@@ -105,11 +105,7 @@ def _rounded(seconds: float) -> str:
 
 
 def _pauses(paused: Paused) -> str:
-    return ", ".join(f"{_host(origin)} {_rounded(seconds)} s" for origin, seconds in paused)
-
-
-def _host(origin: str) -> str:
-    return origin.partition("://")[2] or origin
+    return ", ".join(f"{origin} {_rounded(seconds)} s" for origin, seconds in paused)
 
 
 class _Lines:

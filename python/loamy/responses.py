@@ -155,9 +155,7 @@ class Responses(list["Response"]):
             return None
         if not any(response.status_code == 429 for response in self):
             return None
-        return (
-            "status 429 asks to come again later; retries=3 does, when the server allows it, and rate='10/s' avoids it"
-        )
+        return "status 429 asks to come again later; retries=3 does, when the server allows it; a rate such as rate='10/s' avoids it"
 
 
 def _ending(response: Response) -> str:
