@@ -5,12 +5,15 @@ from collections.abc import Callable
 from typing import Any, Literal, final
 
 from loamy._unverified import Place
+from loamy._watching import Watch
 from loamy.errors import LoamyError
 from loamy.headers import Headers
 from loamy.policy import Policy
+from loamy.progress import Tell
 
 __all__ = [
     "Trust",
+    "check_rate",
     "Batch",
     "shut_down",
     "canonical_name",
@@ -90,6 +93,9 @@ class Response:
     def attempts(self) -> int:
         """How often the row was sent, or a connection tried for it."""
     @property
+    def earlier(self) -> tuple[str, ...]:
+        """What became of the attempts before the last, such as ``("status 503", "timeout.connect")``."""
+    @property
     def error(self) -> LoamyError | None:
         """Why there is no whole answer; None when there is one."""
     @property
@@ -103,6 +109,14 @@ class Response:
             HTTPStatusError: for a status of 400 or above.
 
         """
+
+def check_rate(field: str, text: str) -> None:
+    """Check how fast a field of a policy says.
+
+    Raises:
+        ValueError: with what is wrong with it and how it is written.
+
+    """
 
 @final
 class Trust:
@@ -127,11 +141,20 @@ class Batch:
         response_class: type[Any] | None = None,
         first_failure_ends: bool = False,
         place: Place | None = None,
+        watch: Watch | None = None,
     ) -> Batch: ...
     def run(
-        self, rows: list[Any], tell: Callable[[int, int, int, int], None] | None = None, places: list[int] | None = None
+        self,
+        rows: list[Any],
+        tell: Tell | None = None,
+        places: list[int] | None = None,
+        each: Callable[[list[Any]], object] | None = None,
     ) -> list[Any]:
-        """Send the rows and return what came of each, in order; ``places`` are indexes that the responses bear instead."""
+        """Send the rows and return what came of each, in order.
+
+        ``places`` are indexes that the responses bear instead; ``tell`` gets the numbers of `progress`, ``each`` what has ended, a
+        slice at a time.
+        """
     def admit(self, rows: list[Any]) -> None:
         """Add rows; they are on their way when this returns."""
     def close(self) -> None:
@@ -143,8 +166,12 @@ class Batch:
     @property
     def finished(self) -> bool:
         """Whether no more rows will come and every outcome was taken."""
-    def progress(self) -> tuple[int, int, int, int]:
-        """Return the numbers of rows waiting, in flight, settled, and settled with an error."""
+    def progress(self) -> tuple[int, int, int, int, int, tuple[tuple[str, float], ...], float]:
+        """Return where it stands.
+
+        The numbers of rows waiting, in flight, settled, settled with an error, and waiting to be sent again; pairs of a paused
+        origin and the seconds left; the seconds that what waits takes at the least.
+        """
 
 @final
 class Server:
@@ -187,5 +214,6 @@ def restore_response(
     elapsed: float,
     answer: tuple[int, str, str, bytes, bytes, int] | None,
     error: Any | None,
+    earlier: tuple[str, ...],
 ) -> Response:
     """Return a response out of a pickle."""

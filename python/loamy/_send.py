@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
+from loamy import _watching
 from loamy._loamy import Batch
+from loamy._watching import watched
 from loamy.errors import BatchInterrupted
 from loamy.policy import resolve
 from loamy.progress import telling
@@ -20,8 +23,11 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from loamy._loamy import Response
+    from loamy._watching import Watch
     from loamy.policy import Policy, PolicyFields
-    from loamy.progress import Progress
+    from loamy.progress import Progress, Tell
+
+    _Each = Callable[[list[Response]], None]
 
 _PULL = 64
 """Rows pulled from a stream's source before they are on their way and results are handed on."""
@@ -34,15 +40,19 @@ def send(
     *,
     policy: Policy | None = None,
     progress: bool | Callable[[Progress], object] = False,
+    on_response: Callable[[Response], object] | None = None,
     **fields: Unpack[PolicyFields],
 ) -> Responses:
     """Send every row and return what came of each, in order.
 
     Args:
         rows: URLs, ``("POST", url)`` pairs, dicts with the keys ``method url params json data content headers timeout tag
-            allow_redirects follow_redirects max_redirects verify extra_ca tls_min raw_url``, or RequestMaps, in any mixture.
+            allow_redirects follow_redirects max_redirects verify extra_ca tls_min raw_url cost limit_key``, or RequestMaps, in any
+            mixture.
         policy: how to send.
         progress: True for a bar or a line in the log; a function gets a `Progress` ten times a second.
+        on_response: called with each `Response` on the calling thread, in the order in which they end. An exception in it
+            cancels the call and is raised as it is; nothing is called any more then.
         fields: fields of `Policy`, which win over ``policy``.
 
     Raises:
@@ -54,31 +64,58 @@ def send(
 
     """
     listed = listed_rows(rows, "send")
-    return _gather(listed, resolve("send", policy, fields), progress)
+    return _gather(listed, resolve("send", policy, fields), progress, _each(on_response))
 
 
 def send_again(responses: list[Response], policy: Policy | None, fields: Mapping[str, Any]) -> list[Response]:
     """Send the rows of responses once more; each answer keeps its response's index."""
-    plan = resolve("resend", policy, fields)
+    plan = resolve("resend", policy, fields)._of_call()
     if not responses:
         return []
-    batch = Batch(plan)
-    return batch.run([response.request for response in responses], None, [response.index for response in responses])
+    rows, places = [response.request for response in responses], [response.index for response in responses]
+    with watched("resend") as watch:
+        return Batch(plan, watch=watch).run(rows, None, places)
 
 
-def _gather(rows: list[Any], plan: Policy, progress: bool | Callable[[Progress], object]) -> Responses:
-    with telling(progress, len(rows)) as tell:
+def _gather(
+    rows: list[Any], plan: Policy, progress: bool | Callable[[Progress], object], each: _Each | None
+) -> Responses:
+    with telling(progress, len(rows)) as tell, watched("send") as watch:
         if not rows:
             return Responses(policy=plan)
-        return _run(Batch(plan), rows, plan, tell)
+        plan = plan._of_call()
+        return _run(Batch(plan, watch=watch), rows, plan, tell, each)
 
 
-def _run(batch: Batch, rows: list[Any], plan: Policy, tell: Callable[[int, int, int, int], None] | None) -> Responses:
+def _run(batch: Batch, rows: list[Any], plan: Policy, tell: Tell | None, each: _Each | None) -> Responses:
     try:
-        return Responses(batch.run(rows, tell), policy=plan)
+        return Responses(batch.run(rows, tell, None, each), policy=plan)
     except BatchInterrupted as stop:
         stop.responses = Responses(stop.responses, policy=plan)
         raise
+
+
+def _each(on_response: Callable[[Response], object] | None) -> _Each | None:
+    """Return the function that calls another with each of a list.
+
+    Raises:
+        TypeError: for what cannot be called, or only makes coroutines.
+
+    """
+    if on_response is None:
+        return None
+    if not callable(on_response):
+        raise TypeError(f"on_response must be a function, not {type(on_response).__name__}")
+    from inspect import iscoroutinefunction
+
+    if iscoroutinefunction(on_response):
+        raise TypeError("on_response must be a plain function: nobody awaits what a coroutine function returns")
+
+    def each(responses: list[Response]) -> None:
+        for response in responses:
+            on_response(response)
+
+    return each
 
 
 def stream(
@@ -88,6 +125,7 @@ def stream(
     window: int | None = None,
     policy: Policy | None = None,
     progress: bool | Callable[[Progress], object] = False,
+    on_response: Callable[[Response], object] | None = None,
     **fields: Unpack[PolicyFields],
 ) -> Generator[Response, None, None]:
     """Send rows as they are pulled from an iterable of any length, and yield responses while others are under way.
@@ -101,6 +139,7 @@ def stream(
         window: rows under way or waiting to be yielded, at most; 4 × ``concurrency`` when left out.
         policy: how to send.
         progress: as for `send`.
+        on_response: as for `send`; called before the response is yielded.
         fields: fields of `Policy`, which win over ``policy``.
 
     Raises:
@@ -112,20 +151,23 @@ def stream(
     plan = resolve("stream", policy, fields)
     if order not in ("done", "given"):
         raise ValueError(f"order is {order!r}; it must be 'done' or 'given'")
-    room = 4 * plan.concurrency if window is None else window
+    room = 4 * plan._slots if window is None else window
     if type(room) is not int or room < 1:
         raise ValueError(f"window is {window!r}; it must be a number of rows, 1 or more")
-    return _Streaming(iter(rows), plan, order == "given", room).responses(progress)
+    return _Streaming(iter(rows), plan._of_call(), order == "given", room, _each(on_response)).responses(progress)
 
 
 class _Streaming:
     """A stream under way."""
 
-    def __init__(self, source: Iterator[Any], plan: Policy, as_given: bool, window: int) -> None:
+    def __init__(self, source: Iterator[Any], plan: Policy, as_given: bool, window: int, each: _Each | None) -> None:
         self.source = self.given(source)
-        self.batch = Batch(plan)
+        # The call begins when its first response is asked for: a stream that nobody reads is none.
+        self.watch: Watch | None = None
+        self.batch = Batch(plan, watch=None if _watching.begin is None else self.tell_watch)
+        self.each = each
         self.as_given = as_given
-        self.concurrency = plan.concurrency
+        self.concurrency = plan._slots
         self.window = window
         self.pulled: list[Any] = []
         self.ready: deque[Response] = deque()
@@ -137,6 +179,17 @@ class _Streaming:
         self.broken: BaseException | None = None
 
     def responses(self, progress: bool | Callable[[Progress], object]) -> Generator[Response, None, None]:
+        return self.through(progress) if _watching.begin is None else self.watched(progress)
+
+    def watched(self, progress: bool | Callable[[Progress], object]) -> Generator[Response, None, None]:
+        with watched("stream") as self.watch:
+            yield from self.through(progress)
+
+    def tell_watch(self, rows: list[tuple[str, str, int, str | None, str, int, float]]) -> None:
+        if self.watch is not None:
+            self.watch(rows)
+
+    def through(self, progress: bool | Callable[[Progress], object]) -> Generator[Response, None, None]:
         try:
             with telling(progress, None) as tell:
                 told = time.monotonic()
@@ -164,6 +217,8 @@ class _Streaming:
         finally:
             if not self.batch.finished:
                 self.batch.cancel()
+                if self.watch is not None:
+                    self.stop()
         if self.broken is not None:
             raise self.broken
 
@@ -227,6 +282,8 @@ class _Streaming:
             # A few at once cost fewer awakenings; a lone one is not kept waiting for long.
             fresh = self.batch.take(min(under_way, _PULL), 0.01) or self.batch.take(1, 0.1)
         self.taken += len(fresh)
+        if self.each is not None and fresh:
+            self.each(fresh)
         if not self.as_given:
             self.ready.extend(fresh)
             return
@@ -240,35 +297,48 @@ async def send_async(
     *,
     policy: Policy | None = None,
     progress: bool | Callable[[Progress], object] = False,
+    on_response: Callable[[Response], object] | None = None,
     **fields: Unpack[PolicyFields],
 ) -> Responses:
     """Send every row and return what came of each, in order, without holding up the event loop.
 
-    Cancelling the awaiting task cancels the batch. A ``progress`` function is called on a thread of its own.
+    Cancelling the awaiting task cancels the batch. A ``progress`` function is called on a thread of its own, ``on_response`` in the
+    event loop.
 
     Args:
         rows: as for `send`.
         policy: how to send.
         progress: as for `send`.
+        on_response: as for `send`; a plain function.
         fields: fields of `Policy`, which win over ``policy``.
 
     Raises:
         TypeError: for a mistake of the whole call.
 
     """
-    import asyncio
-    import threading
-
     from loamy._unverified import here
 
     listed = listed_rows(rows, "send_async")
-    plan = resolve("send_async", policy, fields)
-    if not listed:
-        return Responses(policy=plan)
+    plan = resolve("send_async", policy, fields)._of_call()
+    each = _each(on_response)
+    with watched("send_async") as watch:
+        if not listed:
+            return Responses(policy=plan)
+        # The rows are read on a thread from which the caller cannot be seen.
+        batch = Batch(plan, place=here(), watch=watch)
+        return await _run_beside(batch, listed, plan, progress, each)
+
+
+async def _run_beside(
+    batch: Batch, rows: list[Any], plan: Policy, progress: bool | Callable[[Progress], object], each: _Each | None
+) -> Responses:
+    """Run a batch on a thread of its own and wait for it in the event loop."""
+    import asyncio
+    import threading
+
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[Responses] = loop.create_future()
-    # The rows are read on a thread from which the caller cannot be seen.
-    batch = Batch(plan, place=here())
+    broken: list[BaseException] = []
 
     def settle(result: Responses | None, error: BaseException | None) -> None:
         if ended.done():
@@ -278,11 +348,26 @@ async def send_async(
         elif result is not None:
             ended.set_result(result)
 
+    def hear(responses: list[Response]) -> None:
+        if each is None or ended.done():
+            return
+        try:
+            each(responses)
+        except BaseException as raised:
+            # Kept beside the future, which does not take every exception.
+            broken.append(raised)
+            ended.set_result(Responses())
+
+    def hand_over(responses: list[Response]) -> None:
+        # The loop may be closed meanwhile: then nobody is there to be told.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(hear, responses)
+
     def work() -> None:
         result, error = None, None
         try:
-            with telling(progress, len(listed)) as tell:
-                result = _run(batch, listed, plan, tell)
+            with telling(progress, len(rows)) as tell:
+                result = _run(batch, rows, plan, tell, None if each is None else hand_over)
         except BaseException as raised:
             error = raised
         try:
@@ -294,10 +379,14 @@ async def send_async(
     thread = threading.Thread(target=work, name="loamy.send_async", daemon=True)
     thread.start()
     try:
-        return await ended
+        responses = await ended
     except asyncio.CancelledError:
         batch.cancel()
         raise
+    if broken:
+        batch.cancel()
+        raise broken[0]
+    return responses
 
 
 def listed_rows(rows: Iterable[Any], door: str) -> list[Any]:

@@ -64,6 +64,8 @@ class LoamyError(Exception):
     """Whether sending the row again can help and cannot do harm."""
     attempts: int = 0
     """How often the row was sent, or a connection tried for it."""
+    earlier: tuple[str, ...] = ()
+    """What became of the attempts before the last, such as ``("status 503", "timeout.connect")``."""
     bytes_sent: int = 0
     """Bytes of the last attempt that the operating system took."""
     bytes_received: int = 0
@@ -228,7 +230,7 @@ class JSONDecodeError(LoamyError, json.JSONDecodeError):
 
 
 class NotSent(LoamyError):
-    """The row was never sent: the deadline passed, or the batch was interrupted."""
+    """The row was never sent: the deadline passed, the batch was interrupted, its host takes no more, or too many rows failed."""
 
     kind = "not_sent"
 
@@ -316,7 +318,7 @@ _BY_KIND: dict[str, type[LoamyError]] = {
     "internal": InternalError,
 }
 
-_State = tuple[bool, bool, int, int, int, "Response | None", "int | None", "str | None", "int | None"]
+_State = tuple[bool, bool, int, int, int, "Response | None", "int | None", "str | None", "int | None", tuple[str, ...]]
 
 
 def build(kind: str, message: str, hint: str | None, state: _State, reason: str | None = None) -> LoamyError:
@@ -325,13 +327,14 @@ def build(kind: str, message: str, hint: str | None, state: _State, reason: str 
     ``reason`` is the message without kind and row, where ssl has an attribute for it.
     """
     error = _BY_KIND[kind](message)
-    in_doubt, retryable, attempts, bytes_sent, bytes_received, response, errno, host, port = state
+    in_doubt, retryable, attempts, bytes_sent, bytes_received, response, errno, host, port, earlier = state
     error.__dict__.update(
         kind=kind,
         hint=hint,
         in_doubt=in_doubt,
         retryable=retryable,
         attempts=attempts,
+        earlier=earlier,
         bytes_sent=bytes_sent,
         bytes_received=bytes_received,
         response=response,
@@ -355,6 +358,7 @@ def build_not_json(
     position = getattr(reason, "pos", 0)
     error = JSONDecodeError(message, text, position if isinstance(position, int) else 0)
     error.attempts = response.attempts
+    error.earlier = response.earlier
     error.response = response
     return error
 
@@ -364,6 +368,7 @@ def build_status(subject: tuple[str | None, str | None], response: Response) -> 
     error = HTTPStatusError(f"status {response.status_code} ({subject[0]} {subject[1]}, attempt {response.attempts})")
     error.status_code = response.status_code
     error.attempts = response.attempts
+    error.earlier = response.earlier
     error.response = response
     return error
 

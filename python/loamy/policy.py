@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypedDict, cast
 
-from loamy._loamy import Trust, is_secret_header
+from loamy._loamy import Trust, check_rate, is_secret_header
 
 __all__ = ["Policy", "Timeout"]
 
@@ -49,11 +49,29 @@ _Bundle: TypeAlias = str | os.PathLike[str] | bytes
 class PolicyFields(TypedDict, total=False):
     """The keywords that ``send``, ``stream`` and ``send_async`` take: the fields of `Policy`."""
 
-    concurrency: int
+    concurrency: int | Literal["auto"]
     per_host: int | None
     threads: int | None
     timeout: Timeout | float | tuple[float | None, float | None] | Mapping[str, float | None] | None
     deadline: float | None
+    retries: int
+    retry_unsafe: bool
+    backoff: float | tuple[float, float]
+    max_pause: float
+    governor: bool
+    rate: str | None
+    burst: int | None
+    rate_per_host: str | None
+    limits: Mapping[str, str] | None
+    limits_per_host: Mapping[str, str] | None
+    adaptive: Literal["aimd", "gradient2"] | None
+    max_failures: int | None
+    max_failures_per_host: int | None
+    fail_fast: bool
+    idempotency: Literal["auto"] | None
+    job: str | None
+    duplicates: Literal["send", "share"]
+    hedge: bool | float
     follow_redirects: bool
     max_redirects: int
     headers: Mapping[str, str] | Sequence[tuple[str, str]] | None
@@ -85,8 +103,9 @@ class Policy:
 
     """
 
-    concurrency: int = 100
-    """Requests in flight at once, over all hosts. 100, as before; never more than the process may open descriptors."""
+    concurrency: int | Literal["auto"] = 100
+    """Requests in flight at once, over all hosts. 100, as before; never more than the process may open descriptors. ``"auto"``: as
+    many as each host bears, found on the way, and 100 at the most; `adaptive` says how, with any other most."""
     per_host: int | None = None
     """Requests in flight at once for one scheme, host and port. None: only ``concurrency`` binds."""
     threads: int | None = None
@@ -98,6 +117,60 @@ class Policy:
     None: no limit at all. A pair or a mapping leaves the other phases at their defaults."""
     deadline: float | None = None
     """Seconds that the whole call may take. Rows not sent by then end as ``not_sent``, rows in flight as ``timeout.total``."""
+    retries: int = 0
+    """How often a row is sent again at the most that failed, or was answered 408, 425, 429, 500, 502, 503 or 504. 0, as what a
+    second sending does is for you to say; what provably had no effect is sent again all the same. Rows whose second sending could
+    do harm (a POST without an ``Idempotency-Key``) are sent again only where nothing happened, as with 429. All retries to a host
+    are at most a fifth of its rows, and 10."""
+    retry_unsafe: bool = False
+    """Whether `retries` holds for all rows, so that a POST may take effect twice."""
+    backoff: float | tuple[float, float] = (0.5, 20.0)
+    """Seconds that a row waits before it is sent again: a span drawn from nothing to a ceiling that doubles each time (full jitter),
+    given as its first and its highest value, or as the first alone. Never earlier than ``Retry-After`` asks for."""
+    max_pause: float = 60
+    """The longest wait in seconds that a server may ask for. 60, as somebody may sit before it. Beyond it a row ends with the answer
+    that it has, and those that wait for the host end as ``not_sent``. ``math.inf``: as long as it asks for."""
+    governor: bool = True
+    """Whether what servers say about their limits is obeyed: 429, and 503 with ``Retry-After``, pause the host for all rows, and a
+    quota that is published (``RateLimit``, ``X-RateLimit-…``) paces it. True: rows sent against it would be refused."""
+    rate: str | None = None
+    """How fast rows are sent in all, such as ``"100/s"``, ``"500/min"`` or ``"5/2s"``: the limit named ``requests``. In every span W the
+    server sees at most rate · W + `burst`. None: as fast as they go."""
+    burst: int | None = None
+    """How many rows may go at once after a silence, under `rate`. None: one, or what 5 ms of a high rate come to."""
+    rate_per_host: str | None = None
+    """The same as `rate` for each host on its own, or for each ``limit_key`` of rows that name one."""
+    limits: Mapping[str, str] | None = None
+    """Limits by name: ``{"requests": "500/min", "tokens": "40000/min"}``. Of ``requests`` each row costs 1, of any other what its
+    ``cost`` says, and 1 without one."""
+    limits_per_host: Mapping[str, str] | None = None
+    """The same as `limits` for each host on its own, or for each ``limit_key`` of rows that name one."""
+    adaptive: Literal["aimd", "gradient2"] | None = None
+    """How the number of rows in flight is found for each host, with `concurrency` as the most. ``"aimd"``: one more a round while it
+    goes well, a tenth less when rows are refused or take longer. ``"gradient2"``: by the quotient of the usual time and the last.
+    None: as many as are free (or ``"aimd"`` with ``concurrency="auto"``)."""
+    max_failures: int | None = None
+    """After how many failed rows (an error, or a status of 400 and above) no further row is sent: those that wait end as ``not_sent``,
+    those in flight are waited for. None: each row fares for itself."""
+    max_failures_per_host: int | None = None
+    """The same for one host, where only failures count that the next row may share: no connection, no answer, 408, 429, 5xx."""
+    fail_fast: bool = False
+    """Whether the first failed row is the last to be sent: ``max_failures=1``."""
+    idempotency: Literal["auto"] | None = None
+    """``"auto"``: POST and PATCH rows without an ``Idempotency-Key`` get one, made of the `job` and of the row's ``tag``, if that is a text or
+    a whole number, or else of its place in the list. Such rows may then be retried; tags must differ, or the server takes one
+    for the other. None: only rows that bring one have one, as not every server looks at it."""
+    job: str | None = None
+    """What tells the keys of this job from those of others: whoever runs the job of this name again sends the same keys, on any
+    machine. None: a random one for each call, so that keys are the same in its retries, and in ``resend`` of what it
+    returned, but not when the program is run again."""
+    duplicates: Literal["send", "share"] = "send"
+    """``"share"``: of GET and HEAD rows that ask for the very same the first is sent, and its answer is that of all; it is kept for those
+    that may still come. ``"send"``: each is sent, as the list says."""
+    hedge: bool | float = False
+    """Whether a GET, PUT or other idempotent row that takes long gets a second try beside the first, of which the first answer
+    counts: True, when it takes longer than 19 of 20 did so far; a number, after so many seconds. At most one row in twenty
+    does. False, as it asks more of the server."""
     follow_redirects: bool = True
     """Whether redirects are followed. Where not, the redirect itself is the response."""
     max_redirects: int = 10
@@ -137,11 +210,16 @@ class Policy:
     def __post_init__(self) -> None:
         for name, least, optional in _COUNTS:
             _check_count(name, getattr(self, name), least, optional)
-        for name in ("follow_redirects", "allow_downgrade"):
+        for name in _FLAGS:
             _check_flag(name, getattr(self, name))
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) is not None or name not in _OPTIONAL:
+                _check_choice(name, getattr(self, name), choices)
+        if self.concurrency != "auto":
+            _check_concurrency(self.concurrency)
         _check_seconds("deadline", self.deadline)
         _check_seconds("h2_ping", self.h2_ping)
-        _check_choice("http_version", self.http_version, ("auto", "1.1", "2"))
+        self._check_conduct()
         object.__setattr__(self, "timeout", _timeout(self.timeout))
         object.__setattr__(self, "secret_headers", _names("secret_headers", self.secret_headers))
         if self.headers is not None:
@@ -149,6 +227,41 @@ class Policy:
         if isinstance(self.extra_ca, list):
             object.__setattr__(self, "extra_ca", tuple(self.extra_ca))
         self._trust  # noqa: B018 (it checks itself when it is made)
+
+    def _check_conduct(self) -> None:
+        object.__setattr__(self, "backoff", _backoff(self.backoff))
+        _check_span("max_pause", self.max_pause)
+        if not isinstance(self.hedge, bool):
+            _check_hedge(self.hedge)
+        for name, named in (("rate", "limits"), ("rate_per_host", "limits_per_host")):
+            rate, limits = getattr(self, name), getattr(self, named)
+            if rate is not None:
+                _check_rate(name, rate)
+            if limits is not None:
+                object.__setattr__(self, named, _limits(named, limits))
+                if rate is not None and "requests" in limits:
+                    raise ValueError(f"{name} and {named}['requests'] are the same limit; give one of them")
+        if self.burst is not None and self.rate is None:
+            raise ValueError("burst belongs to rate, which is not given")
+        if self.job is not None and not isinstance(self.job, str):
+            raise TypeError(f"job must be a str or None, not {type(self.job).__name__}")
+        if self.job == "":
+            raise ValueError("job is empty; it must tell this job's keys from those of others")
+        if self.job is not None and self.idempotency is None:
+            raise ValueError('job is what keys are made of, and none are made; give idempotency="auto" too')
+
+    @property
+    def _slots(self) -> int:
+        """The most rows in flight."""
+        return 100 if self.concurrency == "auto" else self.concurrency
+
+    def _of_call(self) -> Policy:
+        """Return what one call goes by: with a job of its own, where its rows get keys and no job is named."""
+        if self.idempotency is None or self.job is not None:
+            return self
+        import uuid
+
+        return dataclasses.replace(self, job=str(uuid.uuid4()))
 
     @cached_property
     def _trust(self) -> Trust:
@@ -165,7 +278,10 @@ class Policy:
 
 
 _COUNTS = (
-    ("concurrency", 1, False),
+    ("retries", 0, False),
+    ("burst", 1, True),
+    ("max_failures", 1, True),
+    ("max_failures_per_host", 1, True),
     ("per_host", 1, True),
     ("threads", 1, True),
     ("max_redirects", 0, False),
@@ -175,7 +291,18 @@ _COUNTS = (
     ("h2_connections", 1, True),
     ("h2_streams", 1, False),
 )
-_MOST = {"max_redirects": 65_535}
+_MOST = {"max_redirects": 65_535, "retries": (1 << 32) - 1}
+_FLAGS = ("follow_redirects", "allow_downgrade", "retry_unsafe", "governor", "fail_fast")
+_CHOICES = {
+    "http_version": ("auto", "1.1", "2"),
+    "adaptive": ("aimd", "gradient2"),
+    "idempotency": ("auto",),
+    "duplicates": ("send", "share"),
+}
+_OPTIONAL = ("adaptive", "idempotency")
+
+_HIGHEST_BACKOFF = 20.0
+"""Seconds; where `backoff` names its first ceiling alone."""
 
 _ELSEWHERE = {
     "cert": "client certificates are not supported",
@@ -196,7 +323,9 @@ def resolve(door: str, policy: Policy | None, fields: Mapping[str, Any]) -> Poli
         if name not in known:
             if name in _ELSEWHERE:
                 raise TypeError(f"{door}() has no keyword {name!r}: {_ELSEWHERE[name]}")
-            raise TypeError(f"{door}() has no keyword {name!r}{nearest(name, [*known, 'policy', 'progress'])}")
+            raise TypeError(
+                f"{door}() has no keyword {name!r}{nearest(name, [*known, 'policy', 'progress', 'on_response'])}"
+            )
     if policy is None:
         return Policy(**fields) if fields else _DEFAULT
     if not isinstance(policy, Policy):
@@ -239,6 +368,58 @@ def _timeout(given: Any) -> Timeout:
         return Timeout(**cast("dict[str, float | None]", given))
     _check_seconds("timeout", given)
     return Timeout(total=given)
+
+
+def _backoff(given: Any) -> tuple[float, float]:
+    if not isinstance(given, (tuple, list)):
+        _check_span("backoff", given)
+        return float(given), max(_HIGHEST_BACKOFF, float(given))
+    if len(given) != 2:
+        raise TypeError(f"backoff as a pair is (first, highest); this one has {len(given)} parts")
+    for part in given:
+        _check_span("backoff", part)
+    first, highest = given
+    if first > highest:
+        raise ValueError(f"backoff begins at {first} s, which is above its highest, {highest} s")
+    return float(first), float(highest)
+
+
+def _limits(field: str, given: Any) -> dict[str, str]:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{field} must be a mapping of names to rates, not {type(given).__name__}")
+    for name, rate in given.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{field} must have names of limits as keys, not {type(name).__name__}")
+        if not name:
+            raise ValueError(f"{field} has a limit without a name")
+        _check_rate(f"{field}[{name!r}]", rate)
+    return dict(given)
+
+
+def _check_rate(field: str, rate: Any) -> None:
+    if not isinstance(rate, str):
+        raise TypeError(f"{field} must be a str such as '100/s' or '500/min', not {type(rate).__name__}")
+    check_rate(field, rate)
+
+
+def _check_hedge(value: Any) -> None:
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"hedge must be True, False or a number of seconds, not {type(value).__name__}")
+    if math.isnan(value) or value <= 0:
+        raise ValueError(f"hedge is {value}; it must be above 0, or every row would be sent twice")
+
+
+def _check_span(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if math.isnan(value) or value < 0:
+        raise ValueError(f"{name} is {value}; it must be 0 or more")
+
+
+def _check_concurrency(value: Any) -> None:
+    if isinstance(value, str):
+        raise ValueError(f"concurrency is {value!r}; it must be a whole number or 'auto'")
+    _check_count("concurrency", value, 1, False)
 
 
 def _check_seconds(name: str, value: Any) -> None:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
-    _Tell = Callable[[int, int, int, int], None]
+    Paused: TypeAlias = tuple[tuple[str, float], ...]
+    Tell: TypeAlias = Callable[[int, int, int, int, int, Paused, float], None]
 
 __all__ = ["Progress"]
 
@@ -37,10 +39,17 @@ class Progress(NamedTuple):
     """Rows that ended with an error."""
     elapsed: float
     """Seconds since the call began."""
+    retrying: int = 0
+    """Rows that wait to be sent again, of those that wait."""
+    paused: Paused = ()
+    """The hosts that take no row for now, such as ``api.example.com:443``, each with the seconds left."""
+    eta: float | None = None
+    """Seconds until the call ends, by the pace so far, or by what limits and pauses leave, if that is longer. None when unknown: before
+    the first row has ended, and in a stream, whose length nobody knows."""
 
 
 @contextmanager
-def telling(progress: bool | Callable[[Progress], object], total: int | None) -> Iterator[_Tell | None]:
+def telling(progress: bool | Callable[[Progress], object], total: int | None) -> Iterator[Tell | None]:
     """Give the function that the batch calls with its numbers, or None.
 
     Raises:
@@ -60,14 +69,43 @@ def telling(progress: bool | Callable[[Progress], object], total: int | None) ->
         yield _snapshots(_Lines(), total)
 
 
-def _snapshots(function: Callable[[Progress], object], total: int | None) -> _Tell:
+def _snapshots(function: Callable[[Progress], object], total: int | None) -> Tell:
     began = time.monotonic()
 
-    def tell(waiting: int, in_flight: int, settled: int, failed: int) -> None:
-        rows = waiting + in_flight + settled if total is None else total
-        function(Progress(rows, waiting, in_flight, settled, failed, time.monotonic() - began))
+    def tell(
+        waiting: int, in_flight: int, done: int, failed: int, retrying: int, paused: Paused, at_least: float
+    ) -> None:
+        rows = waiting + in_flight + done if total is None else total
+        elapsed = time.monotonic() - began
+        eta = None if total is None else _eta(total - done, done, elapsed, at_least)
+        function(Progress(rows, waiting, in_flight, done, failed, elapsed, retrying, paused, eta))
 
     return tell
+
+
+def _eta(left: int, done: int, elapsed: float, at_least: float) -> float | None:
+    if not left:
+        return 0.0
+    if done:
+        return max(at_least, left * elapsed / done)
+    return at_least or None
+
+
+def warn_of_pause(origin: str, seconds: float, longest: float) -> None:
+    """Tell the log that a host is paused; called by the binding, once for each pause of a second or more."""
+    if seconds > longest:
+        then = f"that is beyond max_pause ({longest:g} s), so what waits for it is not sent"
+    else:
+        then = "what waits for it goes on after that"
+    logger.warning("%s is paused for %s s: it takes no more requests for now; %s", origin, _rounded(seconds), then)
+
+
+def _rounded(seconds: float) -> str:
+    return f"{seconds:.0f}" if seconds >= 10 else f"{round(seconds, 1):g}"
+
+
+def _pauses(paused: Paused) -> str:
+    return ", ".join(f"{origin} {_rounded(seconds)} s" for origin, seconds in paused)
 
 
 class _Lines:
@@ -79,7 +117,12 @@ class _Lines:
     def __call__(self, now: Progress) -> None:
         if now.elapsed >= self._next:
             self._next = now.elapsed + _LOG_EVERY
-            logger.info("%s of %s rows done, %s failed, %s in flight", now.done, now.total, now.failed, now.in_flight)
+            text = "%s of %s rows done, %s failed, %s in flight"
+            told: list[object] = [now.done, now.total, now.failed, now.in_flight]
+            if now.paused:
+                text += ", paused: %s"
+                told.append(_pauses(now.paused))
+            logger.info(text, *told)
 
 
 def _bar(total: int | None) -> Any:
@@ -108,10 +151,19 @@ def _in_notebook() -> bool:
     return shell is not None and getattr(shell, "kernel", None) is not None
 
 
-def _advance(bar: Any) -> _Tell:
-    def tell(waiting: int, in_flight: int, settled: int, failed: int) -> None:
+def _advance(bar: Any) -> Tell:
+    def tell(
+        waiting: int, in_flight: int, done: int, failed: int, retrying: int, paused: Paused, at_least: float
+    ) -> None:
+        shown: dict[str, object] = {}
         if failed:
-            bar.set_postfix(failed=failed, refresh=False)
-        bar.update(settled - bar.n)
+            shown["failed"] = failed
+        if retrying:
+            shown["retrying"] = retrying
+        if paused:
+            shown["paused"] = _pauses(paused)
+        if shown or bar.postfix:
+            bar.set_postfix(shown, refresh=bool(paused))
+        bar.update(done - bar.n)
 
     return tell

@@ -56,8 +56,8 @@ class Responses(list["Response"]):
     def rows(self) -> list[dict[str, Any]]:
         """Return a flat, JSON-able dict for each response: fit for a data frame or a task's result.
 
-        The columns: ``index tag method url status_code ok kind error in_doubt attempts elapsed text``; ``elapsed`` in seconds,
-        ``kind`` and ``error`` None where an answer arrived; a ``tag`` that is neither text nor number as ``str(tag)``.
+        The columns: ``index tag method url status_code ok kind error in_doubt attempts elapsed earlier text``; ``elapsed`` in seconds,
+        ``earlier`` as in ``status 503, timeout.connect``, None where the row was sent once, ``kind`` and ``error`` None where an answer arrived; a ``tag`` that is neither text nor number as ``str(tag)``.
         """
         return [_row(response) for response in self]
 
@@ -107,13 +107,21 @@ class Responses(list["Response"]):
 
     def __repr__(self) -> str:
         lines = [self._summary(), *(f"  {line}" for line in self._failures())]
+        if (hint := self._hint()) is not None:
+            lines.append(f"hint: {hint}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         import html
 
         items = "".join(f"<li><code>{html.escape(line)}</code></li>" for line in self._failures())
-        return f"<p>{html.escape(self._summary())}</p>" + (f"<ul>{items}</ul>" if items else "")
+        hint = self._hint()
+        parts = [
+            f"<p>{html.escape(self._summary())}</p>",
+            f"<ul>{items}</ul>" if items else "",
+            "" if hint is None else f"<p>hint: <code>{html.escape(hint)}</code></p>",
+        ]
+        return "".join(parts)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text("Responses(...)" if cycle else repr(self))
@@ -140,6 +148,14 @@ class Responses(list["Response"]):
             yield repr(response).removeprefix("<Response ").removesuffix(">")
         if len(failed) > _SHOWN:
             yield f"… and {len(failed) - _SHOWN:,} more in .failed"
+
+    def _hint(self) -> str | None:
+        """Say what can be done about rows that were refused for now and not sent again."""
+        if self._policy is None or self._policy.retries > 0:
+            return None
+        if not any(response.status_code == 429 for response in self):
+            return None
+        return "status 429 asks to come again later; retries=3 does, when the server allows it; a rate such as rate='10/s' avoids it"
 
 
 def _ending(response: Response) -> str:
@@ -171,5 +187,6 @@ def _row(response: Response) -> dict[str, Any]:
         "in_doubt": bool(getattr(error, "in_doubt", False)),
         "attempts": response.attempts,
         "elapsed": response.elapsed,
+        "earlier": ", ".join(response.earlier) or None,
         "text": response.text,
     }

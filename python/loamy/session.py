@@ -18,6 +18,7 @@ import msgspec
 from loamy._loamy import Batch
 from loamy._masking import shown
 from loamy._send import listed_rows
+from loamy._watching import watched
 from loamy.headers import Headers
 from loamy.policy import as_before
 from loamy.progress import telling
@@ -101,6 +102,8 @@ class RequestResponse(_Named, gc=False):
     """Seconds from taking a slot to the end."""
     attempts: int = 0
     """How often the request was sent, or a connection tried for it."""
+    earlier: tuple[str, ...] = ()
+    """What became of the attempts before the last, such as ``("status 503", "timeout.connect")``."""
 
 
 class Clump:
@@ -132,10 +135,10 @@ class Clump:
 
         """
         rows = self._requests
-        with telling(progress, len(rows)) as tell:
+        with telling(progress, len(rows)) as tell, watched("Clump") as watch:
             if not rows:
                 return []
-            responses: list[RequestResponse] = Batch(self._policy, "clump").run(rows, tell)
+            responses: list[RequestResponse] = Batch(self._policy._of_call(), "clump", watch=watch).run(rows, tell)
             return responses
 
 

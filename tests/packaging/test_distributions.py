@@ -80,6 +80,14 @@ def test_the_uvloop_extra_installs_uvloop_except_on_windows(fixture: str, reques
     assert not marker.evaluate({"platform_system": "Linux", "extra": ""})
 
 
+def test_the_otel_extra_installs_the_api_alone(loamy_dist: Any) -> None:
+    assert "otel" in loamy_dist.metadata.get_all("Provides-Extra")
+    [name] = [name for name in requirements(loamy_dist) if name.startswith("otel/")]
+    assert name == "otel/opentelemetry-api"
+    marker = requirements(loamy_dist)[name].marker
+    assert marker.evaluate({"extra": "otel"}) and not marker.evaluate({"extra": ""})
+
+
 def test_the_progress_extra_installs_tqdm(loamy_dist: Any) -> None:
     marker = requirements(loamy_dist)["progress/tqdm"].marker
     assert marker is not None

@@ -28,13 +28,7 @@ impl Answer {
 
     pub(crate) fn version(&self) -> &str {
         match self {
-            Self::Received(response) => match response.version() {
-                http::Version::HTTP_09 => "HTTP/0.9",
-                http::Version::HTTP_10 => "HTTP/1.0",
-                http::Version::HTTP_2 => "HTTP/2",
-                http::Version::HTTP_3 => "HTTP/3",
-                _ => "HTTP/1.1",
-            },
+            Self::Received(response) => version(response),
             Self::Restored(restored) => &restored.version,
         }
     }
@@ -65,6 +59,17 @@ impl Answer {
             Self::Received(response) => response.redirects(),
             Self::Restored(restored) => restored.redirects,
         }
+    }
+}
+
+/// What was spoken, as users read it.
+pub(crate) fn version(response: &loamy::Response) -> &'static str {
+    match response.version() {
+        http::Version::HTTP_09 => "HTTP/0.9",
+        http::Version::HTTP_10 => "HTTP/1.0",
+        http::Version::HTTP_2 => "HTTP/2",
+        http::Version::HTTP_3 => "HTTP/3",
+        _ => "HTTP/1.1",
     }
 }
 

@@ -4,10 +4,10 @@ use loamy::Outcome;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyFloat, PyInt, PyString, PyType};
+use pyo3::types::{PyBytes, PyFloat, PyInt, PyString, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
-use crate::response::Response;
+use crate::response::{Response, earlier};
 use crate::{failure, fields, json_in};
 
 /// What a body that is not JSON means.
@@ -19,7 +19,8 @@ struct Decoded<'py> {
     content: Bound<'py, PyBytes>,
 }
 
-/// `loamy.session.RequestResponse(request_map, status_code, body, error, headers, content, elapsed, attempts)`.
+/// `loamy.session.RequestResponse(request_map, status_code, body, error, headers, content, elapsed, attempts,
+/// earlier)`.
 ///
 /// # Errors
 /// Only what is no `Exception`, and want of memory.
@@ -32,16 +33,22 @@ pub(crate) fn clump<'py>(
     let class = CLASS.import(py, "loamy.session", "RequestResponse")?;
     let elapsed = PyFloat::new(py, outcome.timing.elapsed.as_secs_f64()).into_any();
     let attempts = PyInt::new(py, outcome.attempts).into_any();
+    let earlier = earlier(py, &outcome.earlier)?.unwrap_or_else(|| PyTuple::empty(py)).into_any();
     let none = || py.None().into_bound(py);
     match decoded(py, outcome, row)? {
         Ok(Decoded { body, headers, error, status, content }) => {
             let status = PyInt::new(py, status).into_any();
             let error = error.unwrap_or_else(none);
-            construct(class, [row, &status, &body, &error, &headers, content.as_any(), &elapsed, &attempts])
+            let content = content.as_any();
+            construct(class, [row, &status, &body, &error, &headers, content, &elapsed, &attempts, &earlier])
         }
         Err(error) => {
             let (zero, nothing) = (PyInt::new(py, 0).into_any(), PyBytes::new(py, b"").into_any());
-            construct(class, [row, &zero, &none(), &error, &none(), &nothing, &elapsed, &attempts])
+            let (body, headers) = (none(), none());
+            construct(
+                class,
+                [row, &zero, &body, &error, &headers, &nothing, &elapsed, &attempts, &earlier],
+            )
         }
     }
 }
@@ -99,7 +106,10 @@ fn decoded<'py>(
 ) -> PyResult<Result<Decoded<'py>, Bound<'py, PyAny>>> {
     let response = match &outcome.result {
         Ok(response) => response,
-        Err(error) => return failure::exception(py, error, outcome.index, row).map(Err),
+        Err(error) => {
+            let earlier = earlier(py, &outcome.earlier)?;
+            return failure::exception(py, error, outcome.index, row, earlier.as_ref()).map(Err);
+        }
     };
     let view = response.headers();
     let (headers, media) = fields::with_seen(py, |seen| seen.headers(py, view))?;
@@ -110,7 +120,7 @@ fn decoded<'py>(
         None => None,
         Some(reason) => {
             let text = body.get_item(intern!(py, "text"))?;
-            let response = Bound::new(py, Response::of(outcome, row.clone().unbind(), None))?;
+            let response = Bound::new(py, Response::of(py, outcome, row.clone().unbind(), None)?)?;
             Some(failure::not_json(py, row, &text, &reason, response)?)
         }
     };

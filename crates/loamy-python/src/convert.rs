@@ -3,6 +3,7 @@
 //! A row that is wrong is never an exception: it becomes a request with a defect, whose outcome says what is wrong.
 
 mod bodies;
+mod conduct;
 mod policy;
 mod terms;
 mod trust;
@@ -13,6 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple};
 
+pub(crate) use self::conduct::check_rate;
 use self::bodies::{form_body, json_body, raw_body, without_body};
 use self::policy::read_timeouts;
 pub(crate) use self::policy::terms;
@@ -34,7 +36,7 @@ impl From<Request> for Row {
 }
 
 /// The keys of a row that is a dict.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 18] = [
     "method",
     "url",
     "params",
@@ -51,6 +53,8 @@ const KEYS: [&str; 16] = [
     "extra_ca",
     "tls_min",
     "raw_url",
+    "cost",
+    "limit_key",
 ];
 
 /// What other clients call it, and no key of ours is near.
@@ -253,6 +257,14 @@ fn from_dict(fields: &Bound<'_, PyDict>, terms: &Terms) -> PyResult<Row> {
                 trusts.get_or_insert_with(|| terms.wanted.clone()).set(key, &value)?;
             }
             "raw_url" => raw = flag(&value, key)?,
+            "cost" => {
+                overrides = conduct::cost(overrides, &value, policy)?;
+                overridden = true;
+            }
+            "limit_key" => {
+                overrides = conduct::limit_key(overrides, &value)?;
+                overridden = true;
+            }
             _ => {}
         }
     }
@@ -293,6 +305,9 @@ fn from_dict(fields: &Bound<'_, PyDict>, terms: &Terms) -> PyResult<Row> {
     }
     if overridden || raw || redirects.is_some() {
         request = request.overrides(overrides);
+    }
+    if let Some(tag) = &tag {
+        request = conduct::known_by(request, tag.bind(py), policy)?;
     }
     Ok(Row { request, tag })
 }

@@ -44,7 +44,7 @@ impl Door {
         tag: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         match self {
-            Self::Front => Ok(Bound::new(py, Response::of(outcome, row, tag))?.into_any()),
+            Self::Front => Ok(Bound::new(py, Response::of(py, outcome, row, tag)?)?.into_any()),
             Self::Clump => contract::clump(py, outcome, row.bind(py)),
             Self::ZSession { class, .. } => contract::zsession(py, outcome, row.bind(py), class.bind(py)),
         }

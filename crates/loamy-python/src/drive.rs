@@ -10,7 +10,7 @@ use loamy::{Client, Outcome, Run};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PyType};
+use pyo3::types::{PyList, PyTuple, PyType};
 
 use crate::collector::HeldOff;
 use crate::convert::{self, Terms};
@@ -18,6 +18,7 @@ use crate::door::Door;
 use crate::ending::{self, Call};
 use crate::failure;
 use crate::rows::{Gathered, Kept, Rows};
+use crate::watch::{self, Ended};
 
 /// Rows made into requests or objects before other Python threads and signal handlers get their turn.
 const SLICE_ROWS: usize = 4096;
@@ -29,8 +30,8 @@ const LOOK: usize = 64;
 const WAIT: Duration = Duration::from_millis(50);
 /// Outcomes worth waking up for.
 const WORTH: usize = 512;
-/// How often progress is told.
-const TELL: Duration = Duration::from_millis(100);
+/// How often progress is told and pauses are looked for.
+const LOOK_UP: Duration = Duration::from_millis(100);
 
 /// A batch of rows under way.
 #[pyclass(frozen, module = "loamy._loamy", name = "Batch", weakref)]
@@ -43,13 +44,16 @@ pub(crate) struct Batch {
     rows: Mutex<Rows>,
     /// Indexes that the responses bear instead of their rows' own, where rows are sent again.
     places: Mutex<Vec<usize>>,
+    /// Is told of each row that ended, whatever the door makes of it.
+    watch: Option<Py<PyAny>>,
+    looked: Mutex<Instant>,
     process: u32,
 }
 
 #[pymethods]
 impl Batch {
     #[new]
-    #[pyo3(signature = (policy, door="front", response_class=None, first_failure_ends=false, place=None))]
+    #[pyo3(signature = (policy, door="front", response_class=None, first_failure_ends=false, place=None, watch=None))]
     fn new(
         py: Python<'_>,
         policy: &Bound<'_, PyAny>,
@@ -57,6 +61,7 @@ impl Batch {
         response_class: Option<Py<PyType>>,
         first_failure_ends: bool,
         place: Option<Py<PyAny>>,
+        watch: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         if ending::is_near() {
             return Err(PyRuntimeError::new_err(
@@ -74,7 +79,7 @@ impl Batch {
             Ok(client) => client,
             Err(error) => {
                 let nothing = py.None().into_bound(py);
-                return Err(PyErr::from_value(failure::exception(py, &error, 0, &nothing)?));
+                return Err(PyErr::from_value(failure::exception(py, &error, 0, &nothing, None)?));
             }
         };
         let run = Arc::new(client.begin(terms.policy()));
@@ -86,19 +91,23 @@ impl Batch {
             place,
             rows: Mutex::default(),
             places: Mutex::default(),
+            watch,
+            looked: Mutex::new(now()),
             process: std::process::id(),
         })
     }
 
     /// Sends the rows and returns what came of each, in order.
-    /// Each front-door response gets its index from `places`, where given.
-    #[pyo3(signature = (rows, tell=None, places=None))]
+    /// Each front-door response gets its index from `places`, where given. `tell` gets the numbers of `progress`, `each` lists of
+    /// what has ended.
+    #[pyo3(signature = (rows, tell=None, places=None, each=None))]
     fn run<'py>(
         &self,
         py: Python<'py>,
         rows: &Bound<'py, PyList>,
         tell: Option<&Bound<'py, PyAny>>,
         places: Option<Vec<usize>>,
+        each: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
         let _call = self.enter()?;
         if let Some(places) = places {
@@ -107,7 +116,7 @@ impl Batch {
         let mut gathered =
             Gathered { made: (0..rows.len()).map(|_| None).collect(), outstanding: rows.len() };
         let mut admitted = 0;
-        let stopped = self.through(py, rows, &mut admitted, &mut gathered, tell).err();
+        let stopped = self.through(py, rows, &mut admitted, &mut gathered, Told { tell, each }).err();
         let Some(error) = stopped else {
             return self.result(py, gathered);
         };
@@ -146,7 +155,7 @@ impl Batch {
             let left = end.saturating_duration_since(now()).min(WAIT);
             let missing = want.saturating_sub(gathered.made.len());
             let step = self.step(py, missing, left, &mut |made| gathered.made.push(Some(made.1)));
-            let step = step.and_then(|()| py.check_signals());
+            let step = step.and_then(|()| self.look_up(py, None));
             if step.is_err() || gathered.made.len() >= want || self.run.is_finished() || now() >= end {
                 break step;
             }
@@ -175,11 +184,25 @@ impl Batch {
         self.run.is_finished()
     }
 
-    /// Rows waiting, in flight, settled, and settled with an error.
-    fn progress(&self) -> (usize, usize, usize, usize) {
-        let progress = self.run.progress();
-        (progress.waiting, progress.in_flight, progress.settled, progress.failed)
+    /// Rows waiting, in flight, settled, settled with an error, and waiting to be sent again; pairs of a paused origin and the
+    /// seconds left; the seconds that what waits takes at the least.
+    fn progress<'py>(&self, py: Python<'py>) -> PyResult<Standing<'py>> {
+        let (progress, outlook) = (self.run.progress(), self.run.outlook());
+        let paused = outlook.paused.iter().map(|pause| (pause.origin.as_str(), pause.left.as_secs_f64()));
+        let paused = PyTuple::new(py, paused.collect::<Vec<_>>())?;
+        let loamy::Progress { waiting, in_flight, settled, failed, retrying } = progress;
+        Ok((waiting, in_flight, settled, failed, retrying, paused, outlook.at_least.as_secs_f64()))
     }
+}
+
+/// What `progress` returns.
+type Standing<'py> = (usize, usize, usize, usize, usize, Bound<'py, PyTuple>, f64);
+
+/// Who wants to hear of a call while it goes on.
+#[derive(Clone, Copy)]
+struct Told<'a, 'py> {
+    tell: Option<&'a Bound<'py, PyAny>>,
+    each: Option<&'a Bound<'py, PyAny>>,
 }
 
 impl Batch {
@@ -189,19 +212,25 @@ impl Batch {
         rows: &Bound<'py, PyList>,
         admitted: &mut usize,
         gathered: &mut Gathered,
-        tell: Option<&Bound<'py, PyAny>>,
+        told: Told<'_, 'py>,
     ) -> PyResult<()> {
         let total = gathered.made.len();
-        let mut told = now();
-        let mut between = |batch: &Self| -> PyResult<()> {
-            py.check_signals()?;
-            if let Some(tell) = tell
-                && now().duration_since(told) >= TELL
+        let mut forward = |want: usize, at_most: Duration| -> PyResult<usize> {
+            let mut fresh = Vec::new();
+            let step = self.step(py, want, at_most, &mut |(index, made)| {
+                if told.each.is_some() {
+                    fresh.push(made.clone_ref(py));
+                }
+                gathered.put(index, made);
+            });
+            step?;
+            if let Some(each) = told.each
+                && !fresh.is_empty()
             {
-                told = now();
-                tell.call1(batch.progress())?;
+                each.call1((PyList::new(py, fresh)?,))?;
             }
-            Ok(())
+            self.look_up(py, told.tell)?;
+            Ok(gathered.outstanding)
         };
         while *admitted < total {
             // A list that another thread shortens meanwhile has no more rows to give.
@@ -210,21 +239,46 @@ impl Batch {
                     "the list of rows became shorter while it was being sent",
                 ));
             }
-            self.step(py, 0, Duration::ZERO, &mut |(index, made)| gathered.put(index, made))?;
-            between(self)?;
+            forward(0, Duration::ZERO)?;
             while self.run.is_fed() {
-                self.step(py, WORTH, WAIT, &mut |(index, made)| gathered.put(index, made))?;
-                between(self)?;
+                forward(WORTH, WAIT)?;
             }
         }
         self.run.close();
-        while gathered.outstanding > 0 {
-            let want = gathered.outstanding.min(WORTH);
-            self.step(py, want, WAIT, &mut |(index, made)| gathered.put(index, made))?;
-            between(self)?;
+        let mut outstanding = forward(0, Duration::ZERO)?;
+        while outstanding > 0 {
+            outstanding = forward(outstanding.min(WORTH), WAIT)?;
         }
-        if let Some(tell) = tell {
-            tell.call1(self.progress())?;
+        self.warn_of_pauses(py)?;
+        if let Some(tell) = told.tell {
+            tell.call1(self.progress(py)?)?;
+        }
+        Ok(())
+    }
+
+    /// What is due between two slices: signal handlers, and now and then a word on how it goes.
+    fn look_up(&self, py: Python<'_>, tell: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        py.check_signals()?;
+        {
+            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            if now().duration_since(*looked) < LOOK_UP {
+                return Ok(());
+            }
+            *looked = now();
+        }
+        self.warn_of_pauses(py)?;
+        match tell {
+            Some(tell) => tell.call1(self.progress(py)?).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Says of each origin that is paused that it is, once.
+    fn warn_of_pauses(&self, py: Python<'_>) -> PyResult<()> {
+        let longest = self.terms.policy().max_pause.as_secs_f64();
+        for pause in self.run.take_pauses() {
+            let told = (pause.origin, pause.left.as_secs_f64(), longest);
+            py.import("loamy.progress")?.call_method1("warn_of_pause", told)?;
         }
         Ok(())
     }
@@ -252,6 +306,11 @@ impl Batch {
             warn_unverified(py, self.place.as_ref())?;
         }
         let count = requests.len();
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        for (place, request) in places.iter().skip(*admitted).zip(&mut requests) {
+            self.terms.policy().idempotency.give_key(request, *place);
+        }
+        drop(places);
         *admitted += count;
         let mut own = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         kept.into_iter().for_each(|kept| own.push(kept));
@@ -291,10 +350,11 @@ impl Batch {
         loop {
             let began = now();
             let held = HeldOff::new(py);
+            let mut ended = Vec::new();
             let mut done = 0;
             for outcome in outcomes.by_ref() {
                 let index = outcome.index;
-                match self.object(py, outcome) {
+                match self.object(py, outcome, &mut ended) {
                     Ok(made) => each((index, made)),
                     // The others keep their outcomes; the first trouble is told once they have them.
                     Err(error) => drop(broken.get_or_insert(error)),
@@ -307,6 +367,11 @@ impl Batch {
                 }
             }
             drop(held);
+            if let Some(watch) = &self.watch
+                && let Err(error) = watch::tell(watch.bind(py), ended)
+            {
+                broken.get_or_insert(error);
+            }
             if outcomes.len() == 0 {
                 return broken.map_or(Ok(()), Err);
             }
@@ -318,11 +383,19 @@ impl Batch {
         }
     }
 
-    fn object(&self, py: Python<'_>, mut outcome: Outcome) -> PyResult<Py<PyAny>> {
+    fn object(
+        &self,
+        py: Python<'_>,
+        mut outcome: Outcome,
+        ended: &mut Vec<Ended>,
+    ) -> PyResult<Py<PyAny>> {
         let kept = self.rows.lock().unwrap_or_else(PoisonError::into_inner).take(outcome.index);
         let Some(Kept { row, tag }) = kept else {
             return Err(PyRuntimeError::new_err(format!("row {} ended twice", outcome.index)));
         };
+        if self.watch.is_some() {
+            ended.push(Ended::of(&outcome, row.bind(py)));
+        }
         let place = self.places.lock().unwrap_or_else(PoisonError::into_inner).get(outcome.index).copied();
         outcome.index = place.unwrap_or(outcome.index);
         let made = self.door.object(py, outcome, row, tag)?;

@@ -3,6 +3,7 @@
 use loamy::{Error, Kind};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
 
 use crate::response::Response;
 
@@ -12,11 +13,16 @@ pub(crate) fn exception<'py>(
     error: &Error,
     index: usize,
     row: &Bound<'py, PyAny>,
+    earlier: Option<&Bound<'py, PyTuple>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     static BUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let response = match error.response() {
         Some(partial) => {
-            Some(Bound::new(py, Response::partial(index, row, partial.clone(), error.attempts()))?)
+            let earlier = earlier.map(|earlier| earlier.clone().unbind());
+            Some(Bound::new(
+                py,
+                Response::partial(index, row, partial.clone(), error.attempts(), earlier),
+            )?)
         }
         None => None,
     };
@@ -31,6 +37,7 @@ pub(crate) fn exception<'py>(
         error.os_error(),
         host,
         port,
+        earlier.cloned().unwrap_or_else(|| PyTuple::empty(py)),
     );
     let build = BUILD.import(py, "loamy.errors", "build")?;
     let tls = matches!(error.kind(), Kind::TlsHandshake | Kind::TlsCertificate);
@@ -53,7 +60,7 @@ const UNREAD: &str = "not_sent: the batch was interrupted before this row's turn
 
 fn not_sent<'py>(py: Python<'py>, text: String) -> PyResult<Bound<'py, PyAny>> {
     static BUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let nothing = (false, true, 0, 0, 0, py.None(), py.None(), py.None(), py.None());
+    let nothing = (false, true, 0, 0, 0, py.None(), py.None(), py.None(), py.None(), ());
     BUILD.import(py, "loamy.errors", "build")?.call1((Kind::NotSent.name(), text, py.None(), nothing))
 }
 

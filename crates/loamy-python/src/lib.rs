@@ -2,7 +2,7 @@
 //!
 //! From the top: `drive` runs a batch from Python; `convert` reads Python objects into requests; `door` makes of the
 //! outcomes what the caller wants, a `response` or a struct of the `contract`; `fields`, `json_in`, `json_out`, `query`
-//! and `failure` make the parts.
+//! and `failure` make the parts; `watch` tells of rows whatever the door.
 
 mod answer;
 mod collector;
@@ -19,6 +19,7 @@ mod query;
 mod response;
 mod rows;
 mod serve;
+mod watch;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -35,7 +36,7 @@ mod _loamy {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::convert::Trust;
+    use crate::convert::{Trust, check_rate};
     #[pymodule_export]
     use crate::drive::Batch;
     #[pymodule_export]

@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyRecursionError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::answer::{Answer, Restored, read_lines};
 use crate::{convert, failure, fields, json_in};
@@ -23,6 +23,8 @@ pub(crate) struct Response {
     attempts: u32,
     #[pyo3(get)]
     elapsed: f64,
+    /// None: there were none.
+    earlier: Option<Py<PyTuple>>,
     end: End,
     headers: PyOnceLock<Py<PyAny>>,
 }
@@ -47,26 +49,36 @@ enum End {
 
 impl Response {
     /// The response of an outcome, for the row given.
-    pub(crate) fn of(outcome: Outcome, row: Py<PyAny>, tag: Option<Py<PyAny>>) -> Self {
+    ///
+    /// # Errors
+    /// Want of memory.
+    pub(crate) fn of(
+        py: Python<'_>,
+        outcome: Outcome,
+        row: Py<PyAny>,
+        tag: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let earlier = earlier(py, &outcome.earlier)?.map(Bound::unbind);
         let end = match outcome.result {
             Ok(response) => End::Answered(Answer::Received(response)),
             Err(error) => End::Failed { error: Box::new(error), made: Mutex::new(None) },
         };
-        Self {
+        Ok(Self {
             index: outcome.index,
             row,
             tag,
             attempts: outcome.attempts,
             elapsed: outcome.timing.elapsed.as_secs_f64(),
+            earlier,
             end,
             headers: PyOnceLock::new(),
-        }
+        })
     }
 
     /// The end of a row that was never read, because the batch was stopped.
     pub(crate) fn unread(index: usize, row: Py<PyAny>) -> Self {
         let end = End::Unread { made: Mutex::new(None) };
-        Self { index, row, tag: None, attempts: 0, elapsed: 0.0, end, headers: PyOnceLock::new() }
+        Self { index, row, tag: None, attempts: 0, elapsed: 0.0, earlier: None, end, headers: PyOnceLock::new() }
     }
 
     /// A response that stands beside an error.
@@ -75,6 +87,7 @@ impl Response {
         row: &Bound<'_, PyAny>,
         response: loamy::Response,
         attempts: u32,
+        earlier: Option<Py<PyTuple>>,
     ) -> Self {
         Self {
             index,
@@ -82,6 +95,7 @@ impl Response {
             tag: None,
             attempts,
             elapsed: 0.0,
+            earlier,
             end: End::Answered(Answer::Received(response)),
             headers: PyOnceLock::new(),
         }
@@ -119,11 +133,27 @@ impl Response {
             End::Answered(_) => Ok(None),
             End::Restored { error } => Ok(Some(error.bind(py).clone())),
             End::Failed { error, made } => {
-                held(py, made, || failure::exception(py, error, self.index, self.row.bind(py))).map(Some)
+                let earlier = self.earlier.as_ref().map(|earlier| earlier.bind(py));
+                held(py, made, || failure::exception(py, error, self.index, self.row.bind(py), earlier))
+                    .map(Some)
             }
             End::Unread { made } => held(py, made, || failure::unread(py, self.row.bind(py))).map(Some),
         }
     }
+}
+
+/// What became of the attempts before the last; None where there were none.
+///
+/// # Errors
+/// Want of memory.
+pub(crate) fn earlier<'py>(
+    py: Python<'py>,
+    attempts: &[loamy::Attempt],
+) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    if attempts.is_empty() {
+        return Ok(None);
+    }
+    PyTuple::new(py, attempts.iter().map(|attempt| PyString::new(py, &attempt.to_string()))).map(Some)
 }
 
 /// The exception made before, as long as somebody holds it, or a new one.
@@ -250,6 +280,11 @@ impl Response {
     }
 
     #[getter]
+    fn earlier<'py>(&self, py: Python<'py>) -> Bound<'py, PyTuple> {
+        self.earlier.as_ref().map_or_else(|| PyTuple::empty(py), |earlier| earlier.bind(py).clone())
+    }
+
+    #[getter]
     fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.exception(py)
     }
@@ -260,10 +295,10 @@ impl Response {
         match &self.end {
             End::Answered(_) => Ok(None),
             End::Failed { error, .. } => {
-                Ok(Some(pyo3::types::PyString::intern(py, error.kind().name()).into_any()))
+                Ok(Some(PyString::intern(py, error.kind().name()).into_any()))
             }
             End::Unread { .. } => {
-                Ok(Some(pyo3::types::PyString::intern(py, loamy::Kind::NotSent.name()).into_any()))
+                Ok(Some(PyString::intern(py, loamy::Kind::NotSent.name()).into_any()))
             }
             End::Restored { error } => error.bind(py).getattr("kind").map(Some),
         }
@@ -320,7 +355,16 @@ impl Response {
             )
         });
         let row = own.row.bind(py);
-        let parts = (own.index, row, &own.tag, own.attempts, own.elapsed, answer, own.exception(py)?)
+        let parts = (
+            own.index,
+            row,
+            &own.tag,
+            own.attempts,
+            own.elapsed,
+            answer,
+            own.exception(py)?,
+            own.earlier(py),
+        )
             .into_pyobject(py)?;
         Ok((RESTORE.import(py, "loamy._loamy", "restore_response")?.clone(), parts))
     }
@@ -331,6 +375,7 @@ type Parts = (u16, String, String, Vec<u8>, Vec<u8>, u16);
 
 /// A response out of a pickle.
 #[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "the parts of a pickle, by position")]
 pub(crate) fn restore_response(
     index: usize,
     row: Py<PyAny>,
@@ -339,7 +384,9 @@ pub(crate) fn restore_response(
     elapsed: f64,
     answer: Option<Parts>,
     error: Option<Py<PyAny>>,
+    earlier: Py<PyTuple>,
 ) -> PyResult<Response> {
+    let earlier = Some(earlier);
     let end = match (answer, error) {
         (Some((status, version, url, lines, body, redirects)), _) => {
             let restored = Restored {
@@ -355,5 +402,5 @@ pub(crate) fn restore_response(
         (None, Some(error)) => End::Restored { error },
         (None, None) => return Err(PyValueError::new_err("neither an answer nor an error")),
     };
-    Ok(Response { index, row, tag, attempts, elapsed, end, headers: PyOnceLock::new() })
+    Ok(Response { index, row, tag, attempts, elapsed, earlier, end, headers: PyOnceLock::new() })
 }

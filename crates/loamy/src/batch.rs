@@ -22,11 +22,10 @@ use crate::breaker::Breaker;
 use crate::duplicates::{Found, Sharing};
 use crate::gate::Gate;
 use crate::headers::Headers;
-use crate::idempotency;
 use crate::job::{Costs, Job, OriginId, Placed, Try};
 use crate::ledger::{Ledger, NoLedger};
 use crate::plan::{Next, Plan};
-use crate::policy::{Duplicates, Idempotency};
+use crate::policy::Duplicates;
 use crate::progress::{Outlook, Pause};
 use crate::request::Request;
 use crate::target::Origin;
@@ -319,9 +318,7 @@ impl Batch {
         }
         request.check()?;
         let costs = costs(request, &self.policy)?;
-        if let Idempotency::Auto { job } = &self.policy.idempotency {
-            idempotency::give_key(request, job, index);
-        }
+        self.policy.idempotency.give_key(request, index);
         Ok((self.plan.place(request, &self.gate)?, costs))
     }
 

@@ -5,6 +5,7 @@ use std::hash::Hasher;
 use http::Method;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
+use crate::Idempotency;
 use crate::request::Request;
 
 /// The name of the field.
@@ -19,6 +20,16 @@ pub(crate) fn give_key(request: &mut Request, job: &str, index: usize) {
     }
     // The name and value are well-formed, so nothing is refused.
     let _ = request.headers.append(FIELD, key(job, request.tag.as_deref(), index));
+}
+
+impl Idempotency {
+    /// Gives a row the key that it would get at this place of a batch: for rows that are sent again in another batch, at another
+    /// place.
+    pub fn give_key(&self, row: &mut Request, index: usize) {
+        if let Self::Auto { job } = self {
+            give_key(row, job, index);
+        }
+    }
 }
 
 /// In the form of a UUID of version 8 (RFC 9562 §5.8), since some servers take nothing else; without the quotes of the draft, which
@@ -74,6 +85,18 @@ mod tests {
         different.dedup();
         assert_eq!(different.len(), keys.len());
         assert_eq!(key("a", Some("x"), 0), key("a", Some("x"), 9), "a tag counts, not the place in the list");
+    }
+
+    #[test]
+    fn a_row_that_was_given_its_key_keeps_it_at_another_place() {
+        let job = Idempotency::Auto { job: "invoices".into() };
+        let mut row = Request::post("http://h/", "x");
+        job.give_key(&mut row, 3);
+        give_key(&mut row, "invoices", 0);
+        assert_eq!(row.headers.view().get(FIELD), Some(key("invoices", None, 3).as_bytes()));
+        let mut without = Request::post("http://h/", "x");
+        Idempotency::AsGiven.give_key(&mut without, 3);
+        assert_eq!(without.headers.view().get(FIELD), None);
     }
 
     #[test]

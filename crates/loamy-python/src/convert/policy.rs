@@ -10,7 +10,7 @@ use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 
 use super::terms::Terms;
 use super::trust::Trust;
-use super::{each_pair, not_a, string};
+use super::{conduct, each_pair, not_a, string};
 
 /// What a `loamy.Policy` asks for. It has checked itself when it was built.
 ///
@@ -28,7 +28,6 @@ pub(crate) fn terms(given: &Bound<'_, PyAny>) -> PyResult<Terms> {
 fn policy(given: &Bound<'_, PyAny>) -> PyResult<Policy> {
     let py = given.py();
     let mut policy = Policy::default();
-    policy.concurrency = given.getattr(intern!(py, "concurrency"))?.extract()?;
     policy.per_host = given.getattr(intern!(py, "per_host"))?.extract()?;
     policy.threads = given.getattr(intern!(py, "threads"))?.extract()?;
     policy.deadline = seconds(&given.getattr(intern!(py, "deadline"))?, "deadline")?;
@@ -46,6 +45,7 @@ fn policy(given: &Bound<'_, PyAny>) -> PyResult<Policy> {
     if given.getattr(intern!(py, "allow_downgrade"))?.extract()? {
         policy.downgrade = Downgrade::Allow;
     }
+    conduct::set(&mut policy, given)?;
     let common = given.getattr(intern!(py, "headers"))?;
     if !common.is_none() {
         let mut fields = Headers::new();

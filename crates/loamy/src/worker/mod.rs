@@ -99,9 +99,15 @@ impl Worker {
             if self.leaving && self.seats.iter().all(Option::is_none) {
                 return Poll::Ready(());
             }
-            self.guarded(|own| own.watch_the_grants(context));
-            self.guarded(|own| own.watch_the_time(&mut alarm, context));
-            Poll::Pending
+            loop {
+                self.guarded(|own| own.watch_the_grants(context));
+                let watched = self.next_grant;
+                self.guarded(|own| own.watch_the_time(&mut alarm, context));
+                // A row that ended because it was late may go out again at a moment that nobody watches yet.
+                if self.next_grant == watched {
+                    return Poll::Pending;
+                }
+            }
         }))
         .await;
     }

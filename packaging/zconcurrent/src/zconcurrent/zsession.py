@@ -18,6 +18,7 @@ import msgspec
 from loamy._loamy import Batch
 from loamy._masking import shown
 from loamy._send import listed_rows
+from loamy._watching import watched
 from loamy.policy import as_before
 from loamy.progress import telling
 
@@ -107,10 +108,11 @@ class zSession:
 
         """
         rows = self._rows
-        with telling(progress, len(rows)) as tell:
+        with telling(progress, len(rows)) as tell, watched("zSession") as watch:
             if not rows:
                 return RequestResults([], [])
-            made = Batch(self._policy, "zsession", RequestResponse, not return_exceptions).run(rows, tell)
+            batch = Batch(self._policy._of_call(), "zsession", RequestResponse, not return_exceptions, watch=watch)
+            made = batch.run(rows, tell)
         return RequestResults(
             [response for response in made if not isinstance(response, BaseException)],
             [error for error in made if isinstance(error, BaseException)],
