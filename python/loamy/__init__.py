@@ -30,6 +30,7 @@ from loamy.errors import (
     InsecureWarning,
     InternalError,
     InvalidRequest,
+    JournalError,
     JSONDecodeError,
     LoamyError,
     NotSent,
@@ -84,6 +85,7 @@ __all__ = [
     "HTTPStatusError",
     "FailedResponses",
     "BatchInterrupted",
+    "JournalError",
     "InsecureWarning",
     "__version__",
 ]

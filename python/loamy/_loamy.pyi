@@ -96,6 +96,9 @@ class Response:
     def earlier(self) -> tuple[str, ...]:
         """What became of the attempts before the last, such as ``("status 503", "timeout.connect")``."""
     @property
+    def replayed(self) -> bool:
+        """Whether it was not sent in this call: a journal had it from an earlier one."""
+    @property
     def error(self) -> LoamyError | None:
         """Why there is no whole answer; None when there is one."""
     @property
@@ -142,7 +145,9 @@ class Batch:
         first_failure_ends: bool = False,
         place: Place | None = None,
         watch: Watch | None = None,
-    ) -> Batch: ...
+        journal: tuple[str, bool, bool, bool] | None = None,
+    ) -> Batch:
+        """``journal`` is a path, and whether failed rows, rows in doubt, and what is left of a damaged record are taken up."""
     def run(
         self,
         rows: list[Any],
@@ -163,6 +168,8 @@ class Batch:
         """Wait until ``want`` rows have ended, or all, or the seconds have passed; return all that have, as they ended."""
     def cancel(self) -> None:
         """End the batch: rows in flight as ``cancelled``, waiting ones as ``not_sent``. No byte is written afterwards."""
+    def end_journal(self) -> None:
+        """End the journal, where there is one: complete if every row has its outcome, else left to a later run."""
     @property
     def finished(self) -> bool:
         """Whether no more rows will come and every outcome was taken."""
@@ -215,5 +222,6 @@ def restore_response(
     answer: tuple[int, str, str, bytes, bytes, int] | None,
     error: Any | None,
     earlier: tuple[str, ...],
+    replayed: bool,
 ) -> Response:
     """Return a response out of a pickle."""

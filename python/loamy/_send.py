@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from loamy import _watching
 from loamy._loamy import Batch
 from loamy._watching import watched
-from loamy.errors import BatchInterrupted
+from loamy.errors import BatchInterrupted, JournalError
 from loamy.policy import resolve
 from loamy.progress import telling
 from loamy.responses import Responses
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from typing_extensions import Unpack
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
     from loamy.progress import Progress, Tell
 
     _Each = Callable[[list[Response]], None]
+    _Journal = tuple[str, bool, bool, bool]
 
 _PULL = 64
 """Rows pulled from a stream's source before they are on their way and results are handed on."""
+_JOURNAL_GROUP = 1_000
+"""Rows whose outcomes a journal puts on record together: so many more a stream has under way."""
 _PULL_TIME = 0.005
 """The same in seconds: a slow source does not hold up the rows that it has given."""
 
@@ -41,6 +45,10 @@ def send(
     policy: Policy | None = None,
     progress: bool | Callable[[Progress], object] = False,
     on_response: Callable[[Response], object] | None = None,
+    journal: str | os.PathLike[str] | None = None,
+    retry_failed: bool = False,
+    resend_in_doubt: bool = False,
+    keep_good: bool = False,
     **fields: Unpack[PolicyFields],
 ) -> Responses:
     """Send every row and return what came of each, in order.
@@ -53,18 +61,26 @@ def send(
         progress: True for a bar or a line in the log; a function gets a `Progress` ten times a second.
         on_response: called with each `Response` on the calling thread, in the order in which they end. An exception in it
             cancels the call and is raised as it is; nothing is called any more then.
+        journal: a file that records what is done, so that the same call, made again after a crash, sends only what is left and
+            returns the whole list. The rows must be the same, in the same order.
+        retry_failed: rows that an earlier run recorded as failed are sent again; those in doubt are not.
+        resend_in_doubt: rows that an earlier run may have sent are sent again, though they may take effect twice.
+        keep_good: a damaged journal is used as far as it can be read.
         fields: fields of `Policy`, which win over ``policy``.
 
     Raises:
         TypeError: for a mistake of the whole call. What is wrong with a row is the outcome of that row.
         BatchInterrupted: on Ctrl-C, with every response.
+        JournalError: when the journal cannot be used, or written any further; then with every response.
 
     Example:
         >>> loamy.send(["http://127.0.0.1:8080/1", "http://127.0.0.1:8080/2"], timeout=10)
 
     """
     listed = listed_rows(rows, "send")
-    return _gather(listed, resolve("send", policy, fields), progress, _each(on_response))
+    plan = resolve("send", policy, fields)
+    recorded = _journal(journal, plan, retry_failed, resend_in_doubt, keep_good)
+    return _gather(listed, plan, progress, _each(on_response), recorded)
 
 
 def send_again(responses: list[Response], policy: Policy | None, fields: Mapping[str, Any]) -> list[Response]:
@@ -78,21 +94,56 @@ def send_again(responses: list[Response], policy: Policy | None, fields: Mapping
 
 
 def _gather(
-    rows: list[Any], plan: Policy, progress: bool | Callable[[Progress], object], each: _Each | None
+    rows: list[Any],
+    plan: Policy,
+    progress: bool | Callable[[Progress], object],
+    each: _Each | None,
+    journal: _Journal | None,
 ) -> Responses:
     with telling(progress, len(rows)) as tell, watched("send") as watch:
-        if not rows:
+        if not rows and journal is None:
             return Responses(policy=plan)
         plan = plan._of_call()
-        return _run(Batch(plan, watch=watch), rows, plan, tell, each)
+        return _run(Batch(plan, watch=watch, journal=journal), rows, plan, tell, each)
 
 
 def _run(batch: Batch, rows: list[Any], plan: Policy, tell: Tell | None, each: _Each | None) -> Responses:
     try:
         return Responses(batch.run(rows, tell, None, each), policy=plan)
-    except BatchInterrupted as stop:
-        stop.responses = Responses(stop.responses, policy=plan)
+    except (BatchInterrupted, JournalError) as stop:
+        stop.responses = Responses(stop.responses or [], policy=plan)
         raise
+
+
+def _journal(
+    path: str | os.PathLike[str] | None, plan: Policy, retry_failed: bool, resend_in_doubt: bool, keep_good: bool
+) -> _Journal | None:
+    """Return what a batch is to be told of its journal.
+
+    Raises:
+        TypeError: for a path that is none, or a wish that only a journal can fulfil.
+        ValueError: for a path that is empty, and for keys that would not outlast this call.
+
+    """
+    if path is None:
+        wishes = {"retry_failed": retry_failed, "resend_in_doubt": resend_in_doubt, "keep_good": keep_good}
+        for name, wish in wishes.items():
+            if wish:
+                raise TypeError(f"{name}=True says what a journal's rows are for\nhint: pass journal='run.loamy' too")
+        return None
+    import os
+
+    if isinstance(path, bytes) or not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"journal must be a path, not {type(path).__name__}")
+    name = os.fspath(path)
+    if not name:
+        raise ValueError("journal is empty\nhint: it is the path of a file, such as 'run.loamy'")
+    if plan.idempotency == "auto" and plan.job is None:
+        raise ValueError(
+            "idempotency='auto' makes other keys in each call, so a row that is sent again after a crash would be paid twice"
+            "\nhint: name the job: job='invoices-2026-11'"
+        )
+    return name, retry_failed, resend_in_doubt, keep_good
 
 
 def _each(on_response: Callable[[Response], object] | None) -> _Each | None:
@@ -126,6 +177,11 @@ def stream(
     policy: Policy | None = None,
     progress: bool | Callable[[Progress], object] = False,
     on_response: Callable[[Response], object] | None = None,
+    journal: str | os.PathLike[str] | None = None,
+    retry_failed: bool = False,
+    resend_in_doubt: bool = False,
+    keep_good: bool = False,
+    replay: bool = True,
     **fields: Unpack[PolicyFields],
 ) -> Generator[Response, None, None]:
     """Send rows as they are pulled from an iterable of any length, and yield responses while others are under way.
@@ -140,31 +196,53 @@ def stream(
         policy: how to send.
         progress: as for `send`.
         on_response: as for `send`; called before the response is yielded.
+        journal: as for `send`. Rows are known again one by one, as they are pulled.
+        retry_failed: as for `send`.
+        resend_in_doubt: as for `send`.
+        keep_good: as for `send`.
+        replay: whether rows that an earlier run has done are yielded again, from the journal. False yields only what is new.
         fields: fields of `Policy`, which win over ``policy``.
 
     Raises:
         TypeError: for a mistake of the whole call.
         BatchInterrupted: on Ctrl-C, with the responses not yet yielded.
+        JournalError: when the journal cannot be used; or, after the last response, when it could not be written.
 
     """
     check_rows(rows, "stream")
     plan = resolve("stream", policy, fields)
+    recorded = _journal(journal, plan, retry_failed, resend_in_doubt, keep_good)
+    if not replay and recorded is None:
+        raise TypeError("replay=False passes over what a journal has\nhint: pass journal='run.loamy' too")
     if order not in ("done", "given"):
         raise ValueError(f"order is {order!r}; it must be 'done' or 'given'")
-    room = 4 * plan._slots if window is None else window
+    room = 4 * plan._slots + (0 if recorded is None else _JOURNAL_GROUP) if window is None else window
     if type(room) is not int or room < 1:
         raise ValueError(f"window is {window!r}; it must be a number of rows, 1 or more")
-    return _Streaming(iter(rows), plan._of_call(), order == "given", room, _each(on_response)).responses(progress)
+    streaming = _Streaming(iter(rows), plan._of_call(), order == "given", room, _each(on_response), recorded)
+    streaming.replays = replay
+    return streaming.responses(progress)
 
 
 class _Streaming:
     """A stream under way."""
 
-    def __init__(self, source: Iterator[Any], plan: Policy, as_given: bool, window: int, each: _Each | None) -> None:
+    replays = True
+    """Whether what a journal had is yielded."""
+
+    def __init__(
+        self,
+        source: Iterator[Any],
+        plan: Policy,
+        as_given: bool,
+        window: int,
+        each: _Each | None,
+        journal: _Journal | None,
+    ) -> None:
         self.source = self.given(source)
         # The call begins when its first response is asked for: a stream that nobody reads is none.
         self.watch: Watch | None = None
-        self.batch = Batch(plan, watch=None if _watching.begin is None else self.tell_watch)
+        self.batch = Batch(plan, watch=None if _watching.begin is None else self.tell_watch, journal=journal)
         self.each = each
         self.as_given = as_given
         self.concurrency = plan._slots
@@ -203,9 +281,12 @@ class _Streaming:
                         if not self.ready:
                             break
                         self.yielded += 1
-                        yield self.ready.popleft()
+                        response = self.ready.popleft()
+                        if self.replays or not response.replayed:
+                            yield response
                 if tell is not None:
                     tell(*self.batch.progress())
+            self.batch.end_journal()
         except BatchInterrupted as stop:
             stop.responses = self.left(stop.responses)
             raise
@@ -219,6 +300,9 @@ class _Streaming:
                 self.batch.cancel()
                 if self.watch is not None:
                     self.stop()
+                # What broke the stream off is what is told; the next run finds out what became of the record.
+                with suppress(JournalError):
+                    self.batch.end_journal()
         if self.broken is not None:
             raise self.broken
 
@@ -298,6 +382,10 @@ async def send_async(
     policy: Policy | None = None,
     progress: bool | Callable[[Progress], object] = False,
     on_response: Callable[[Response], object] | None = None,
+    journal: str | os.PathLike[str] | None = None,
+    retry_failed: bool = False,
+    resend_in_doubt: bool = False,
+    keep_good: bool = False,
     **fields: Unpack[PolicyFields],
 ) -> Responses:
     """Send every row and return what came of each, in order, without holding up the event loop.
@@ -310,22 +398,29 @@ async def send_async(
         policy: how to send.
         progress: as for `send`.
         on_response: as for `send`; a plain function.
+        journal: as for `send`.
+        retry_failed: as for `send`.
+        resend_in_doubt: as for `send`.
+        keep_good: as for `send`.
         fields: fields of `Policy`, which win over ``policy``.
 
     Raises:
         TypeError: for a mistake of the whole call.
+        JournalError: as for `send`.
 
     """
     from loamy._unverified import here
 
     listed = listed_rows(rows, "send_async")
-    plan = resolve("send_async", policy, fields)._of_call()
+    plan = resolve("send_async", policy, fields)
+    recorded = _journal(journal, plan, retry_failed, resend_in_doubt, keep_good)
+    plan = plan._of_call()
     each = _each(on_response)
     with watched("send_async") as watch:
-        if not listed:
+        if not listed and recorded is None:
             return Responses(policy=plan)
         # The rows are read on a thread from which the caller cannot be seen.
-        batch = Batch(plan, place=here(), watch=watch)
+        batch = Batch(plan, place=here(), watch=watch, journal=recorded)
         return await _run_beside(batch, listed, plan, progress, each)
 
 

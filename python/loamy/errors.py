@@ -49,6 +49,7 @@ __all__ = [
     "HTTPStatusError",
     "FailedResponses",
     "BatchInterrupted",
+    "JournalError",
     "InsecureWarning",
 ]
 
@@ -281,6 +282,30 @@ class BatchInterrupted(KeyboardInterrupt):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.responses,)
+
+
+class JournalError(LoamyError, RuntimeError):
+    """The journal of a call cannot be used, or could not be written to its end.
+
+    Before anything is sent, it is raised instead of sending. Later, nothing further is sent, the call ends, and ``responses`` has
+    every row.
+    """
+
+    trouble: str = "system"
+    """What is wrong: ``in_use``, ``other_input``, ``other_format``, ``network_file_system``, ``damaged`` or ``system``."""
+    responses: list[Any] | None = None
+    """Every row of a call that was under way; None where nothing was sent, and in a stream, which has yielded them."""
+
+    def __init__(
+        self,
+        message: str = "",
+        hint: str | None = None,
+        trouble: str = "system",
+        responses: list[Any] | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.trouble = trouble
+        self.responses = responses
 
 
 class InsecureWarning(UserWarning):

@@ -45,10 +45,7 @@ pub(crate) fn clump<'py>(
         Err(error) => {
             let (zero, nothing) = (PyInt::new(py, 0).into_any(), PyBytes::new(py, b"").into_any());
             let (body, headers) = (none(), none());
-            construct(
-                class,
-                [row, &zero, &body, &error, &headers, &nothing, &elapsed, &attempts, &earlier],
-            )
+            construct(class, [row, &zero, &body, &error, &headers, &nothing, &elapsed, &attempts, &earlier])
         }
     }
 }

@@ -14,8 +14,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple};
 
-pub(crate) use self::conduct::check_rate;
 use self::bodies::{form_body, json_body, raw_body, without_body};
+pub(crate) use self::conduct::check_rate;
 use self::policy::read_timeouts;
 pub(crate) use self::policy::terms;
 pub(crate) use self::terms::Terms;

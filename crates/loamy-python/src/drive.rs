@@ -17,6 +17,7 @@ use crate::convert::{self, Terms};
 use crate::door::Door;
 use crate::ending::{self, Call};
 use crate::failure;
+use crate::recording;
 use crate::rows::{Gathered, Kept, Rows};
 use crate::watch::{self, Ended};
 
@@ -53,7 +54,13 @@ pub(crate) struct Batch {
 #[pymethods]
 impl Batch {
     #[new]
-    #[pyo3(signature = (policy, door="front", response_class=None, first_failure_ends=false, place=None, watch=None))]
+    #[pyo3(signature = (
+        policy, door="front", response_class=None, first_failure_ends=false, place=None, watch=None, journal=None
+    ))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all but the first have names at the one place that gives them"
+    )]
     fn new(
         py: Python<'_>,
         policy: &Bound<'_, PyAny>,
@@ -62,6 +69,7 @@ impl Batch {
         first_failure_ends: bool,
         place: Option<Py<PyAny>>,
         watch: Option<Py<PyAny>>,
+        journal: Option<recording::Wanted>,
     ) -> PyResult<Self> {
         if ending::is_near() {
             return Err(PyRuntimeError::new_err(
@@ -82,7 +90,10 @@ impl Batch {
                 return Err(PyErr::from_value(failure::exception(py, &error, 0, &nothing, None)?));
             }
         };
-        let run = Arc::new(client.begin(terms.policy()));
+        let run = Arc::new(match journal {
+            None => client.begin(terms.policy()),
+            Some(wanted) => recording::begin(py, &client, terms.policy(), wanted)?,
+        });
         ending::watch(&run);
         Ok(Self {
             run,
@@ -118,12 +129,16 @@ impl Batch {
         let mut admitted = 0;
         let stopped = self.through(py, rows, &mut admitted, &mut gathered, Told { tell, each }).err();
         let Some(error) = stopped else {
-            return self.result(py, gathered);
+            let made = gathered.into_list(py)?;
+            recording::end(py, &self.run, Some(&made))?;
+            return self.result(made);
         };
         self.stop(py);
         self.run.close();
         self.fill_unread(py, rows, admitted, &mut gathered)?;
         self.drain(py, &mut gathered)?;
+        // What interrupts the call is told, whatever became of its record; the next run finds that out.
+        let _ = recording::end(py, &self.run, None);
         Err(interrupted(py, error, gathered.into_list(py)?))
     }
 
@@ -176,6 +191,12 @@ impl Batch {
         if self.process == std::process::id() {
             self.stop(py);
         }
+    }
+
+    /// Ends the journal, where there is one: complete if every row has its outcome, else left to a later run.
+    fn end_journal(&self, py: Python<'_>) -> PyResult<()> {
+        let _call = self.enter()?;
+        recording::end(py, &self.run, None)
     }
 
     /// Whether no more rows will come and every outcome was taken.
@@ -383,12 +404,7 @@ impl Batch {
         }
     }
 
-    fn object(
-        &self,
-        py: Python<'_>,
-        mut outcome: Outcome,
-        ended: &mut Vec<Ended>,
-    ) -> PyResult<Py<PyAny>> {
+    fn object(&self, py: Python<'_>, mut outcome: Outcome, ended: &mut Vec<Ended>) -> PyResult<Py<PyAny>> {
         let kept = self.rows.lock().unwrap_or_else(PoisonError::into_inner).take(outcome.index);
         let Some(Kept { row, tag }) = kept else {
             return Err(PyRuntimeError::new_err(format!("row {} ended twice", outcome.index)));
@@ -406,8 +422,7 @@ impl Batch {
     }
 
     /// The list of all rows, or for `zSession` the failure with the lowest index.
-    fn result<'py>(&self, py: Python<'py>, gathered: Gathered) -> PyResult<Bound<'py, PyList>> {
-        let list = gathered.into_list(py)?;
+    fn result<'py>(&self, list: Bound<'py, PyList>) -> PyResult<Bound<'py, PyList>> {
         match self.door.first_failure(&list) {
             Some(first) => Err(PyErr::from_value(first)),
             None => Ok(list),

@@ -19,10 +19,7 @@ pub(crate) fn exception<'py>(
     let response = match error.response() {
         Some(partial) => {
             let earlier = earlier.map(|earlier| earlier.clone().unbind());
-            Some(Bound::new(
-                py,
-                Response::partial(index, row, partial.clone(), error.attempts(), earlier),
-            )?)
+            Some(Bound::new(py, Response::partial(index, row, partial.clone(), error.attempts(), earlier))?)
         }
         None => None,
     };

@@ -16,6 +16,7 @@ mod fields;
 mod json_in;
 mod json_out;
 mod query;
+mod recording;
 mod response;
 mod rows;
 mod serve;

@@ -23,6 +23,8 @@ pub(crate) struct Response {
     attempts: u32,
     #[pyo3(get)]
     elapsed: f64,
+    #[pyo3(get)]
+    replayed: bool,
     /// None: there were none.
     earlier: Option<Py<PyTuple>>,
     end: End,
@@ -69,6 +71,7 @@ impl Response {
             tag,
             attempts: outcome.attempts,
             elapsed: outcome.timing.elapsed.as_secs_f64(),
+            replayed: outcome.replayed,
             earlier,
             end,
             headers: PyOnceLock::new(),
@@ -78,7 +81,17 @@ impl Response {
     /// The end of a row that was never read, because the batch was stopped.
     pub(crate) fn unread(index: usize, row: Py<PyAny>) -> Self {
         let end = End::Unread { made: Mutex::new(None) };
-        Self { index, row, tag: None, attempts: 0, elapsed: 0.0, earlier: None, end, headers: PyOnceLock::new() }
+        Self {
+            index,
+            row,
+            tag: None,
+            attempts: 0,
+            elapsed: 0.0,
+            replayed: false,
+            earlier: None,
+            end,
+            headers: PyOnceLock::new(),
+        }
     }
 
     /// A response that stands beside an error.
@@ -95,6 +108,7 @@ impl Response {
             tag: None,
             attempts,
             elapsed: 0.0,
+            replayed: false,
             earlier,
             end: End::Answered(Answer::Received(response)),
             headers: PyOnceLock::new(),
@@ -294,12 +308,8 @@ impl Response {
     fn kind<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match &self.end {
             End::Answered(_) => Ok(None),
-            End::Failed { error, .. } => {
-                Ok(Some(PyString::intern(py, error.kind().name()).into_any()))
-            }
-            End::Unread { .. } => {
-                Ok(Some(PyString::intern(py, loamy::Kind::NotSent.name()).into_any()))
-            }
+            End::Failed { error, .. } => Ok(Some(PyString::intern(py, error.kind().name()).into_any())),
+            End::Unread { .. } => Ok(Some(PyString::intern(py, loamy::Kind::NotSent.name()).into_any())),
             End::Restored { error } => error.bind(py).getattr("kind").map(Some),
         }
     }
@@ -364,6 +374,7 @@ impl Response {
             answer,
             own.exception(py)?,
             own.earlier(py),
+            own.replayed,
         )
             .into_pyobject(py)?;
         Ok((RESTORE.import(py, "loamy._loamy", "restore_response")?.clone(), parts))
@@ -385,6 +396,7 @@ pub(crate) fn restore_response(
     answer: Option<Parts>,
     error: Option<Py<PyAny>>,
     earlier: Py<PyTuple>,
+    replayed: bool,
 ) -> PyResult<Response> {
     let earlier = Some(earlier);
     let end = match (answer, error) {
@@ -402,5 +414,5 @@ pub(crate) fn restore_response(
         (None, Some(error)) => End::Restored { error },
         (None, None) => return Err(PyValueError::new_err("neither an answer nor an error")),
     };
-    Ok(Response { index, row, tag, attempts, elapsed, earlier, end, headers: PyOnceLock::new() })
+    Ok(Response { index, row, tag, attempts, elapsed, replayed, earlier, end, headers: PyOnceLock::new() })
 }

@@ -44,8 +44,8 @@ pub(crate) fn tell(watch: &Bound<'_, PyAny>, rows: Vec<Ended>) -> PyResult<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    let rows = rows.into_iter().map(|row| {
-        (row.method, row.url, row.status, row.kind, row.version, row.attempts, row.elapsed)
-    });
+    let rows = rows
+        .into_iter()
+        .map(|row| (row.method, row.url, row.status, row.kind, row.version, row.attempts, row.elapsed));
     watch.call1((rows.collect::<Vec<_>>(),)).map(drop)
 }

@@ -130,7 +130,8 @@ pub(super) fn cost(mut own: Overrides, given: &Bound<'_, PyAny>, policy: &Policy
         return Ok(own);
     }
     let cost = count(given, "cost")?;
-    let mut others: Vec<&str> = policy.limits.iter().map(Limit::name).filter(|name| *name != REQUESTS).collect();
+    let mut others: Vec<&str> =
+        policy.limits.iter().map(Limit::name).filter(|name| *name != REQUESTS).collect();
     others.sort_unstable();
     others.dedup();
     if others.is_empty() {
