@@ -22,6 +22,8 @@ pub(crate) struct JournalLedger {
     first: usize,
     /// The number of the row that is admitted or refused next.
     next: usize,
+    /// Rows that are looked up.
+    held: usize,
 }
 
 /// What must be known of a row when its outcome comes.
@@ -35,7 +37,7 @@ struct Slot {
 
 impl JournalLedger {
     pub(super) fn new(desk: Arc<Desk>, salt: Salt, horizon: usize) -> Self {
-        Self { desk, salt, horizon, slots: VecDeque::new(), first: 0, next: 0 }
+        Self { desk, salt, horizon, slots: VecDeque::new(), first: 0, next: 0, held: 0 }
     }
 
     fn open_slot(&mut self, index: usize, slot: Slot) {
@@ -67,7 +69,9 @@ impl Ledger for JournalLedger {
         let fingerprint = Fingerprint::of(&job.request, &self.salt);
         let effect = if job.request.is_idempotent() { Effect::Safe } else { Effect::Unsafe };
         self.open_slot(job.index, Slot { fingerprint, effect, intended: false });
-        if job.index < self.horizon {
+        // A new row is held too while one before it is looked up: that may show that the journal belongs to other rows.
+        if job.index < self.horizon || self.held > 0 {
+            self.held += 1;
             self.desk.look(job, fingerprint);
             return Entry::Held;
         }
@@ -125,8 +129,13 @@ impl Ledger for JournalLedger {
         let from = words.len();
         self.desk.collect(words);
         for word in &words[from..] {
-            if let Word::Known(outcome) = word {
-                self.close_slot(outcome.index);
+            match word {
+                Word::Open(_) | Word::Unsure(_) => self.held -= 1,
+                Word::Known(outcome) => {
+                    self.held -= 1;
+                    self.close_slot(outcome.index);
+                }
+                Word::Intended(_) | Word::Settled(_) | Word::Failed(_) => {}
             }
         }
     }
