@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use loamy::{Journal, JournalOptions, Kind, Order, Outcome, Policy, Request, Timeouts, Trouble};
 use tempfile::TempDir;
-use testkit::{Options, Script, Server};
+use testkit::{Options, RequestLog, Script, Server, Step};
 
 use crate::expectations::{INTERRUPT, LATE, all_answered, client};
 
@@ -283,29 +283,32 @@ fn kind_of(outcome: &Outcome) -> Option<Kind> {
 
 #[test]
 fn e20_rows_of_an_origin_that_is_paused_keep_no_other_from_being_put_on_record() {
-    let busy = Server::start(
-        Script::parse([
-            "read",
-            "send HTTP/1.1 429 Busy\\r\\nRetry-After: 20\\r\\nContent-Length: 0\\r\\n\\r\\n",
-            "again",
-        ])
-        .unwrap(),
-    );
+    let answer = |request: &RequestLog| {
+        let row: usize = request.target.trim_start_matches('/').parse().unwrap();
+        let status = if row < 150 { "204 Done" } else { "429 Busy\r\nRetry-After: 20" };
+        format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    };
+    let busy = Server::start(Script::new([Step::ReadRequest, Step::answer(answer), Step::Again]));
     let (server, (_folder, path)) = (Server::serve(), place());
-    // Its rows come first, and enough of them to be ahead by every slot.
-    let mut rows: Vec<Request> =
-        (0..50).map(|row| Request::post(busy.url(&format!("/{row}")), "x")).collect();
-    rows.extend((0..200).map(|row| Request::post(server.url(&format!("/count/{row}")), "x")));
-    let began = Instant::now();
-    let mut stream = client(1).with_journal(open(&path, JournalOptions::default())).stream(
-        rows,
-        &policy().concurrency(60),
-        Order::AsDone,
-    );
-    let answered = stream.by_ref().filter(Outcome::is_ok).take(200).count();
-    assert_eq!(answered, 200);
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    stream.finish().unwrap();
+    let policy = policy().concurrency(60);
+    let run = client(1).with_journal(open(&path, JournalOptions::default())).begin(&policy);
+    // So many that it is ahead by every slot when it is paused.
+    run.admit((0..400).map(|row| Request::post(busy.url(&format!("/{row}")), "x")));
+    let until = Instant::now() + PATIENCE;
+    let wait_for = |status: u16, count: usize| {
+        let mut found = 0;
+        while found < count {
+            assert!(Instant::now() < until, "{found} of {count} rows were answered {status}");
+            let outcomes = run.wait(1, Duration::from_millis(100));
+            let answered = outcomes.iter().filter_map(Outcome::response);
+            found += answered.filter(|response| response.status() == status).count();
+        }
+    };
+    wait_for(429, 1);
+    run.admit((0..200).map(|row| Request::post(server.url(&format!("/count/{row}")), "x")));
+    run.close();
+    wait_for(200, 200);
+    run.finish_journal().unwrap();
     assert_eq!(seen(&server, 200), [1; 200]);
 }
 
