@@ -221,3 +221,22 @@ impl Desk {
         self.tray.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Request;
+
+    #[test]
+    fn h5_an_intent_that_follows_a_release_stands() {
+        let (desk, row) = (Desk::default(), Fingerprint::of(&Request::post("http://h/", "x"), &[0; 16]));
+        // In a group the releases count after the intents.
+        desk.intend(1, row);
+        desk.release(1);
+        assert_eq!(desk.next(Duration::ZERO).group.releases, [1]);
+        desk.release(1);
+        desk.intend(1, row);
+        let group = desk.next(Duration::ZERO).group;
+        assert_eq!((group.intents.len(), group.releases.len()), (1, 0));
+    }
+}

@@ -1,0 +1,328 @@
+//! What a journal keeps between runs, asserted by what the server saw of each row.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the walls around the clock are the engine's; this drives it from outside"
+)]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use loamy::{Journal, JournalOptions, Kind, Order, Outcome, Policy, Request, Timeouts, Trouble};
+use tempfile::TempDir;
+use testkit::{Options, RequestLog, Script, Server, Step};
+
+use crate::expectations::{INTERRUPT, LATE, all_answered, client};
+
+const SLOTS: usize = 8;
+
+/// How long a server may take to note what it was sent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn place() -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("run.loamy");
+    (folder, path)
+}
+
+fn open(path: &Path, options: JournalOptions) -> Journal {
+    Journal::open(path, options).unwrap()
+}
+
+fn policy() -> Policy {
+    Policy::default().concurrency(SLOTS)
+}
+
+/// Every third row must not be sent twice.
+fn rows(server: &Server, count: usize) -> Vec<Request> {
+    let url = |row| server.url(&format!("/count/{row}"));
+    (0..count)
+        .map(|row| if row % 3 == 0 { Request::post(url(row), "x") } else { Request::get(url(row)) })
+        .collect()
+}
+
+/// How often the server saw each row.
+fn seen(server: &Server, count: usize) -> Vec<u64> {
+    let visits = server.visits();
+    (0..count).map(|row| visits.get(&row.to_string()).map_or(0, |own| own.values().sum())).collect()
+}
+
+fn run(path: &Path, options: JournalOptions, rows: Vec<Request>, policy: &Policy) -> Vec<Outcome> {
+    let (outcomes, recorded) = client(2).with_journal(open(path, options)).run(rows, policy);
+    recorded.unwrap();
+    outcomes
+}
+
+fn kind(outcome: &Outcome) -> Kind {
+    outcome.result.as_ref().unwrap_err().kind()
+}
+
+fn is_in_doubt(outcome: &Outcome) -> bool {
+    outcome.result.as_ref().is_err_and(|error| error.in_doubt())
+}
+
+#[test]
+fn h5_a_run_that_was_left_goes_on_where_it_stood_and_gives_the_whole_list() {
+    let (server, (_folder, path)) = (Server::serve(), place());
+    let mut stream = client(2).with_journal(open(&path, JournalOptions::default())).stream(
+        rows(&server, 200),
+        &policy(),
+        Order::AsDone,
+    );
+    let shown: Vec<usize> = stream.by_ref().take(60).map(|outcome| outcome.index).collect();
+    stream.finish().unwrap();
+    let before = seen(&server, 200);
+
+    let outcomes = run(&path, JournalOptions::default(), rows(&server, 200), &policy());
+    assert!(outcomes.iter().map(|outcome| outcome.index).eq(0..200));
+    let (after, in_doubt) = (seen(&server, 200), outcomes.iter().filter(|own| is_in_doubt(own)).count());
+    for outcome in &outcomes {
+        let row = outcome.index;
+        assert!(outcome.is_ok() || is_in_doubt(outcome) && row % 3 == 0, "{outcome:?}");
+        assert!(after[row] <= 1 || row % 3 != 0, "row {row} was sent {} times", after[row]);
+        assert_eq!(outcome.replayed, outcome.is_ok() && after[row] == before[row], "row {row}");
+        if shown.contains(&row) {
+            assert!(outcome.replayed && after[row] == 1, "row {row} was shown, and sent again");
+        }
+    }
+    let again = after.iter().map(|own| own.saturating_sub(1)).sum::<u64>() as usize;
+    assert!(in_doubt <= SLOTS && again <= SLOTS, "{in_doubt} in doubt, {again} sent again");
+
+    // Once all is done nothing is sent any more, and the outcomes are the same.
+    let last = run(&path, JournalOptions::default(), rows(&server, 200), &policy());
+    assert_eq!(seen(&server, 200), after);
+    for (last, before) in last.iter().zip(&outcomes) {
+        let body = |own: &Outcome| own.response().map(|response| response.body().to_vec());
+        assert_eq!(body(last), body(before));
+        assert_eq!((last.attempts, last.is_ok()), (before.attempts, before.is_ok()));
+    }
+}
+
+#[test]
+fn h5_a_stream_can_pass_over_what_an_earlier_run_has_done() {
+    let (server, (_folder, path)) = (Server::serve(), place());
+    // More than the window, which has room for a group that is written, or nothing would be left.
+    let gets = || (0..4_000).map(|row| server.url(&format!("/count/{row}"))).collect::<Vec<_>>();
+    let journaled = || client(2).with_journal(open(&path, JournalOptions::default()));
+    let mut stream = journaled().stream(gets(), &policy(), Order::AsGiven);
+    assert_eq!(stream.by_ref().take(20).count(), 20);
+    stream.finish().unwrap();
+
+    let mut stream = journaled().only_new().stream(gets(), &policy(), Order::AsGiven);
+    let new: Vec<usize> = stream.by_ref().map(|outcome| outcome.index).collect();
+    assert!(new.is_sorted() && new.iter().all(|row| *row >= 20) && new.last() == Some(&3_999), "{new:?}");
+    stream.finish().unwrap();
+    let mut stream = journaled().only_new().stream(gets(), &policy(), Order::AsDone);
+    assert!(stream.next().is_none());
+    stream.finish().unwrap();
+    let mut stream = journaled().stream(gets(), &policy(), Order::AsGiven);
+    let all: Vec<Outcome> = stream.by_ref().collect();
+    all_answered(&all, 4_000);
+    assert!(all.iter().all(|outcome| outcome.replayed));
+}
+
+#[test]
+fn h5_rows_that_failed_are_sent_again_when_asked_and_those_in_doubt_only_when_that_is_asked() {
+    let (server, (_folder, path)) =
+        (Server::serve_with(Options { keep_log: true, ..Options::default() }), place());
+    let rows = || {
+        vec![
+            Request::get(server.url("/hang")),
+            Request::post(server.url("/reset"), "x"),
+            Request::get(server.url("/status/500")),
+        ]
+    };
+    let mut timeouts = Timeouts::default();
+    timeouts.first_byte = Some(Duration::from_millis(200));
+    let policy = policy().timeouts(timeouts);
+    let plain = JournalOptions::default;
+    let sent = || {
+        let log = server.log();
+        ["/hang", "/reset", "/status/500"].map(|target| log.to_target(target).count())
+    };
+    for (options, expected) in [
+        (plain(), [1, 1, 1]),
+        (plain(), [1, 1, 1]),
+        (plain().retry_failed(), [2, 1, 1]),
+        (plain().resend_in_doubt(), [2, 2, 1]),
+        (plain().retry_failed().resend_in_doubt(), [3, 3, 1]),
+        (plain(), [3, 3, 1]),
+    ] {
+        let outcomes = run(&path, options, rows(), &policy);
+        assert_eq!(sent(), expected, "{options:?}");
+        assert_eq!(kind(&outcomes[0]), Kind::TimeoutFirstByte);
+        assert!(!is_in_doubt(&outcomes[0]) && is_in_doubt(&outcomes[1]), "{outcomes:?}");
+        assert_eq!(outcomes[2].response().map(|response| response.status()), Some(500));
+    }
+}
+
+#[test]
+fn h7_h8_rows_of_another_input_are_refused_and_nothing_new_is_sent() {
+    let (server, (_folder, path)) = (Server::serve(), place());
+    let urls = |count: usize| (0..count).map(|row| server.url(&format!("/count/{row}"))).collect::<Vec<_>>();
+    let journaled = || client(2).with_journal(open(&path, JournalOptions::default()));
+    let mut stream = journaled().stream(urls(400), &policy(), Order::AsGiven);
+    assert_eq!(stream.by_ref().take(10).count(), 10);
+    stream.finish().unwrap();
+    let before = seen(&server, 400);
+
+    let mut other = urls(400);
+    other[7] = server.url("/count/other");
+    let (outcomes, recorded) = journaled().run(other, &policy());
+    let error = recorded.unwrap_err();
+    assert_eq!(error.trouble(), Trouble::OtherInput);
+    assert_eq!(error.to_string(), "the journal belongs to another input: row 7 differs in its url");
+    assert_eq!(
+        error.hint(),
+        Some("give the rows of the first run in the same order, or name another journal")
+    );
+    assert_eq!(outcomes.len(), 400);
+    for outcome in &outcomes[..7] {
+        assert!(outcome.is_ok() && outcome.replayed, "{outcome:?}");
+    }
+    for outcome in &outcomes[7..] {
+        assert_eq!(kind(outcome), Kind::NotSent, "{outcome:?}");
+    }
+    assert_eq!(seen(&server, 400), before);
+    assert!(!server.visits().contains_key("other"));
+
+    // It was not harmed by that.
+    let (outcomes, recorded) = journaled().run(urls(400), &policy());
+    recorded.unwrap();
+    all_answered(&outcomes, 400);
+    let (_, recorded) = journaled().run(urls(399), &policy());
+    assert_eq!(recorded.unwrap_err().trouble(), Trouble::OtherInput);
+    let (outcomes, recorded) = journaled().run(urls(401), &policy());
+    assert_eq!(recorded.unwrap_err().trouble(), Trouble::OtherInput);
+    assert_eq!(kind(&outcomes[400]), Kind::NotSent);
+    assert!(!server.visits().contains_key("400"));
+}
+
+#[test]
+fn h8_rows_with_the_same_tag_keep_an_outcome_each() {
+    let (server, (_folder, path)) = (Server::serve(), place());
+    let rows = || {
+        let url = |row| server.url(&format!("/count/{}", row / 2));
+        (0..20).map(|row| Request::post(url(row), format!("{}", row % 2)).tag("same")).collect::<Vec<_>>()
+    };
+    let first = run(&path, JournalOptions::default(), rows(), &policy());
+    all_answered(&first, 20);
+    let again = run(&path, JournalOptions::default(), rows(), &policy());
+    for (first, again) in first.iter().zip(&again) {
+        assert_eq!(first.response().unwrap().body(), again.response().unwrap().body());
+        assert_eq!((again.tag.as_deref(), again.replayed), (Some("same"), true));
+    }
+    assert_eq!(seen(&server, 10), [2; 10]);
+}
+
+#[test]
+fn a_row_that_was_refused_is_refused_again_and_rows_around_it_keep_their_numbers() {
+    let (server, (_folder, path)) = (Server::serve(), place());
+    let rows = || {
+        let good = |row: usize| Request::post(server.url(&format!("/count/{row}")), "x");
+        vec![good(0), Request::get("ftp://h/"), good(2), Request::new("get", "http://h/"), good(4)]
+    };
+    for round in 0..2 {
+        let outcomes = run(&path, JournalOptions::default(), rows(), &policy());
+        let kinds: Vec<_> =
+            outcomes.iter().map(|own| own.result.as_ref().err().map(|error| error.kind())).collect();
+        assert_eq!(kinds, [None, Some(Kind::Blocked), None, Some(Kind::BadRequest), None]);
+        assert_eq!(outcomes[4].replayed, round == 1);
+    }
+    assert_eq!(seen(&server, 5), [1, 0, 1, 0, 1]);
+}
+
+#[test]
+fn p1_an_interrupt_leaves_in_time_and_what_is_done_is_on_disk() {
+    let (server, (_folder, path)) = (Server::serve(), place());
+    let url = |row: usize| {
+        let takes = if row < 40 { "0" } else { "20s" };
+        server.url(&format!("/count/{row}?takes={takes}"))
+    };
+    let is_post = |row: usize| row % 2 == 1 || row >= 40;
+    let row = |row: usize| Request::new(if is_post(row) { "POST" } else { "GET" }, url(row));
+    let rows = || (0..80).map(row).collect::<Vec<_>>();
+    let run = client(2).with_journal(open(&path, JournalOptions::default())).begin(&policy());
+    run.admit((0..40).map(row));
+    let mut outcomes = Vec::new();
+    let until = Instant::now() + PATIENCE;
+    while outcomes.len() < 40 && Instant::now() < until {
+        outcomes.append(&mut run.wait(1, PATIENCE));
+    }
+    run.admit((40..80).map(row));
+    run.close();
+    server.wait_for(|log| log.counts.in_flight == SLOTS as u64, PATIENCE);
+    let began = Instant::now();
+    run.cancel();
+    assert!(began.elapsed() <= INTERRUPT, "{:?}", began.elapsed());
+    outcomes.append(&mut run.wait(usize::MAX, Duration::ZERO));
+    assert_eq!(outcomes.len(), 80);
+    run.finish_journal().unwrap();
+    assert!(began.elapsed() <= LATE, "{:?}", began.elapsed());
+    let before = seen(&server, 80);
+
+    let mut timeouts = Timeouts::default();
+    timeouts.total = Some(Duration::from_millis(100));
+    let policy = policy().timeouts(timeouts);
+    let (again, _) = client(2).with_journal(open(&path, JournalOptions::default())).run(rows(), &policy);
+    let after = seen(&server, 80);
+    for outcome in &outcomes {
+        let (row, again) = (outcome.index, &again[outcome.index]);
+        assert_eq!(again.replayed, outcome.is_ok(), "{outcome:?}, then {again:?}");
+        let is_post = is_post(row);
+        if outcome.is_ok() || (is_post && before[row] > 0) {
+            assert_eq!(after[row], before[row], "row {row} was sent again");
+        }
+        assert_eq!(is_in_doubt(again), is_post && !outcome.is_ok(), "{outcome:?}, then {again:?}");
+    }
+    assert!(outcomes.iter().any(|own| kind_of(own) == Some(Kind::NotSent) && before[own.index] == 0));
+}
+
+fn kind_of(outcome: &Outcome) -> Option<Kind> {
+    outcome.result.as_ref().err().map(|error| error.kind())
+}
+
+#[test]
+fn e20_rows_of_an_origin_that_is_paused_keep_no_other_from_being_put_on_record() {
+    let answer = |request: &RequestLog| {
+        let row: usize = request.target.trim_start_matches('/').parse().unwrap();
+        let status = if row < 150 { "204 Done" } else { "429 Busy\r\nRetry-After: 20" };
+        format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    };
+    let busy = Server::start(Script::new([Step::ReadRequest, Step::answer(answer), Step::Again]));
+    let (server, (_folder, path)) = (Server::serve(), place());
+    let policy = policy().concurrency(60);
+    let run = client(1).with_journal(open(&path, JournalOptions::default())).begin(&policy);
+    // So many that it is ahead by every slot when it is paused.
+    run.admit((0..400).map(|row| Request::post(busy.url(&format!("/{row}")), "x")));
+    let until = Instant::now() + PATIENCE;
+    let wait_for = |status: u16, count: usize| {
+        let mut found = 0;
+        while found < count {
+            assert!(Instant::now() < until, "{found} of {count} rows were answered {status}");
+            let outcomes = run.wait(1, Duration::from_millis(100));
+            let answered = outcomes.iter().filter_map(Outcome::response);
+            found += answered.filter(|response| response.status() == status).count();
+        }
+    };
+    wait_for(429, 1);
+    run.admit((0..200).map(|row| Request::post(server.url(&format!("/count/{row}")), "x")));
+    run.close();
+    wait_for(200, 200);
+    run.finish_journal().unwrap();
+    assert_eq!(seen(&server, 200), [1; 200]);
+}
+
+#[test]
+fn an_asynchronous_run_ends_its_journal_too() {
+    let (server, (_folder, path)) = (Server::serve(), place());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let journaled = || client(1).with_journal(open(&path, JournalOptions::default()));
+    let (outcomes, recorded) = runtime.block_on(journaled().run_async(rows(&server, 30), &policy()));
+    recorded.unwrap();
+    all_answered(&outcomes, 30);
+    assert!(path.with_extension("loamy.bodies").exists(), "the journal is complete");
+    let (outcomes, recorded) = runtime.block_on(journaled().run_async(rows(&server, 30), &policy()));
+    recorded.unwrap();
+    assert!(outcomes.iter().all(|outcome| outcome.replayed));
+    assert_eq!(seen(&server, 30), [1; 30]);
+}
