@@ -187,10 +187,10 @@ def test_h7_a_file_that_is_no_journal_is_refused_and_left_as_it_is(server: TestS
 
 
 def test_h4_a_journal_that_cannot_be_made_is_told_before_anything_is_sent(server: TestServer, tmp_path: Path) -> None:
-    for path in (tmp_path / "none" / "run.loamy", tmp_path):
+    for path, trouble in ((tmp_path / "none" / "run.loamy", "system"), (tmp_path, "other_format")):
         with pytest.raises(loamy.JournalError) as caught:
             loamy.send([server.url("/count/a")], journal=path)
-        assert caught.value.trouble == "system"
+        assert caught.value.trouble == trouble
         assert str(tmp_path) in str(caught.value)
     assert server.counts["requests"] == 0
 
