@@ -18,7 +18,7 @@ from pathlib import Path
 from harness import report
 from harness.clients import CLIENTS
 from harness.environments import CHECKOUT, WORK, Environments, Missing, machine
-from harness.figures import FIGURES, Figure, chosen
+from harness.figures import FIGURES, OF_TESTKIT, Figure, chosen
 from harness.nginx import Nginx
 from harness.processes import raise_descriptor_limit
 from harness.rounds import Bench, Result
@@ -62,7 +62,7 @@ def make_ready(environments: Environments, figures: list[Figure]) -> list[str]:
     servers = {
         name
         for figure in figures
-        for name in (("testkit",) if figure.path.startswith("/delay") else ("nginx", "openssl"))
+        for name in (("testkit",) if figure.path.startswith(OF_TESTKIT) else ("nginx", "openssl"))
     }
     missing = []
     for name in sorted(needs | servers):
@@ -78,7 +78,7 @@ def measure(figure: Figure, environments: Environments, cores: list[int], descri
     """One figure against its server, which is started for it and stopped after it."""
     server_core, client_core = cores[0], cores[1]
     server: Nginx | Testkit
-    if figure.path.startswith("/delay"):
+    if figure.path.startswith(OF_TESTKIT):
         server = Testkit(environments.program("testkit"), server_core)
     else:
         server = Nginx(

@@ -12,6 +12,9 @@ from harness.environments import HERE, WORK, Environments
 from harness.processes import Usage
 from harness.wires import CIPHER, Task
 
+PACE = 20_000
+"""Rows a second of the clients that have a limit."""
+
 
 @dataclass(frozen=True)
 class Client:
@@ -38,11 +41,11 @@ def python(file: str, *more: str) -> Callable[[str, Task], list[str]]:
     return command
 
 
-def engine(mode: str) -> Callable[[str, Task], list[str]]:
+def engine(mode: str, *options: str) -> Callable[[str, Task], list[str]]:
     """The Rust engine; `mode` is ``run`` (a list is held) or ``stream`` (each response is dropped once checked)."""
 
     def command(program: str, task: Task) -> list[str]:
-        return [program, mode, *told(task)]
+        return [program, mode, *told(task), *options]
 
     return command
 
@@ -129,6 +132,20 @@ CLIENTS = {
         Client("curl", "curl", curl, curl_answered),
         Client("engine", "engine", engine("run"), reported),
         Client("engine-stream", "engine", engine("stream"), reported),
+        # Limits: one that never binds, one that does; and the same with a record of what is done.
+        Client("engine-wide", "engine", engine("stream", "rate=1000000000/s"), reported),
+        Client("engine-paced", "engine", engine("stream", f"rate={PACE}/s"), reported),
+        Client("engine-journal", "engine", engine("stream", f"journal={WORK / 'run.loamy'}"), reported),
+        Client(
+            "engine-paced-journal",
+            "engine",
+            engine("stream", f"rate={PACE}/s", f"journal={WORK / 'run.loamy'}"),
+            reported,
+        ),
+        # Where too much is refused, one in fifty may be.
+        Client("engine-fixed", "engine", engine("stream", "refusals=2"), reported),
+        Client("engine-aimd", "engine", engine("stream", "refusals=2", "auto=aimd"), reported),
+        Client("engine-gradient2", "engine", engine("stream", "refusals=2", "auto=gradient2"), reported),
         known("clump", "ours", "clump.py"),
         known("zsession", "ours", "zsession.py"),
         known("send", "ours", "send.py"),

@@ -22,6 +22,10 @@ class Method(Enum):
     COLD = "the median of several processes that start, send and end"
 
 
+OF_TESTKIT = ("/delay", "/peak")
+"""What paths of the testkit begin with."""
+
+
 class Quantity(Enum):
     """What of a row is compared, and in which unit."""
 
@@ -93,7 +97,7 @@ class Figure:
     title: str
     method: Method
     path: str
-    """The resource asked for; ``/delay/1`` is the testkit's, the others nginx's."""
+    """The resource asked for; ``/delay/1`` and ``/peak`` are the testkit's, the others nginx's."""
     rows: tuple[Row, ...]
     bars: tuple[Bar, ...]
     yardstick: str
@@ -209,6 +213,47 @@ FIGURES = {
                 for bar in (alone(Quantity.WALL, row, 2.5), alone(Quantity.PEAK, row, 250.0, 100.0))
             ),
             "h2load",
+        ),
+        Figure(
+            "limits",
+            "CPU a request with a limit: one that never binds, and 20,000 a second",
+            Method.MARGINAL,
+            "/json",
+            rows(200_000, "engine-stream", "engine-wide", "engine-paced"),
+            (
+                quotient(Quantity.CPU, "engine-wide", "engine-stream", 1.1),
+                quotient(Quantity.CPU, "engine-paced", "engine-stream", 1.1),
+            ),
+            "engine-stream",
+        ),
+        Figure(
+            "journal",
+            "100,000 rows with a journal: offered at 20,000 a second, and as fast as they go",
+            Method.WHOLE,
+            "/json",
+            rows(100_000, "engine-paced", "engine-paced-journal", "engine-stream", "engine-journal"),
+            # 85 % of the rows a second take 1.18 times as long.
+            (quotient(Quantity.WALL, "engine-paced-journal", "engine-paced", 1.18),),
+            "engine-paced",
+        ),
+        Figure(
+            "adaptive",
+            "5,000 rows for a server that does best with 25 at once and refuses more than 50",
+            Method.WHOLE,
+            "/peak?at=25&most=50&service=20ms",
+            (
+                Row("13 at once", "engine-fixed", 5_000, connections=13),
+                Row("25 at once", "engine-fixed", 5_000, connections=25),
+                Row("50 at once", "engine-fixed", 5_000, connections=50),
+                Row("found, aimd", "engine-aimd", 5_000, connections=400),
+                Row("found, gradient2", "engine-gradient2", 5_000, connections=400),
+            ),
+            # 90 % of the best fixed setting take 1.11 times as long.
+            (
+                quotient(Quantity.WALL, "found, aimd", "25 at once", 1.11),
+                quotient(Quantity.WALL, "found, gradient2", "25 at once", 1.11),
+            ),
+            "25 at once",
         ),
         Figure(
             "cold_3",

@@ -6,16 +6,21 @@
 //! - `version=2`: HTTP/2 alone; without it each answer must have come in HTTP/1.1, which TLS peers choose.
 //! - `streams=N`: so many rows side by side on each of the CONNECTIONS; 1 unless said.
 //! - `upload=FILE`: each row is a PUT of that file.
+//! - `rate=20000/s`: a limit for the batch as a whole.
+//! - `journal=FILE`: what is done is recorded there; the file is made anew.
+//! - `auto=aimd` or `auto=gradient2`: CONNECTIONS is the most there may be, and how many there are is found on the way.
+//! - `refusals=2`: so many of a hundred answers may be 503 instead.
 //!
 //! Certificates are verified against those that `SSL_CERT_FILE` names.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::process::ExitCode;
 
 use http::Version;
-use loamy::{Client, HttpVersion, Order, Outcome, Policy, Request};
+use loamy::{Adaptive, Client, HttpVersion, Journal, JournalOptions, Limit, Order, Outcome, Policy, Request};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -57,10 +62,18 @@ fn exchange() -> Result<usize, Box<dyn Error>> {
             }
         }
         "stream" => {
-            for outcome in client.stream(rows, &task.policy, Order::AsDone) {
+            let mut outcomes = match &task.journal {
+                None => client.stream(rows, &task.policy, Order::AsDone),
+                Some(path) => {
+                    let journal = Journal::open(path, JournalOptions::default())?;
+                    client.with_journal(journal).stream(rows, &task.policy, Order::AsDone)
+                }
+            };
+            for outcome in &mut outcomes {
                 task.check(&outcome, right)?;
                 right += 1;
             }
+            outcomes.finish()?;
         }
         other => return Err(format!("no mode {other}").into()),
     }
@@ -77,6 +90,9 @@ struct Task {
     policy: Policy,
     version: Version,
     upload: Option<bytes::Bytes>,
+    journal: Option<String>,
+    /// How many of the answers may still be refusals.
+    refusals: Cell<usize>,
     expected: Option<Expected>,
 }
 
@@ -95,21 +111,29 @@ impl Task {
         let connections: usize = connections.parse()?;
         let mut streams = 1;
         let mut version = Version::HTTP_11;
-        let mut upload = None;
+        let (mut upload, mut journal, mut refusals) = (None, None, 0);
+        let mut policy = Policy::default();
         for option in options {
             match option.split_once('=') {
                 Some(("version", "2")) => version = Version::HTTP_2,
                 Some(("streams", number)) => streams = number.parse()?,
                 Some(("upload", path)) => upload = Some(std::fs::read(path)?.into()),
+                Some(("rate", rate)) => policy = policy.limit(Limit::new("requests", rate.parse()?)),
+                Some(("journal", path)) => journal = Some(begun_anew(path)?),
+                Some(("auto", "aimd")) => policy = policy.adaptive(Adaptive::Aimd),
+                Some(("auto", "gradient2")) => policy = policy.adaptive(Adaptive::Gradient2),
+                Some(("refusals", percent)) => refusals = percent.parse()?,
                 _ => return Err(format!("no option {option}").into()),
             }
         }
-        let mut policy = Policy::default().concurrency(connections * streams);
+        policy = policy.concurrency(connections * streams);
         if version == Version::HTTP_2 {
             policy = policy.http_version(HttpVersion::Http2).h2_connections(connections).h2_streams(streams);
         }
         let expected = if body == "-" { None } else { Some(Expected::of(body)?) };
-        Ok(Self { urls, count: count.parse()?, policy, version, upload, expected })
+        let count = count.parse()?;
+        let refusals = Cell::new(count * refusals / 100);
+        Ok(Self { urls, count, policy, version, upload, journal, refusals, expected })
     }
 
     fn request(&self, row: usize) -> Request {
@@ -124,6 +148,10 @@ impl Task {
     fn check(&self, outcome: &Outcome, row: usize) -> Result<(), Box<dyn Error>> {
         let response = outcome.result.as_ref().map_err(ToString::to_string)?;
         let status = if self.upload.is_some() { 201 } else { 200 };
+        if response.status() == 503 && self.refusals.get() > 0 {
+            self.refusals.set(self.refusals.get() - 1);
+            return Ok(());
+        }
         if response.status() != status {
             return Err(format!("row {row}: status {}", response.status()).into());
         }
@@ -137,6 +165,17 @@ impl Task {
             _ => Ok(()),
         }
     }
+}
+
+/// The path of a journal, of which nothing is there any more.
+fn begun_anew(path: &str) -> std::io::Result<String> {
+    for end in ["", "-wal", ".part", ".bodies"] {
+        match std::fs::remove_file(format!("{path}{end}")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(path.to_owned())
 }
 
 /// A body by its length and both ends, so that a large one is not held for the comparison.
