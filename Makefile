@@ -84,7 +84,7 @@ packaging: wheels ## the built wheels and sdists hold what they promise
 
 ##@ While you work
 
-.PHONY: format lint types wheel bench clean
+.PHONY: format lint types wheel torture bench clean
 format: need-rust tools ## format Rust and Python
 	cargo fmt --all
 	$(TOOLS)/bin/ruff check --fix-only --quiet .
@@ -96,6 +96,9 @@ types: mypy stubtest ## all type checks
 
 wheel: need-build tools ## release wheel and sdist of both distributions into dist/
 	scripts/dist $(TOOLS)/bin/python release $(CURDIR)/dist
+
+torture: need-rust tools ## a job with a journal is killed 200 times at any instant, and resumed (minutes)
+	LOAMY_KILLS=200 cargo test --locked -p loamy --test it h5_a_job_that_is_killed -- --nocapture
 
 bench: need-bench wheel ## the speed table, against its rivals (minutes; wants a quiet machine)
 	scripts/venv $(BENCH)
