@@ -48,7 +48,7 @@ rustfmt: need-rust ## Rust is formatted
 clippy: need-rust tools ## Rust lints, warnings denied
 	@scripts/stage $@ cargo clippy --locked --workspace --all-targets -- -D warnings
 
-rust: need-rust tools ## Rust tests, those in the documentation included
+rust: need-rust need-crashes tools ## Rust tests, those in the documentation included
 	@scripts/stage $@ cargo test --locked --workspace
 
 wheels: need-build tools ## wheels and sdists (unoptimised), installed into an empty environment
@@ -84,7 +84,7 @@ packaging: wheels ## the built wheels and sdists hold what they promise
 
 ##@ While you work
 
-.PHONY: format lint types wheel bench clean
+.PHONY: format lint types wheel torture bench clean
 format: need-rust tools ## format Rust and Python
 	cargo fmt --all
 	$(TOOLS)/bin/ruff check --fix-only --quiet .
@@ -97,6 +97,9 @@ types: mypy stubtest ## all type checks
 wheel: need-build tools ## release wheel and sdist of both distributions into dist/
 	scripts/dist $(TOOLS)/bin/python release $(CURDIR)/dist
 
+torture: need-rust need-crashes tools ## a job with a journal is killed 200 times at any instant, and resumed (minutes)
+	LOAMY_KILLS=200 cargo test --locked -p loamy --test it h5_a_job_that_is_killed -- --nocapture
+
 bench: need-bench wheel ## the speed table, against its rivals (minutes; wants a quiet machine)
 	scripts/venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --force-reinstall dist/loamy-*.whl dist/zconcurrent-*.whl
@@ -107,7 +110,7 @@ clean: ## remove what was built, the environments included
 
 ##@ Behind the scenes
 
-.PHONY: help tools testkit need-python need-rust need-build need-servers need-peers need-network need-test need-bench
+.PHONY: help tools testkit need-python need-rust need-crashes need-build need-servers need-peers need-network need-test need-bench
 help: ## print this page
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -126,6 +129,9 @@ need-python:
 need-rust:
 	@scripts/need cargo rustfmt clippy cc python
 
+need-crashes:
+	@scripts/need strace unshare
+
 need-build:
 	@scripts/need cargo cc python
 
@@ -139,7 +145,7 @@ need-network:
 	@scripts/need nginx dnsmasq nft ip
 
 need-test:
-	@scripts/need cargo rustfmt clippy cc python nginx apache2 haproxy nghttpd dnsmasq nft ip
+	@scripts/need cargo rustfmt clippy cc python nginx apache2 haproxy nghttpd dnsmasq nft ip strace unshare
 
 need-bench:
 	@scripts/need cargo cc python nginx h2load wrk curl openssl

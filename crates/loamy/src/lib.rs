@@ -55,10 +55,18 @@
 //! # Ok::<(), loamy::Error>(())
 //! ```
 //!
+//! # What outlives the process
+//!
+//! With a [`Journal`] ([`Client::with_journal`]) a run that was broken off, by a crash too, goes on where it stood: what is done is
+//! not sent again and has the outcome that it had. Rows that must not be sent twice (a POST without an `Idempotency-Key`) are on
+//! disk before their first byte, so after a crash they are in doubt and never sent silently; the others may be sent again. Exactly
+//! once is impossible over HTTP; exactly one record for each row is what there is.
+//!
 //! # Features
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
+//! | `journal` | yes | [`Journal`]: batches that outlive the process; its SQLite is built with a C compiler |
 //! | `decompression` | yes | gzip, deflate, br and zstd are asked for and decoded; without it `Accept-Encoding: identity` is sent |
 //!
 //! # Minimum Rust version

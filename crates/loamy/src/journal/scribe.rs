@@ -57,6 +57,11 @@ impl<S: Store> Scribe<S> {
         Self { store, standing, options, failed: None, framed: Vec::new() }
     }
 
+    #[cfg(test)]
+    pub(super) fn store(&mut self) -> &mut S {
+        &mut self.store
+    }
+
     pub(crate) fn standing(&self) -> Standing {
         self.standing
     }
