@@ -5,6 +5,7 @@ mod doors;
 mod expectations;
 mod faults;
 mod hedging;
+mod retrying;
 mod scheduling;
 mod walls;
 mod wire;
