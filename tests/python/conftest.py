@@ -13,6 +13,8 @@ from typing import Any
 
 import loamy.testing
 import pytest
+from daemon import Daemon, free_port, listens
+from own_nginx import nginx_command
 
 CHILD_LIMIT_S = 60.0
 """No child of a test may take longer: a hang is a failure."""
@@ -122,3 +124,40 @@ def refused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
+
+
+_LIMITING = """
+    log_format seen '$request_method $request_uri $server_protocol $status';
+    access_log {directory}/access.log seen;
+    limit_req_zone $binary_remote_addr zone=own:1m rate=50r/s;
+    limit_req_status 429;
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{ limit_req zone=own burst=2 nodelay; empty_gif; }}
+    }}
+"""
+
+
+class LimitingNginx:
+    """An nginx that takes 50 requests a second, two more at once, and refuses others with 429."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = directory / "access.log"
+
+    def seen(self) -> list[str]:
+        """Give a line for each request so far: method, target, protocol, status."""
+        return self._log.read_text().splitlines()
+
+
+@pytest.fixture
+def limiting_nginx(tmp_path: Path) -> Iterator[LimitingNginx]:
+    """A real nginx of its own, whose limit nobody else has used."""
+    port = free_port()
+    http = _LIMITING.format(directory=tmp_path, port=port)
+    running = Daemon(nginx_command(tmp_path, http), tmp_path / "said")
+    running.start(lambda: listens(port))
+    try:
+        yield LimitingNginx(tmp_path, port)
+    finally:
+        running.stop()

@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use http::Method;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use crate::Idempotency;
+use crate::policy::Idempotency;
 use crate::request::Request;
 
 /// The name of the field.

@@ -1,0 +1,242 @@
+"""`loamy.otel`: a span for each call and each row that was sent, by the semantic conventions; nothing unless it is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import loamy
+import loamy.otel
+import pytest
+from loamy import _watching
+from loamy.session import Clump, RequestMap
+from loamy.testing import TestServer
+from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+from zconcurrent import zsession
+
+CLOCKS_S = 0.2
+"""How far the begin and end of a span may lie from what the caller's clock says, on a loaded machine."""
+
+
+class Told:
+    """What was exported."""
+
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+        self.tracers = TracerProvider()
+        self.tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.reader = InMemoryMetricReader()
+        self.meters = MeterProvider([self.reader])
+
+    def spans(self) -> tuple[ReadableSpan, list[ReadableSpan]]:
+        """Give the span of the call, and those of its rows."""
+        spans = self.exporter.get_finished_spans()
+        [call] = [span for span in spans if span.kind == SpanKind.INTERNAL]
+        rows = [span for span in spans if span.kind == SpanKind.CLIENT]
+        assert len(rows) + 1 == len(spans)
+        return call, rows
+
+    def durations(self) -> list[Any]:
+        """Give the points of the histogram."""
+        data = self.reader.get_metrics_data()
+        metrics = [metric for own in data.resource_metrics for scope in own.scope_metrics for metric in scope.metrics]
+        [duration] = metrics
+        assert (duration.name, duration.unit) == ("http.client.request.duration", "s")
+        return list(duration.data.data_points)
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    told = Told()
+    loamy.otel.instrument(told.tracers, told.meters)
+    yield told
+    loamy.otel.uninstrument()
+
+
+def attributes(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+def test_a_row_is_a_client_span_with_the_attributes_of_the_conventions(server: TestServer, told: Told) -> None:
+    began = time.time_ns()
+    row = {"method": "POST", "url": server.url("/delay/0.2"), "params": {"page": 2, "token": "secret"}, "json": {}}
+    [response] = loamy.send([row])
+    call, [span] = told.spans()
+    port = int(server.url("").rpartition(":")[2])
+    assert span.name == "POST" and span.kind == SpanKind.CLIENT
+    assert attributes(span) == {
+        "http.request.method": "POST",
+        "url.full": server.url("/delay/0.2?page=2&token=***"),
+        "url.scheme": "http",
+        "server.address": "127.0.0.1",
+        "server.port": port,
+        "http.response.status_code": 200,
+        "network.protocol.version": "1.1",
+    }
+    assert span.status.status_code == StatusCode.UNSET
+    assert span.start_time is not None and span.end_time is not None
+    assert (span.end_time - span.start_time) / 1e9 == pytest.approx(response.elapsed, abs=1e-6)
+    assert abs(span.start_time - began) / 1e9 <= CLOCKS_S
+    assert span.parent is not None and call.context is not None and span.parent.span_id == call.context.span_id
+    assert span.instrumentation_scope is not None
+    assert (span.instrumentation_scope.name, span.instrumentation_scope.version) == ("loamy", loamy.__version__)
+    assert call.name == "loamy.send" and attributes(call) == {
+        "loamy.rows.ended": 1,
+        "loamy.rows.failed": 0,
+        "loamy.rows.unsent": 0,
+    }
+    assert call.start_time is not None and call.start_time <= span.start_time
+
+
+def test_failures_have_the_type_of_their_error_and_urls_no_credentials(
+    server: TestServer, told: Told, refused_port: int
+) -> None:
+    rows = [
+        server.url("/status/404"),
+        server.url("/close"),
+        f"http://user:password@127.0.0.1:{refused_port}/x",
+        "no scheme",
+        ("PURGE", server.url("/anything")),
+    ]
+    loamy.send(rows, concurrency=1)
+    call, spans = told.spans()
+    by_url = {attributes(span)["url.full"]: span for span in spans}
+    missing, closed = by_url[server.url("/status/404")], by_url[server.url("/close")]
+    refused = by_url[f"http://127.0.0.1:{refused_port}/x"]
+    for span, kind in ((missing, "404"), (closed, "closed"), (refused, "connect.refused")):
+        assert attributes(span)["error.type"] == kind and span.status.status_code == StatusCode.ERROR
+    assert attributes(missing)["http.response.status_code"] == 404
+    assert "http.response.status_code" not in attributes(closed)
+    assert "network.protocol.version" not in attributes(refused)
+    purge = by_url[server.url("/anything")]
+    assert (purge.name, attributes(purge)["http.request.method"]) == ("HTTP", "_OTHER")
+    assert attributes(purge)["http.request.method_original"] == "PURGE"
+    assert len(spans) == 4, "what was never sent is no request"
+    assert attributes(call) == {"loamy.rows.ended": 5, "loamy.rows.failed": 4, "loamy.rows.unsent": 1}
+
+
+def test_sendings_again_are_counted_on_one_span(server: TestServer, told: Told) -> None:
+    loamy.send([server.url("/flaky/a?fail=2")], retries=3, backoff=0.01).raise_for_failures()
+    _, [span] = told.spans()
+    assert attributes(span)["http.request.resend_count"] == 2
+    assert attributes(span)["http.response.status_code"] == 200 and "error.type" not in attributes(span)
+    assert len(server.requests) == 3
+
+
+def test_http2_and_tls_are_named(told: Told) -> None:
+    with loamy.testing.serve(tls=True) as server:
+        loamy.send([server.url("/json")] * 2, extra_ca=server.ca).raise_for_failures()
+    _, spans = told.spans()
+    for span in spans:
+        own = attributes(span)
+        assert (own["url.scheme"], own["network.protocol.version"]) == ("https", "2")
+
+
+def test_durations_are_measured_in_the_buckets_of_the_conventions(server: TestServer, told: Told) -> None:
+    loamy.send([server.url("/delay/0.06")] * 4 + [server.url("/status/500")] * 3 + ["no scheme"])
+    points = {point.attributes.get("error.type"): point for point in told.durations()}
+    assert {kind: point.count for kind, point in points.items()} == {None: 4, "500": 3}
+    assert points[None].explicit_bounds == (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+    assert 4 * 0.06 <= points[None].sum <= 4 * (0.06 + CLOCKS_S)
+    assert set(points["500"].attributes) == {
+        "http.request.method",
+        "url.scheme",
+        "server.address",
+        "server.port",
+        "http.response.status_code",
+        "network.protocol.version",
+        "error.type",
+    }, "few values each: no URL"
+
+
+def doors(server: TestServer) -> dict[str, Callable[[], object]]:
+    url = server.url("/json")
+    return {
+        "send": lambda: loamy.send([url] * 3),
+        "stream": lambda: list(loamy.stream([url] * 3)),
+        "send_async": lambda: asyncio.run(loamy.send_async([url] * 3)),
+        "Clump": lambda: Clump([RequestMap(url, "GET")] * 3).send_requests(),
+        "zSession": lambda: zsession.zSession([zsession.RequestMap(url, "GET")] * 3).sendRequests(),
+    }
+
+
+@pytest.mark.parametrize("door", ["send", "stream", "send_async", "Clump", "zSession"])
+def test_every_door_is_traced_below_the_span_of_its_caller(server: TestServer, told: Told, door: str) -> None:
+    tracer = told.tracers.get_tracer("caller")
+    with tracer.start_as_current_span("outer", kind=SpanKind.SERVER) as outer:
+        doors(server)[door]()
+        assert trace.get_current_span() is outer
+    spans = {span.kind: span for span in told.exporter.get_finished_spans()}
+    call = spans[SpanKind.INTERNAL]
+    assert call.name == f"loamy.{door}"
+    assert call.parent is not None and call.parent.span_id == outer.get_span_context().span_id
+    rows = [span for span in told.exporter.get_finished_spans() if span.kind == SpanKind.CLIENT]
+    assert len(rows) == 3 and all(span.name == "GET" for span in rows)
+    assert attributes(call)["loamy.rows.ended"] == 3
+
+
+def test_resend_is_a_call_too(server: TestServer, told: Told) -> None:
+    responses = loamy.send([server.url("/flaky/a")])
+    told.exporter.clear()
+    responses.resend().raise_for_failures()
+    call, [span] = told.spans()
+    assert call.name == "loamy.resend" and attributes(span)["http.response.status_code"] == 200
+
+
+def test_what_is_broken_off_is_told_to_the_end(server: TestServer, told: Told) -> None:
+    def hear(response: loamy.Response) -> None:
+        raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"):
+        loamy.send([server.url("/json")] + [server.url("/hang")] * 3, on_response=hear)
+    call, spans = told.spans()
+    assert sorted(str(attributes(span).get("error.type")) for span in spans) == ["None"] + ["cancelled"] * 3
+    assert call.status.status_code == StatusCode.ERROR and attributes(call)["error.type"] == "ValueError"
+    told.exporter.clear()
+    for _ in loamy.stream([server.url("/json")] + [server.url("/hang")] * 3, concurrency=4):
+        break
+    call, spans = told.spans()
+    assert call.status.status_code == StatusCode.UNSET and attributes(call)["loamy.rows.ended"] == 4
+    assert len(spans) == 4
+
+
+def test_a_sampler_that_wants_nothing_gets_nothing(server: TestServer) -> None:
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+
+    exporter = InMemorySpanExporter()
+    tracers = TracerProvider(sampler=ParentBased(ALWAYS_OFF))
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    loamy.otel.instrument(tracers, MeterProvider())
+    try:
+        loamy.send([server.url("/json")] * 3).raise_for_failures()
+    finally:
+        loamy.otel.uninstrument()
+    assert exporter.get_finished_spans() == ()
+
+
+def test_after_uninstrument_calls_are_left_alone(server: TestServer, told: Told) -> None:
+    loamy.otel.uninstrument()
+    assert _watching.begin is None
+    for call in doors(server).values():
+        call()
+    assert told.exporter.get_finished_spans() == ()
+
+
+def test_nothing_of_it_is_loaded_unless_it_is_asked_for(server: TestServer, child: Callable[..., Any]) -> None:
+    code, out, err = child(
+        """
+        import sys, loamy
+        loamy.send([sys.argv[1]], retries=2, rate="100/s", on_response=lambda response: None)
+        print([name for name in sys.modules if name.startswith("opentelemetry") or name == "loamy.otel"])
+        """,
+        server.url("/json"),
+    ).end()
+    assert (code, out, err) == (0, "[]\n", "")
