@@ -6,14 +6,23 @@
 //!    count as one refusal with it.
 //! 2. **After a pause one row goes first**; each row that is answered well lets one more be in flight: 1, 2, 4, 8 in so many
 //!    round trips.
-//! 3. **A quota paces the origin before it refuses**: what is left is spread over the time until the reset, or sent as fast as the whole
-//!    quota would be over its whole window, if that is faster. Where no more waits than is left, nothing is held back.
+//! 3. **A quota paces the origin before it refuses**: rows go as evenly as the whole quota would be spread over its whole window, a
+//!    little slower, which neither fixed windows nor sliding ones nor buckets refuse, wherever a window begins. Where all of it
+//!    comes back at the reset, what is left is spread over the time until then, if that is faster, and nothing goes once
+//!    none is left; where it comes back little by little, what must have come since is counted in. Which of the two it is
+//!    shows in the reset: it stays where it is until much is there again, or it moves away.
+//!    Where no more waits than is left, nothing is held back.
 //!    Rows sent after the row that the answer belongs to are taken off, since the server had not counted them yet.
 //!    Of several quotas all are kept. One that counts tokens only holds rows back when it is used up.
 //! 4. **Who refuses and publishes nothing is measured**: what it took from one pause to the end of the next is the pace that it can
 //!    bear. That is tried to be exceeded by a twentieth, but a hundred rows must have been taken for each that was refused
 //!    the last time, so that trying costs one in a hundred.
 //! 5. A governor knows one origin; what one says holds back no other.
+//!
+//! Whoever publishes a limit refuses at most one row in a hundred after the first second, and 95 % of what is allowed is used, but
+//! for three cases. What a bucket has saved up is left there where its window is told. Where no window is told and the reset is a
+//! time of day in seconds, a window may be taken for a second longer than it is: of one of 1 s that is half, of one of a
+//! minute nothing to speak of. And a window is not filled when round trips are too long for `concurrency`.
 
 use std::time::{Duration, Instant};
 
@@ -41,15 +50,18 @@ pub(crate) struct Governor {
     measured: Measured,
 }
 
-/// A row on its way, by number.
+/// A row on its way, by number, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sending(u64);
+pub(crate) struct Sending(u64, Instant);
 
 /// So many in flight are as good as no limit.
 const RETURNED: usize = 1024;
 
 /// A window that is too short for a reset told in seconds.
 const SHORT: Duration = Duration::from_secs(5);
+
+/// The pace, as a share of what is allowed: rows do not arrive as evenly as they are sent.
+const SHARE: f64 = 0.965;
 
 /// A worker that wakes up late may catch up on so much.
 const CATCH_UP: Duration = Duration::from_millis(20);
@@ -75,10 +87,13 @@ impl Governor {
             Some(until) if until > now => return Admission::NotBefore(until),
             _ => Admission::Ready,
         };
+        if self.windows.is_empty() {
+            admission = self.measured.admits(now);
+        }
         for window in &mut self.windows {
             admission = admission.and(window.admits(now, waiting as u64));
         }
-        admission.and(self.measured.admits(now))
+        admission
     }
 
     /// How many may be in flight: all, but for a while after a pause.
@@ -93,7 +108,7 @@ impl Governor {
             window.sent(now);
         }
         self.measured.sent(now);
-        Sending(self.sent)
+        Sending(self.sent, now)
     }
 
     /// The head of a response came. (A row without one tells nothing: it is not reported.)
@@ -109,7 +124,7 @@ impl Governor {
 
     /// When the origin takes rows again, where it takes none now: it is paused, or its quota is used up.
     pub(crate) fn paused_until(&mut self, now: Instant) -> Option<Instant> {
-        let spent = self.windows.iter_mut().filter_map(|window| window.spent_until(now));
+        let spent = self.windows.iter_mut().filter_map(|window| window.pauses_until(now));
         self.paused_until.into_iter().chain(spent).filter(|until| *until > now).max()
     }
 
@@ -153,7 +168,7 @@ impl Governor {
             self.windows = hint.quotas.iter().map(|quota| Window::new(now, quota)).collect();
         }
         for (window, quota) in self.windows.iter_mut().zip(&hint.quotas) {
-            window.told(now, quota, not_counted);
+            window.told(now, sending.1, quota, not_counted);
         }
     }
 }
@@ -162,15 +177,20 @@ impl Governor {
 #[derive(Clone, Debug)]
 struct Window {
     unit: Unit,
-    /// What may still be sent before the reset.
-    left: u64,
-    /// What was said to remain.
+    comes: Comes,
+    /// What may still be sent of what was told; below 0 where more is under way than that.
+    left: i64,
+    /// What was said to remain, and when.
     told: u64,
+    told_at: Instant,
     reset_at: Instant,
+    /// The reset that was told first of this window.
+    first_reset_at: Option<Instant>,
     precision: Precision,
-    limit: Option<u64>,
-    /// How long a whole window is, as far as it was told or could be seen.
-    span: Option<Duration>,
+    /// How much there is in a whole window: as told, else the most that was ever seen.
+    limit: u64,
+    /// How long a whole window is: as told, else the longest reset that was ever seen.
+    span: Duration,
     /// How much later than told a reset comes, where it is told in seconds and rounded down.
     late: Duration,
     /// When a window was taken to begin without having been told so.
@@ -178,16 +198,28 @@ struct Window {
     next_at: Instant,
 }
 
+/// How what is used up comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comes {
+    /// All of it at the reset.
+    AtOnce,
+    /// Little by little, as a bucket fills, or as rows become older than a window.
+    Evenly,
+}
+
 impl Window {
     fn new(now: Instant, quota: &Quota) -> Self {
         Self {
             unit: quota.unit,
+            comes: Comes::AtOnce,
             left: 0,
             told: quota.remaining,
+            told_at: now,
             reset_at: now,
+            first_reset_at: None,
             precision: quota.precision,
-            limit: None,
-            span: None,
+            limit: 1,
+            span: Duration::ZERO,
             late: Duration::ZERO,
             assumed: None,
             next_at: now,
@@ -198,74 +230,90 @@ impl Window {
         if let Some(until) = self.spent_until(now) {
             return Admission::NotBefore(until);
         }
-        if self.unit == Unit::Tokens || waiting <= self.left || self.next_at <= now {
+        if self.unit == Unit::Tokens || waiting as i64 <= self.left || self.next_at <= now {
             return Admission::Ready;
         }
         Admission::NotBefore(self.next_at)
     }
 
     fn spent_until(&mut self, now: Instant) -> Option<Instant> {
+        if self.comes == Comes::Evenly && self.unit == Unit::Requests {
+            let missing = u32::try_from(1 - self.left).ok().filter(|missing| *missing > 0)?;
+            let until = self.told_at + self.each() * missing;
+            return (until > now).then_some(until);
+        }
         if self.reset_at <= now {
             self.roll_over(now);
         }
-        (self.left == 0).then_some(self.reset_at)
+        (self.left <= 0).then_some(self.reset_at)
+    }
+
+    /// As `spent_until`, unless it is no more than the pace.
+    fn pauses_until(&mut self, now: Instant) -> Option<Instant> {
+        let until = self.spent_until(now)?;
+        (self.comes == Comes::AtOnce || until > now + SHORT).then_some(until)
     }
 
     fn sent(&mut self, now: Instant) {
         if self.unit == Unit::Requests {
             self.next_at = self.next_at.max(now.checked_sub(CATCH_UP).unwrap_or(now)) + self.spacing(now);
-            self.left = self.left.saturating_sub(1);
+            self.left -= 1;
         }
     }
 
-    /// What is left, spread over the time that is left; or the pace of a whole window, if that is faster.
+    /// The pace of a whole window; or what is left, spread over the time that is left, if that is faster.
     fn spacing(&self, now: Instant) -> Duration {
-        let spread = self.reset_at.saturating_duration_since(now).div_f64(self.left.max(1) as f64);
-        let Some((limit, span)) = self.limit.zip(self.span) else { return spread };
-        let whole = span.div_f64((limit - reserve(Some(limit))) as f64);
-        // In seconds, nothing is known of where in a short window we are: used up early, it would be waited out twice.
-        if self.precision == Precision::Seconds && span <= SHORT { whole } else { spread.min(whole) }
+        let whole = self.each().div_f64(SHARE);
+        if self.comes == Comes::Evenly {
+            return whole;
+        }
+        whole.min(self.reset_at.saturating_duration_since(now).div_f64(self.left.max(1) as f64 * SHARE))
+    }
+
+    fn each(&self) -> Duration {
+        self.span.div_f64(self.limit as f64)
+    }
+
+    /// Whether nothing follows from what is told of the reset: it is always within the next second or so.
+    fn is_vague(&self) -> bool {
+        self.precision == Precision::Seconds && self.span <= SHORT
     }
 
     /// The reset has come, and nobody has said yet what there is now.
     fn roll_over(&mut self, now: Instant) {
         self.assumed = Some(now);
         self.told = 0;
-        match (self.limit, self.span) {
-            (Some(limit), Some(span)) => {
-                self.left = limit - reserve(Some(limit));
-                self.reset_at += span;
-                if self.reset_at <= now {
-                    self.reset_at = now + span;
-                }
-            }
-            // One goes and asks; should no answer come, another in a second.
-            _ => {
-                self.left = 1;
-                self.reset_at = now + Duration::from_secs(1);
-            }
+        self.left = self.limit as i64;
+        self.reset_at += self.span;
+        if self.reset_at <= now {
+            self.reset_at = now + self.span.max(SHORT / 5);
         }
     }
 
-    fn told(&mut self, now: Instant, quota: &Quota, not_counted: u64) {
+    fn told(&mut self, now: Instant, sent_at: Instant, quota: &Quota, not_counted: u64) {
         const A_SECOND: Duration = Duration::from_secs(1);
         self.unit = quota.unit;
         self.precision = quota.precision;
-        self.limit = quota.limit;
+        self.limit = quota.limit.unwrap_or(self.limit.max(quota.remaining + 1));
+        self.span = quota.window.unwrap_or(self.span.max(quota.reset));
         // Answers overtake each other, so that a little more than before says nothing.
-        let risen = quota.remaining.saturating_sub(self.told) > quota.limit.unwrap_or(self.told * 2 + 2) / 2;
-        if let Some(limit) = quota.limit
-            && risen
-            && quota.remaining + limit / 10 + 1 >= limit
-        {
-            // Just after its beginning, the time until the end is that of a whole window.
-            self.span = self.span.max(Some(quota.reset).filter(|span| !span.is_zero()));
-        }
-        self.span = quota.window.or(self.span);
+        let risen = quota.remaining.saturating_sub(self.told) > self.limit / 2;
         let reset_at = now
             + quota.reset
             + if quota.precision == Precision::Seconds { self.late } else { Duration::ZERO };
         let same = !risen && self.assumed.is_none() && reset_at <= self.reset_at + A_SECOND;
+        if risen {
+            self.comes = Comes::AtOnce;
+            self.first_reset_at = None;
+        } else if self.first_reset_at.is_none() && self.span <= SHORT {
+            // To spread what is left costs more, should that be wrong, than to be slow in the first window.
+            self.comes = Comes::Evenly;
+        }
+        // A reset that moves away while nothing rises is none: a bucket is full then, or the oldest row too old.
+        let slack = if quota.precision == Precision::Seconds { A_SECOND * 2 } else { A_SECOND / 10 };
+        if reset_at > *self.first_reset_at.get_or_insert(reset_at) + slack || self.is_vague() {
+            self.comes = Comes::Evenly;
+        }
         self.reset_at = match quota.precision {
             // Rounded up, the earliest of what is told within a window is the most exact.
             Precision::Seconds if same => self.reset_at.min(reset_at),
@@ -273,9 +321,10 @@ impl Window {
         };
         self.assumed = None;
         self.told = quota.remaining;
+        self.told_at = sent_at + (now - sent_at) / 2;
         self.left = match self.unit {
-            Unit::Requests => quota.remaining.saturating_sub(not_counted + reserve(self.limit)),
-            Unit::Tokens => quota.remaining,
+            Unit::Requests => quota.remaining as i64 - not_counted as i64,
+            Unit::Tokens => quota.remaining as i64,
         };
         // What was thought of the pace before may have been too slow by far.
         self.next_at = self.next_at.min(now + self.spacing(now));
@@ -287,13 +336,9 @@ impl Window {
         if self.assumed.is_some_and(|at| now.saturating_duration_since(at) < SHORTLY) {
             self.late = Duration::from_secs(1);
         }
-        (self.told == 0).then(|| self.reset_at.saturating_duration_since(now)).filter(|span| !span.is_zero())
+        let is_known = self.told == 0 && self.comes == Comes::AtOnce;
+        is_known.then(|| self.reset_at.saturating_duration_since(now)).filter(|span| !span.is_zero())
     }
-}
-
-/// Held back of a quota, for rows that reach the server in another order than they were sent, or in another window.
-fn reserve(limit: Option<u64>) -> u64 {
-    limit.unwrap_or(0) / 50
 }
 
 /// The pace that a peer was seen to bear.

@@ -38,13 +38,24 @@ const PUBLISHED: [Spelling; 8] = [
     Spelling::Rfc3339,
 ];
 
+impl Spelling {
+    fn is_time_of_day(self) -> bool {
+        matches!(self, Self::Epoch | Self::Rfc3339)
+    }
+}
+
 /// How a server counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Counting {
     FixedWindow,
+    /// A window that begins with the first row after the last one ended.
+    WindowOnDemand,
     SlidingLog,
     TokenBucket,
 }
+
+const COUNTINGS: [Counting; 4] =
+    [Counting::FixedWindow, Counting::WindowOnDemand, Counting::SlidingLog, Counting::TokenBucket];
 
 /// A server that takes `limit` in each `window`.
 struct Server {
@@ -77,6 +88,12 @@ impl Server {
                 }
                 let end = self.window * (number as u32 + 1);
                 (self.limit - self.used, end - time)
+            }
+            Counting::WindowOnDemand => {
+                if now >= self.filled + self.window || self.accepted.is_empty() {
+                    (self.filled, self.used) = (now, 0);
+                }
+                (self.limit - self.used, self.filled + self.window - now)
             }
             Counting::SlidingLog => {
                 while self.log.front().is_some_and(|at| *at + self.window <= now) {
@@ -181,6 +198,7 @@ struct World {
     server: Server,
     latency: (Duration, Duration),
     concurrency: usize,
+    rows: usize,
     sent: Vec<(Instant, Sending)>,
     answers: Vec<Option<(u16, Hint)>>,
     in_flight: usize,
@@ -195,7 +213,7 @@ impl World {
         let begin = begin();
         // Who tells times of day in seconds has windows that begin with a second.
         let epoch = Duration::from_secs(1_795_327_200) + random.up_to(SECOND);
-        let whole = matches!(spelling, Spelling::Epoch | Spelling::Rfc3339);
+        let whole = spelling.is_time_of_day();
         let phase = match counting {
             Counting::FixedWindow if whole => {
                 Duration::from_nanos(u64::from(epoch.subsec_nanos()))
@@ -204,7 +222,8 @@ impl World {
             Counting::FixedWindow => random.up_to(window - MILLISECOND),
             _ => Duration::ZERO,
         };
-        let low = MILLISECOND * [2, 10, 40][random.below(3) as usize];
+        let low = MILLISECOND * [5, 20, 35, 50][seed as usize % 4];
+        let spread = random.below(2) as u32 + 1;
         Self {
             governor: Governor::new(Jitter::seeded(seed + 1)),
             server: Server {
@@ -223,8 +242,9 @@ impl World {
                 accepted: Vec::new(),
                 refused: Vec::new(),
             },
-            latency: (low, low * [1, 2, 3][random.below(3) as usize]),
+            latency: (low, low * spread),
             concurrency: 100,
+            rows: 1_000_000,
             sent: Vec::new(),
             answers: Vec::new(),
             in_flight: 0,
@@ -263,10 +283,11 @@ impl World {
                 }
             }
             // As the gate of a batch: one goes first, and each answer allows two more.
-            while self.in_flight
-                < self.concurrency.min(self.answered * 2 + 1).min(self.governor.most_in_flight())
+            while self.sent.len() < self.rows
+                && self.in_flight
+                    < self.concurrency.min(self.answered * 2 + 1).min(self.governor.most_in_flight())
             {
-                match self.governor.admits(now, 1_000_000) {
+                match self.governor.admits(now, self.rows - self.sent.len()) {
                     Admission::Ready => {
                         let row = self.sent.len();
                         self.sent.push((now, self.governor.sent(now)));
@@ -302,43 +323,66 @@ impl World {
     }
 }
 
-/// The worst shares over some seeds, from the first whole window after the first second on.
-fn worst(counting: Counting, spelling: Spelling, limit: u64, window: Duration) -> (f64, f64) {
-    let mut worst = (0.0_f64, f64::INFINITY);
-    for seed in 0..6 {
+/// The share that was refused in the worst of some runs, and the share used in all, once the first second is over and what
+/// was saved up before is spent. Round trips take from 5 to 100 ms, some of them always the same time.
+fn shares(counting: Counting, spelling: Spelling, limit: u64, window: Duration) -> (f64, f64) {
+    const RUNS: u64 = 4;
+    let (mut worst, mut used) = (0.0_f64, 0.0);
+    for seed in 0..RUNS {
         let mut world = World::new(seed, counting, spelling, limit, window);
-        world.run(window * 9);
-        let from = window - world.server.phase + if window < SECOND * 2 { window } else { Duration::ZERO };
-        let from = if from < SECOND { from + window } else { from };
-        let shares = world.shares(from, from + window * 6);
-        worst = (worst.0.max(shares.0), worst.1.min(shares.1));
+        let from = match counting {
+            Counting::FixedWindow => {
+                let begins = window - world.server.phase;
+                if begins < SECOND { begins + window } else { begins }
+            }
+            Counting::TokenBucket => window,
+            _ => SECOND,
+        };
+        let span = (window * 2).max(SECOND * 15);
+        world.run(from + span);
+        let shares = world.shares(from, from + span);
+        worst = worst.max(shares.0);
+        used += shares.1 / RUNS as f64;
     }
-    worst
+    (worst, used)
 }
 
 /// At most one in a hundred refused, at least 95 % of what is allowed.
 #[test]
 fn who_publishes_a_limit_is_neither_overrun_nor_left_idle() {
     let mut wrong = Vec::new();
-    let mut hold = |counting, spelling, limit, seconds| {
-        let (refused, used) = worst(counting, spelling, limit, SECOND * seconds);
-        if refused > 0.01 || used < 0.95 {
-            wrong.push(format!(
-                "{counting:?} {limit}/{seconds}s {spelling:?}: {:.2}% refused, {:.1}% used",
-                refused * 100.0,
-                used * 100.0
-            ));
-        }
-    };
-    for (limit, seconds) in [(100, 10), (1000, 10), (60, 60), (500, 60), (3000, 60)] {
-        for spelling in PUBLISHED {
-            hold(Counting::FixedWindow, spelling, limit, seconds);
-        }
-        for spelling in [Spelling::Draft10, Spelling::Draft06, Spelling::GoDuration] {
-            hold(Counting::TokenBucket, spelling, limit, seconds);
+    for (limit, seconds) in [(50, 1), (100, 1), (50, 10), (400, 10), (600, 60)] {
+        let window = SECOND * seconds;
+        for counting in COUNTINGS {
+            for spelling in PUBLISHED {
+                // Where no window is told, a time of day tells one of a second too much, unless it begins with a second.
+                let is_vague = spelling.is_time_of_day() && counting != Counting::FixedWindow;
+                let told = if is_vague { window + SECOND } else { window };
+                let least = 0.95 * window.div_duration_f64(told);
+                let (refused, used) = shares(counting, spelling, limit, window);
+                if refused > 0.01 || used < least {
+                    let (refused, used) = (refused * 100.0, used * 100.0);
+                    wrong.push(format!(
+                        "{counting:?} {limit}/{seconds}s {spelling:?}: {refused:.2}% refused, {used:.1}% used"
+                    ));
+                }
+            }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn whoever_has_fewer_rows_than_are_left_is_not_held_back() {
+    for counting in COUNTINGS {
+        for spelling in PUBLISHED {
+            let mut world = World::new(1, counting, spelling, 5000, SECOND * 3600);
+            world.rows = 3000;
+            world.run(SECOND * 20);
+            let Server { accepted, refused, .. } = &world.server;
+            assert_eq!((accepted.len(), refused.len()), (3000, 0), "{counting:?} {spelling:?}");
+        }
+    }
 }
 
 #[test]
@@ -347,7 +391,8 @@ fn e20_who_only_refuses_is_asked_no_earlier_than_it_says_and_by_one() {
         for seed in 0..20 {
             let mut world =
                 World::new(seed, Counting::FixedWindow, Spelling::RetryAfterOnly, limit, SECOND * seconds);
-            world.run(SECOND * seconds * 8);
+            let span = (SECOND * seconds * 6).max(SECOND * 40);
+            world.run(SECOND * seconds * 2 + span);
             assert!(!world.pauses.is_empty());
             for (from, to) in &world.pauses {
                 assert!(
@@ -359,7 +404,7 @@ fn e20_who_only_refuses_is_asked_no_earlier_than_it_says_and_by_one() {
                     world.sent.iter().filter(|(at, _)| next.is_some_and(|next| next.0 == *at)).count();
                 assert!(together <= 1, "seed {seed}: {together} came back together");
             }
-            let (refused, used) = world.shares(SECOND * seconds * 2, SECOND * seconds * 8);
+            let (refused, used) = world.shares(SECOND * seconds * 2, SECOND * seconds * 2 + span);
             assert!(refused < 0.02 && used > 0.5, "{limit}/{seconds}s seed {seed}: {refused} {used}");
         }
     }
