@@ -3,7 +3,12 @@
 //! - **AIMD**, the default: the limit doubles each round until answers take longer, clearly and not by chance, or rows are refused;
 //!   from there on it grows by one a round, or by a twentieth, stays where answers take longer than before, and shrinks by a tenth, once a
 //!   round, where rows are refused. Where times differ as much by nature as by load, they decide nothing.
-//! - **Gradient2**, by choice: the limit follows the quotient of the usual time and the last one.
+//! - **Gradient2**, by choice: in each round the limit is multiplied by the quotient of the usual time, a tenth allowed, and that of
+//!   the round, if that is below 1, and a twentieth is added for a short queue. The idea is that of Netflix's Gradient2Limit, but
+//!   rounds are compared instead of answers, so that chance counts for little, and the usual time falls at once and rises slowly:
+//!   else it would follow the queue that it is to prevent.
+//!
+//! Both hold 90 % and more of what the best fixed limit does, with at most two in a hundred refused.
 //!
 //! A round is as many answers as the limit, and 50 at least (16 while it doubles). Who was refused does not go there again until a hundred rows were
 //! answered for each that was refused: trying costs one in a hundred. An answer while less than half of the limit was
@@ -37,10 +42,10 @@ pub(crate) struct Limit {
     before: f64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
     Aimd,
-    Gradient { long: Option<f64> },
+    Gradient,
 }
 
 /// How a row went, as far as it tells of load.
@@ -83,7 +88,7 @@ impl Limit {
     }
 
     pub(crate) fn auto_gradient(max: usize) -> Self {
-        Self::new(Manner::Gradient { long: None }, max)
+        Self::new(Manner::Gradient, max)
     }
 
     /// How many may be in flight: from 1 to the most.
@@ -112,11 +117,6 @@ impl Limit {
         }
         if self.round.refused > 0 {
             self.cut(now);
-        } else if let Manner::Gradient { .. } = self.manner
-            && outcome == Outcome::Ok
-            && !stale
-        {
-            self.follow(rtt.as_secs_f64(), in_flight);
         }
         let shortest = if self.doubling { SHORTEST_ROUND / 3 } else { SHORTEST_ROUND };
         if self.round.answers >= shortest.max(self.limit as u64) {
@@ -178,7 +178,7 @@ impl Limit {
         }
         self.streak = 0;
         self.cut_at = None;
-        if !matches!(self.manner, Manner::Aimd) || round.ok < SHORTEST_ROUND / 4 {
+        if round.ok < SHORTEST_ROUND / 4 {
             return;
         }
         let mean = round.sum / round.ok as f64;
@@ -192,50 +192,53 @@ impl Limit {
             self.settling = true;
             return;
         }
-        let usual = self.usual.map_or(mean + error, |usual| usual.min(mean + error));
-        self.usual = Some(usual);
+        let usual = self.usual_after(mean + error);
         let surely = mean - 2.0 * error;
+        self.usual = Some(usual);
         if !round.used {
             return;
         }
         let before = self.limit;
-        if surely > usual * TOO_LONG {
-            // By Little's law, so many were in service, and the rest in a queue.
-            self.limit = (self.limit * usual / mean * LONGER).max(self.limit / 2.0).ceil();
-            self.doubling = false;
-        } else if surely > usual * LONGER {
-            self.doubling = false;
-        } else {
-            let wanted =
-                if self.doubling { self.limit * 2.0 } else { self.limit + (self.limit / 20.0).max(1.0) };
-            self.limit = if self.patience > 0 { wanted.min((self.ceiling - 1.0).max(1.0)) } else { wanted };
-        }
+        let wanted = match self.manner {
+            Manner::Aimd => self.increased_or_decreased(surely, mean, usual),
+            Manner::Gradient => self.times_gradient(surely, mean, usual),
+        };
+        let most = if self.patience > 0 { (self.ceiling - 1.0).max(1.0) } else { self.max };
+        self.limit = wanted.min(most);
         self.settling = (self.limit - before).abs() > before / 4.0;
     }
 
-    /// As Netflix's Gradient2Limit does.
-    fn follow(&mut self, rtt: f64, in_flight: usize) {
-        const TOLERANCE: f64 = 1.5;
-        const SMOOTHING: f64 = 0.2;
-        const QUEUE: f64 = 4.0;
-        const WINDOW: f64 = 600.0;
-        let Manner::Gradient { long } = &mut self.manner else { return };
-        let mut usual = long.map_or(rtt, |usual| usual + (rtt - usual) * 2.0 / (WINDOW + 1.0));
-        if usual / rtt > 2.0 {
-            usual *= 0.95;
+    fn usual_after(&self, likely: f64) -> f64 {
+        /// So many rounds make the usual time of the gradient, where it rises.
+        const ROUNDS: f64 = 600.0;
+        let Some(usual) = self.usual else { return likely };
+        match self.manner {
+            Manner::Aimd => likely.min(usual),
+            Manner::Gradient => likely.min(usual + (likely - usual) / ROUNDS),
         }
-        *long = Some(usual);
-        if (in_flight as f64) < self.limit / 2.0 {
-            return;
+    }
+
+    fn increased_or_decreased(&mut self, surely: f64, mean: f64, usual: f64) -> f64 {
+        if surely <= usual * LONGER {
+            return self.increased();
         }
-        let gradient = (TOLERANCE * usual / rtt).clamp(0.5, 1.0);
-        let wanted = self.limit * gradient + QUEUE;
-        // Once for each answer; a limit's worth of answers is what one step of it takes.
-        let pace = if self.doubling { 1.0 } else { self.limit.max(1.0) };
-        let step = (wanted - self.limit) * SMOOTHING / pace;
+        self.doubling = false;
+        if surely <= usual * TOO_LONG {
+            return self.limit;
+        }
+        // By Little's law, so many were in service, and the rest in a queue.
+        (self.limit * usual / mean * LONGER).max(self.limit / 2.0).ceil()
+    }
+
+    /// In parts of a row as well: of a low limit, a whole one would be a long queue.
+    fn times_gradient(&mut self, surely: f64, mean: f64, usual: f64) -> f64 {
+        let gradient = if surely <= usual * LONGER { 1.0 } else { (LONGER * usual / mean).max(0.5) };
         self.doubling &= gradient >= 1.0;
-        let most = if self.patience > 0 { (self.ceiling - 1.0).max(1.0) } else { self.max };
-        self.limit = (self.limit + step).min(most.max(1.0));
+        if self.doubling { self.increased() } else { self.limit * gradient + (self.limit / 20.0).max(0.25) }
+    }
+
+    fn increased(&self) -> f64 {
+        if self.doubling { self.limit * 2.0 } else { self.limit + (self.limit / 20.0).max(1.0) }
     }
 }
 
@@ -314,27 +317,27 @@ mod tests {
 
     #[test]
     fn aimd_finds_the_peak_wherever_it_lies() {
-        hold(Limit::auto_aimd, &[Outcome::Refused, Outcome::Failed], 0.9);
+        hold(Limit::auto_aimd);
     }
 
     #[test]
-    fn gradient_comes_near_the_peak_where_too_much_is_refused() {
-        hold(Limit::auto_gradient, &[Outcome::Refused], 0.75);
+    fn gradient_finds_the_peak_wherever_it_lies() {
+        hold(Limit::auto_gradient);
     }
 
-    /// At least that share of the best fixed setting, with at most two in a hundred refused.
-    fn hold(auto: fn(usize) -> Limit, beyond: &[Outcome], share: f64) {
-        const ROWS: usize = 100_000;
+    /// At least 90 % of the best fixed setting, with at most two in a hundred refused.
+    fn hold(auto: fn(usize) -> Limit) {
+        const ROWS: usize = 80_000;
         let mut wrong = Vec::new();
-        for beyond in beyond.iter().copied() {
+        for beyond in [Outcome::Refused, Outcome::Failed] {
             for (peak, most) in
                 [(4, 6), (4, 8), (10, 15), (25, 50), (50, 75), (100, 150), (100, 400), (200, 300), (200, 800)]
             {
-                for seed in 0..4 {
+                for seed in 0..2 {
                     let server = Server { peak, most, service: Duration::from_millis(50), beyond };
                     let (best, _) = server.run(Setting::Fixed(peak), seed, ROWS);
                     let (found, refused) = server.run(Setting::Found(auto(1000)), seed, ROWS);
-                    if found < best * share || refused > 0.02 {
+                    if found < best * 0.9 || refused > 0.02 {
                         wrong.push(format!(
                             "{peak} {most} {beyond:?} {seed}: {:.2} {:.2}%",
                             found / best,
@@ -367,12 +370,29 @@ mod tests {
 
     #[test]
     fn failures_that_have_nothing_to_do_with_load_do_not_starve_an_origin() {
-        let (mut limit, mut random, mut now) = (Limit::auto_aimd(64), Jitter::seeded(1), begin());
-        for _ in 0..50_000 {
-            now += Duration::from_millis(1);
-            let outcome = if random.below(20) == 0 { Outcome::Failed } else { Outcome::Ok };
-            limit.on_answer(now, Duration::from_millis(20), limit.limit(), outcome);
+        for mut limit in [Limit::auto_aimd(64), Limit::auto_gradient(64)] {
+            let (mut random, mut now) = (Jitter::seeded(1), begin());
+            for _ in 0..50_000 {
+                now += Duration::from_millis(1);
+                let outcome = if random.below(20) == 0 { Outcome::Failed } else { Outcome::Ok };
+                limit.on_answer(now, Duration::from_millis(20), limit.limit(), outcome);
+            }
+            assert!(limit.limit() > 32, "{}", limit.limit());
         }
-        assert!(limit.limit() > 32, "{}", limit.limit());
+    }
+
+    #[test]
+    fn times_that_differ_by_nature_do_not_starve_an_origin() {
+        const ROWS: usize = 50_000;
+        for mut limit in [Limit::auto_aimd(64), Limit::auto_gradient(64)] {
+            let (mut random, mut now, mut sum) = (Jitter::seeded(1), begin(), 0);
+            for _ in 0..ROWS {
+                now += Duration::from_millis(1);
+                let span = Duration::from_millis(if random.below(5) == 0 { 100 } else { 10 });
+                limit.on_answer(now, span, limit.limit(), Outcome::Ok);
+                sum += limit.limit();
+            }
+            assert!(sum / ROWS > 32, "{:?}: {}", limit.manner, sum / ROWS);
+        }
     }
 }
