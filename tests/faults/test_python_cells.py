@@ -190,7 +190,7 @@ def served(cell: Cell) -> Iterator[TestServer]:
 
 
 @contextlib.contextmanager
-def scripted(cell: Cell, program: Path, steps: list[str]) -> Iterator[str]:
+def scripted(cell: Cell, program: Path, steps: list[str] | dict[str, Any]) -> Iterator[str]:
     """The address of a server that does as it is told; at the end its log is compared with the cell."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as script:
         json.dump(steps, script)
@@ -506,6 +506,48 @@ def _json_answer(cell: Cell, program: Path) -> None:
 def _same(one: Any, other: Any) -> bool:
     """Equal, NaN included."""
     return type(one) is type(other) and repr(one) == repr(other)
+
+
+# --- C13, E20
+
+
+@check("restart")
+def _restart(cell: Cell, program: Path) -> None:
+    """Nobody listens when the call begins; the server comes while it goes on."""
+    down_s, count = 0.7, 20
+    with socket.socket() as kept:
+        # Bound and never listening: the port refuses until the server takes it, and nobody else is given it.
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        port = kept.getsockname()[1]
+        rows = [cell.row(f"http://127.0.0.1:{port}/anything/{n}") for n in range(count)]
+        responses: list[Any] = []
+        call = threading.Thread(target=lambda: responses.extend(loamy.send(rows, retries=9, backoff=(0.04, 20.0))))
+        call.start()
+        time.sleep(down_s)
+        assert call.is_alive(), responses
+        with scripted(cell, program, {"port": port, "steps": ["read", "serve", "again"]}):
+            call.join(PROCESS_S)
+    assert [response.index for response in responses] == list(range(count))
+    assert all(response.ok for response in responses), responses
+    refused = [kind for response in responses for kind in response.earlier]
+    assert set(refused) == {"connect.refused"}
+    assert len(refused) < count, "one row asks for all"
+
+
+@check("retry after")
+def _retry_after(cell: Cell, _program: Path) -> None:
+    status, asked_s = cell.given["status"], 1.0
+    with served(cell) as server:
+        row = cell.row(server.url(f"/flaky/a?status={status}&retry_after=1"))
+        [response] = loamy.send([row], retries=1, backoff=(0.01, 0.02))
+        arrived = [seen.arrived for seen in server.requests]
+    assert response.attempts == cell.attempts
+    if cell.attempts == 1:
+        assert (response.status_code, response.earlier) == (status, ())
+    else:
+        assert response.ok and response.earlier == (f"status {status}",)
+        assert arrived[1] - arrived[0] >= asked_s
 
 
 # --- P1, P2

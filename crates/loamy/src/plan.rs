@@ -305,10 +305,22 @@ impl Plan {
         self.update(id, gate);
     }
 
-    /// A connection to the origin stands, or a response came from it.
+    /// A connection to the origin stands.
     pub(crate) fn proved(&mut self, id: OriginId, proofs: usize, gate: &Gate) {
         self.lanes[id.0 as usize].gate.proved(proofs);
         self.update(id, gate);
+    }
+
+    /// A response came from the origin.
+    pub(crate) fn answered(&mut self, id: OriginId, gate: &Gate) {
+        self.lanes[id.0 as usize].gate.answered();
+        self.update(id, gate);
+    }
+
+    /// The peer has too much to do: nothing goes to it until then, and fewer at once after that.
+    pub(crate) fn asked_for_calm(&mut self, id: OriginId, now: Instant, until: Instant, gate: &Gate) {
+        self.lanes[id.0 as usize].gate.asked_for_calm(now, until);
+        self.pause(id, until, gate);
     }
 
     /// The peer refused a row that it did not look at: fewer go there at once from here on.

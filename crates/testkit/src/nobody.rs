@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// A port of 127.0.0.1 where connections are refused as long as this process lives.
+/// A port of 127.0.0.1 where connections are refused as long as this process lives; but for a
+/// server of its own that listens there, between whose runs nobody else is given the port.
 ///
 /// # Panics
 /// When no port can be bound.
@@ -67,6 +68,8 @@ impl FullBacklog {
 
 fn bound() -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    // So that a server, which says the same, may listen where a port is kept for it.
+    socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     let address = socket.local_addr()?.as_socket();
     let address = address.ok_or_else(|| io::Error::other("no address of the internet"))?;

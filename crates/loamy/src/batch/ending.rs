@@ -91,7 +91,7 @@ impl Batch {
     }
 
     fn answered(&mut self, now: Instant, mut job: Box<Job>, response: Response, hint: &Hint) {
-        self.plan.proved(job.origin, 1, &self.gate);
+        self.plan.answered(job.origin, &self.gate);
         match redirect::verdict(&job.request, job.redirects, &response, &self.policy) {
             redirect::Verdict::Answer => {
                 let has_key = job.request.headers().get(idempotency::FIELD).is_some();
@@ -189,7 +189,7 @@ impl Batch {
             again @ (Verdict::ByProof | Verdict::OnNewConnection) => {
                 if failed.asked_for_calm {
                     let wait = self.policy.backoff.wait(job.attempts, None, &mut self.jitter);
-                    self.plan.pause(job.origin, now + wait, &self.gate);
+                    self.plan.asked_for_calm(job.origin, now, now + wait, &self.gate);
                 }
                 job.on_new_connection |= again == Verdict::OnNewConnection;
                 job.begins_anew(ended);

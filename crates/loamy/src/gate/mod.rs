@@ -3,6 +3,8 @@
 
 mod meter;
 
+use std::time::Instant;
+
 pub(crate) use meter::{Limits, Meter};
 
 /// The slots of a batch.
@@ -21,7 +23,14 @@ pub(crate) struct OriginGate {
     proven: usize,
     /// Failures to connect since the last success.
     failures: u32,
+    /// How many may be in flight since the peer asked for calm; one more with each answer.
+    most: Option<usize>,
+    /// Until when it is left alone for that.
+    calm_until: Option<Instant>,
 }
+
+/// So many in flight are as good as no limit.
+const RETURNED: usize = 1024;
 
 impl Gate {
     pub(crate) fn new(concurrency: usize, per_host: Option<usize>) -> Self {
@@ -49,7 +58,7 @@ impl Gate {
     /// that the rest fans out within a few round trips and an origin without a working connection holds one slot.
     pub(crate) fn allows(&self, origin: &OriginGate) -> usize {
         let grown = origin.proven.saturating_mul(2).saturating_add(1);
-        self.per_host.min(grown)
+        self.per_host.min(grown).min(origin.most.unwrap_or(usize::MAX))
     }
 
     pub(crate) fn take(&mut self, origin: &mut OriginGate) {
@@ -74,6 +83,23 @@ impl OriginGate {
             self.proven = self.proven.saturating_add(proofs);
             self.failures = 0;
         }
+    }
+
+    /// A response came.
+    pub(crate) fn answered(&mut self) {
+        self.proved(1);
+        self.most = self.most.map(|most| most + 1).filter(|most| *most < RETURNED);
+    }
+
+    /// The peer refused a row because it has too much to do: half of what it was sent at once is enough, whatever its next
+    /// connection allows (RFC 9113 §7). Rows that it refused together count as one.
+    pub(crate) fn asked_for_calm(&mut self, now: Instant, until: Instant) {
+        if self.calm_until.is_none_or(|calm| calm < now) {
+            // The row itself has given its place back by now.
+            let were = self.in_flight + 1;
+            self.most = Some((self.most.map_or(were, |most| most.min(were)) / 2).max(1));
+        }
+        self.calm_until = self.calm_until.max(Some(until));
     }
 
     /// The peer refused a row that it did not look at: it has more than it can take.
@@ -109,6 +135,8 @@ pub(crate) enum Cost {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::Policy;
     use crate::backoff::Jitter;
@@ -151,6 +179,31 @@ mod tests {
             gate.take(&mut origin);
         }
         assert_eq!(origin.in_flight(), 21);
+    }
+
+    #[test]
+    fn f3_who_asks_for_calm_gets_half_as_many_at_once_and_one_more_with_each_answer() {
+        let now = Instant::now();
+        let soon = now + Duration::from_millis(300);
+        let mut gate = Gate::new(100, None);
+        let mut origin = OriginGate::default();
+        origin.proved(100);
+        (0..40).for_each(|_| gate.take(&mut origin));
+        for _ in 0..40 {
+            gate.give_back(&mut origin);
+            origin.asked_for_calm(now, soon);
+        }
+        // A further connection proves that there is room on it, not that the peer has less to do.
+        origin.proved(100);
+        assert_eq!(gate.allows(&origin), 20);
+        (0..3).for_each(|_| origin.answered());
+        assert_eq!(gate.allows(&origin), 23);
+        gate.take(&mut origin);
+        gate.give_back(&mut origin);
+        origin.asked_for_calm(soon + Duration::from_millis(1), soon + Duration::from_secs(1));
+        assert_eq!(gate.allows(&origin), 1);
+        (0..2000).for_each(|_| origin.answered());
+        assert_eq!(origin.most, None);
     }
 
     #[test]

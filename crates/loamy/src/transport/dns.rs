@@ -22,7 +22,8 @@ pub enum Dns {
     /// The operating system: `getaddrinfo`, with all that it honours.
     #[default]
     System,
-    /// A function from host name to addresses, in the order to be tried; for tests and for names that only you know.
+    /// A function from host name to addresses, in the order to be tried; for tests and for names that only you know. An
+    /// error of the kind `NotFound` says that there is no such name, any other that it may be there later.
     Fixed(FixedDns),
 }
 
@@ -204,7 +205,8 @@ fn judged(host: &str, answer: io::Result<Vec<IpAddr>>) -> Answer {
 /// one that may pass.
 fn is_no_such_name(error: &io::Error) -> bool {
     let said = error.to_string();
-    ["not known", "No address associated"].iter().any(|words| said.contains(words))
+    error.kind() == io::ErrorKind::NotFound
+        || ["not known", "No address associated"].iter().any(|words| said.contains(words))
 }
 
 /// Alternates the families, beginning with the one that the resolver put first (RFC 8305 §4).

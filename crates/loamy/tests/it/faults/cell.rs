@@ -111,6 +111,26 @@ pub(crate) enum Answer {
     Addresses(Vec<std::net::IpAddr>),
     /// `not found`, `try again`, `timed out` or `panic`.
     Word(String),
+    /// Such a word or an address for each look-up; the last holds for all further ones.
+    InTurn(Vec<String>),
+}
+
+/// Which rows are sent again under `retries` whose effect is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Retried {
+    #[default]
+    Idempotent,
+    All,
+}
+
+/// Whether what the servers say about their limits is obeyed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Governor {
+    #[default]
+    On,
+    Off,
 }
 
 /// Whom the client trusts.
@@ -267,6 +287,15 @@ pub(crate) struct Cell {
     pub(crate) write_ms: Option<u64>,
     pub(crate) first_byte_ms: Option<u64>,
     pub(crate) read_ms: Option<u64>,
+    pub(crate) deadline_ms: Option<u64>,
+    pub(crate) retries: Option<u32>,
+    #[serde(default)]
+    pub(crate) retried: Retried,
+    /// The first ceiling of the waits between sendings: 4 ms, so that a cell is quick.
+    pub(crate) backoff_ms: Option<u64>,
+    #[serde(default)]
+    pub(crate) governor: Governor,
+    pub(crate) max_pause_ms: Option<u64>,
     pub(crate) concurrency: Option<usize>,
     pub(crate) max_redirects: Option<u16>,
     pub(crate) max_body: Option<u64>,
@@ -289,6 +318,8 @@ pub(crate) struct Cell {
     pub(crate) expect: Option<String>,
     pub(crate) in_doubt: Option<InDoubt>,
     pub(crate) attempts: Option<u32>,
+    /// What became of the attempts before the last: `status 503`, or a kind.
+    pub(crate) earlier: Option<Vec<String>>,
     pub(crate) retryable: Option<bool>,
     /// The status received, also that of a response that is not whole; none where no head came.
     pub(crate) status: Option<u16>,
@@ -310,6 +341,9 @@ pub(crate) struct Cell {
 
     // What the servers and the look-up saw.
     pub(crate) seen: Option<usize>,
+    /// How long the server waited from each sending of the row to the next, in milliseconds: at least, and but for the
+    /// lateness of a busy machine at the most.
+    pub(crate) waits_ms: Option<Vec<(u64, u64)>>,
     pub(crate) connections: Option<usize>,
     pub(crate) other_seen: Option<usize>,
     /// Method and target of each sending of the row.

@@ -10,11 +10,11 @@ use testkit::{Options, Server};
 
 use super::cell::{Cell, Column, Transport};
 use super::profiles::Folder;
-use super::{beside, profiles};
+use super::{again, beside, profiles};
 
 type Check = fn(&Cell) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 21] = [
+const CHECKS: [(&str, Check); 28] = [
     ("an empty list gives nothing at once", an_empty_list_gives_nothing_at_once),
     ("the same row twice gives two outcomes", the_same_row_twice_gives_two_outcomes),
     (
@@ -42,6 +42,28 @@ const CHECKS: [(&str, Check); 21] = [
     (
         "rows that drip do not stall the others of their connection",
         beside::rows_that_drip_do_not_stall_the_others_of_their_connection,
+    ),
+    ("a batch outlives the restart of its server", again::a_batch_outlives_the_restart_of_its_server),
+    (
+        "one row asks for all whether the peer is there again",
+        again::one_row_asks_for_all_whether_the_peer_is_there_again,
+    ),
+    (
+        "rows that wait for an origin that is paused too long are not sent",
+        again::rows_that_wait_for_an_origin_that_is_paused_too_long_are_not_sent,
+    ),
+    (
+        "rows that were refused together come back one first",
+        again::rows_that_were_refused_together_come_back_one_first,
+    ),
+    ("a peer that asks for calm is given some", again::a_peer_that_asks_for_calm_is_given_some),
+    (
+        "fewer rows at once go to a peer that asked for calm",
+        again::fewer_rows_at_once_go_to_a_peer_that_asked_for_calm,
+    ),
+    (
+        "a peer that fails everything is sent a fifth more and ten",
+        again::a_peer_that_fails_everything_is_sent_a_fifth_more_and_ten,
     ),
     (
         "a bad bundle is refused when the profile is built",

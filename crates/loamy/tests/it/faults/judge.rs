@@ -7,6 +7,7 @@ use testkit::{Http2Log, Log, Protocol, RequestLog, Step, TlsLog};
 
 use super::cell::{Cell, Column, InDoubt};
 use super::scene::Scene;
+use crate::expectations::LATE;
 
 /// What became of a row.
 pub(super) fn judge(cell: &Cell, scene: &Scene, outcome: &Outcome, wrong: &mut Vec<String>) {
@@ -36,6 +37,10 @@ pub(super) fn judge(cell: &Cell, scene: &Scene, outcome: &Outcome, wrong: &mut V
     }
     if let Some(attempts) = cell.attempts {
         expect("attempts", &outcome.attempts, &attempts, wrong);
+    }
+    if let Some(earlier) = &cell.earlier {
+        let is: Vec<_> = outcome.earlier.iter().map(ToString::to_string).collect();
+        expect("what became of earlier attempts", &is, earlier, wrong);
     }
     if let (Ok(response), None) = (&outcome.result, &cell.spoken) {
         let is_http2 = response.version() == http::Version::HTTP_2;
@@ -116,6 +121,9 @@ pub(super) fn judge_servers(
     if let Some(seen) = cell.seen {
         expect("requests of the row at the server", &sendings.len(), &seen, wrong);
     }
+    if let Some(waits) = &cell.waits_ms {
+        judge_waits(&sendings, waits, wrong);
+    }
     if let Some(connections) = cell.connections {
         expect("connections", &log.connections.len(), &connections, wrong);
     }
@@ -155,6 +163,16 @@ pub(super) fn judge_servers(
         expect("on the wire to the other server", &on_the_wire(&theirs), wire, wrong);
     }
     judge_head("the head there", theirs.last(), (&cell.other_head_has, &cell.other_head_lacks), scene, wrong);
+}
+
+fn judge_waits(sendings: &[&RequestLog], waits: &[(u64, u64)], wrong: &mut Vec<String>) {
+    let is: Vec<_> = sendings.windows(2).map(|two| two[1].arrived - two[0].arrived).collect();
+    let fits = |(is, (least, most)): (&Duration, &(u64, u64))| {
+        *is >= Duration::from_millis(*least) && *is <= Duration::from_millis(*most) + LATE
+    };
+    if is.len() != waits.len() || !is.iter().zip(waits).all(fits) {
+        wrong.push(format!("from one sending to the next the server waited {is:?}, not {waits:?} ms"));
+    }
 }
 
 fn judge_head(
@@ -255,6 +273,14 @@ fn chain(error: &loamy::Error) -> String {
         below = error.source();
     }
     text
+}
+
+/// Every attempt but the last is told of.
+pub(super) fn expect_each_attempt(outcome: &Outcome, wrong: &mut Vec<String>) {
+    let told = outcome.earlier.len() as u32;
+    if told + 1 != outcome.attempts.max(1) {
+        wrong.push(format!("{} attempts, and {told} before the last: {outcome:?}", outcome.attempts));
+    }
 }
 
 pub(super) fn expect<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(

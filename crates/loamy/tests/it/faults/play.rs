@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use loamy::{
-    Client, Dns, HttpVersion, Outcome, Overrides, Policy, Request, Sizes, Timeouts, Tls, TlsProfile,
+    Backoff, Client, Dns, HttpVersion, Outcome, Overrides, Policy, Request, Sizes, Timeouts, Tls, TlsProfile,
     TlsVersion,
 };
 use testkit::{FullBacklog, Listen, Log, Protocol, Script, Server};
 
-use super::cell::{self, Answer, Cell, Column, Downgrade, Roots, Transport, Verify, Version};
-use super::judge::{expect, judge, judge_connections, judge_servers, seen};
+use super::cell::{
+    self, Answer, Cell, Column, Downgrade, Governor, Retried, Roots, Transport, Verify, Version,
+};
+use super::judge::{expect, expect_each_attempt, judge, judge_connections, judge_servers, seen};
 use super::scene::Scene;
 use super::{checks, frames};
 
@@ -22,6 +24,9 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// How long a row has unless its cell says otherwise.
 const TOTAL: Duration = Duration::from_secs(5);
+
+/// The first ceiling of the waits between sendings, unless a cell says otherwise: none tests its length by it.
+const BACKOFF: Duration = Duration::from_millis(4);
 
 /// How long the client is kept after the call, so that whatever it would still send is seen.
 const LINGER: Duration = Duration::from_millis(40);
@@ -208,21 +213,29 @@ fn script(cell: &Cell, lines: &[String], over: Transport, scene: &Scene) -> Scri
 fn dns(cell: &Cell, lookups: &Arc<Mutex<Vec<String>>>) -> Dns {
     let (names, lookups) = (cell.dns.clone(), Arc::clone(lookups));
     Dns::Fixed(Arc::new(move |name: &str| {
-        lookups.lock().unwrap().push(name.to_owned());
+        let mut lookups = lookups.lock().unwrap();
+        let earlier = lookups.iter().filter(|own| *own == name).count();
+        lookups.push(name.to_owned());
+        drop(lookups);
         match names.get(name) {
             Some(Answer::Addresses(addresses)) => Ok(addresses.clone()),
-            Some(Answer::Word(word)) if word == "panic" => {
-                panic!("the look-up of {name} panics, as the cell wants")
-            }
-            Some(Answer::Word(word)) if word == "try again" => {
-                Err(io::Error::other("temporary failure in name resolution"))
-            }
-            Some(Answer::Word(word)) if word == "timed out" => {
-                Err(io::Error::new(io::ErrorKind::TimedOut, "no server answered"))
-            }
-            _ => Err(io::Error::new(io::ErrorKind::NotFound, "no such name")),
+            Some(Answer::Word(word)) => looked_up(name, word),
+            Some(Answer::InTurn(words)) => looked_up(name, &words[earlier.min(words.len() - 1)]),
+            None => looked_up(name, "not found"),
         }
     }))
+}
+
+fn looked_up(name: &str, word: &str) -> io::Result<Vec<IpAddr>> {
+    match word {
+        "panic" => panic!("the look-up of {name} panics, as the cell wants"),
+        "try again" => Err(io::Error::other("temporary failure in name resolution")),
+        "timed out" => Err(io::Error::new(io::ErrorKind::TimedOut, "no server answered")),
+        "not found" => Err(io::Error::new(io::ErrorKind::NotFound, "no such name")),
+        address => {
+            Ok(vec![address.parse().unwrap_or_else(|_| panic!("{address:?} is no address and no word"))])
+        }
+    }
 }
 
 fn policy(cell: &Cell) -> Policy {
@@ -255,6 +268,18 @@ fn policy(cell: &Cell) -> Policy {
     policy.h2_streams = cell.h2_streams.unwrap_or(policy.h2_streams);
     policy.h2_connections = cell.h2_connections;
     policy.h2_ping = millis(cell.h2_ping_ms).or(policy.h2_ping);
+    policy.deadline = millis(cell.deadline_ms);
+    policy.retries = cell.retries.unwrap_or(policy.retries);
+    policy.retried = match cell.retried {
+        Retried::Idempotent => loamy::Retried::Idempotent,
+        Retried::All => loamy::Retried::All,
+    };
+    policy.backoff = Backoff { base: millis(cell.backoff_ms).unwrap_or(BACKOFF), cap: policy.backoff.cap };
+    policy.governor = match cell.governor {
+        Governor::On => loamy::Governor::On,
+        Governor::Off => loamy::Governor::Off,
+    };
+    policy.max_pause = millis(cell.max_pause_ms).unwrap_or(policy.max_pause);
     policy.downgrade = match cell.downgrade {
         Downgrade::Refuse => loamy::Downgrade::Refuse,
         Downgrade::Allow => loamy::Downgrade::Allow,
@@ -324,7 +349,10 @@ fn run(client: &Client, rows: Vec<Request>, policy: &Policy, wrong: &mut Vec<Str
     let count = rows.len();
     let rows: Vec<_> = rows.into_iter().enumerate().map(|(n, row)| row.tag(format!("row {n}"))).collect();
     let rounds = count.div_ceil(policy.concurrency);
-    let within = policy.timeouts.total.unwrap_or(TOTAL) * rounds as u32 + GRACE;
+    // Each sending that the policy allows has all its time again.
+    let sendings = (rounds as u32).saturating_mul(policy.retries + 1);
+    let within = policy.timeouts.total.unwrap_or(TOTAL).saturating_mul(sendings);
+    let within = within.min(policy.deadline.unwrap_or(within)) + GRACE;
     let began = Instant::now();
     let outcomes = client.run(rows, policy);
     if began.elapsed() > within {
@@ -334,6 +362,9 @@ fn run(client: &Client, rows: Vec<Request>, policy: &Policy, wrong: &mut Vec<Str
         outcomes.iter().map(|outcome| (outcome.index, outcome.tag.as_deref().map(str::to_owned))).collect();
     let given: Vec<_> = (0..count).map(|n| (n, Some(format!("row {n}")))).collect();
     expect("index and tag of the outcomes", &order, &given, wrong);
+    for outcome in &outcomes {
+        expect_each_attempt(outcome, wrong);
+    }
     outcomes
 }
 
