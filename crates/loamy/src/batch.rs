@@ -180,6 +180,7 @@ impl Batch {
 
     /// Nothing further is sent: what waits ends now, what is in flight as it is settled.
     pub(crate) fn cancel(&mut self, now: Instant) {
+        self.ledger.stop_looking();
         self.stop(Stop::Cancelled, now);
     }
 

@@ -46,6 +46,9 @@ pub(crate) trait Ledger: Send {
     /// row is given back.
     fn settle(&mut self, outcome: Outcome) -> Option<Outcome>;
 
+    /// The batch was interrupted: rows that are held need not be looked up, and may be let go at once.
+    fn stop_looking(&mut self);
+
     /// Takes what it has said since the last time, in that order.
     fn collect(&mut self, words: &mut Vec<Word>);
 
@@ -68,6 +71,8 @@ impl Ledger for NoLedger {
     fn settle(&mut self, outcome: Outcome) -> Option<Outcome> {
         Some(outcome)
     }
+
+    fn stop_looking(&mut self) {}
 
     fn collect(&mut self, _: &mut Vec<Word>) {}
 

@@ -29,6 +29,8 @@ pub(crate) struct Desk {
 #[derive(Default)]
 struct Tray {
     looks: Vec<(Box<Job>, Fingerprint)>,
+    /// Whether nobody waits for what the looks would find.
+    looks_no_more: bool,
     refused: Vec<u64>,
     intents: Vec<(u64, Fingerprint)>,
     releases: Vec<u64>,
@@ -119,6 +121,14 @@ impl Desk {
         let mut tray = self.lock();
         tray.hurry = true;
         self.call(tray, true);
+    }
+
+    pub(super) fn stop_looking(&self) {
+        self.lock().looks_no_more = true;
+    }
+
+    pub(super) fn looks_no_more(&self) -> bool {
+        self.lock().looks_no_more
     }
 
     pub(super) fn collect(&self, words: &mut Vec<Word>) {

@@ -112,6 +112,11 @@ impl<S: Store> Keeper<S> {
     fn look(&mut self, looks: Vec<(Box<Job>, Fingerprint)>) {
         let mut words = Vec::new();
         for (job, fingerprint) in looks {
+            if self.desk.looks_no_more() {
+                // An interrupt cannot wait for thousands of rows: they are not sent, and what is on record of them stays.
+                words.push(Word::Open(job));
+                continue;
+            }
             let unsent =
                 (job.index, job.request.tag.clone(), job.request.method.clone(), job.request.url.clone());
             match self.scribe.resolve(job, fingerprint) {

@@ -125,6 +125,10 @@ impl Ledger for JournalLedger {
         }
     }
 
+    fn stop_looking(&mut self) {
+        self.desk.stop_looking();
+    }
+
     fn collect(&mut self, words: &mut Vec<Word>) {
         let from = words.len();
         self.desk.collect(words);

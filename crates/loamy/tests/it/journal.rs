@@ -277,6 +277,38 @@ fn p1_an_interrupt_leaves_in_time_and_what_is_done_is_on_disk() {
     assert!(outcomes.iter().any(|own| kind_of(own) == Some(Kind::NotSent) && before[own.index] == 0));
 }
 
+#[test]
+fn p1_an_interrupt_does_not_wait_until_everything_that_was_done_before_is_read() {
+    const ROWS: usize = 20_000;
+    let (server, (_folder, path)) = (Server::serve(), place());
+    let rows = || (0..ROWS).map(|row| Request::get(server.url(&format!("/count/{row}"))));
+    let journaled = || client(2).with_journal(open(&path, JournalOptions::default()));
+    let (outcomes, recorded) = journaled().run(rows(), &policy().concurrency(64));
+    recorded.unwrap();
+    all_answered(&outcomes, ROWS);
+    let run = journaled().begin(&policy());
+    run.admit(rows());
+    run.close();
+    let began = Instant::now();
+    run.cancel();
+    assert!(began.elapsed() <= INTERRUPT, "{:?}", began.elapsed());
+    assert!(run.progress().settled > 0);
+    let mut outcomes = Vec::new();
+    while !run.is_finished() {
+        outcomes.append(&mut run.wait(usize::MAX, PATIENCE));
+    }
+    assert!(began.elapsed() <= LATE, "{:?}", began.elapsed());
+    assert_eq!(outcomes.len(), ROWS);
+    let unread =
+        outcomes.iter().filter(|own| !own.replayed).inspect(|own| assert_eq!(kind(own), Kind::NotSent));
+    assert!(unread.count() > 0, "everything was read before the interrupt was heard");
+    run.finish_journal().unwrap();
+    let (outcomes, recorded) = journaled().run(rows(), &policy());
+    recorded.unwrap();
+    assert!(outcomes.iter().all(|own| own.is_ok() && own.replayed));
+    assert!(seen(&server, ROWS).iter().all(|seen| *seen == 1));
+}
+
 fn kind_of(outcome: &Outcome) -> Option<Kind> {
     outcome.result.as_ref().err().map(|error| error.kind())
 }
