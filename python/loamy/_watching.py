@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
-    from typing import TypeAlias
 
-    Watch: TypeAlias = Callable[[list[tuple[str, str, int, str | None, str, int, float]]], None]
-    """What is told of rows that ended: the fields of `Ended`, for each."""
+Watch: TypeAlias = Callable[[list[tuple[str, str, int, str | None, str, int, float]]], None]
+"""What is told of rows that ended: the fields of `Ended`, for each."""
 
 
 class Ended(NamedTuple):

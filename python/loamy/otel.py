@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["instrument", "uninstrument"]
 
-_Attributes: TypeAlias = "dict[str, str | int]"
+_Attributes: TypeAlias = dict[str, str | int]
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"))
 """The methods that the conventions know; others are ``_OTHER``, so that an attribute has few values."""

@@ -6,17 +6,17 @@ import logging
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import TypeAlias
-
-    Paused: TypeAlias = tuple[tuple[str, float], ...]
-    Tell: TypeAlias = Callable[[int, int, int, int, int, Paused, float], None]
+    from collections.abc import Iterator
 
 __all__ = ["Progress"]
+
+Paused: TypeAlias = tuple[tuple[str, float], ...]
+Tell: TypeAlias = Callable[[int, int, int, int, int, Paused, float], None]
 
 _LOG_EVERY = 10.0
 """Seconds between two lines of the log."""

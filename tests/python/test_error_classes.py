@@ -33,7 +33,7 @@ def test_each_kind_has_the_class_and_parents_of_the_engines_table(
 ) -> None:
     cls = getattr(loamy, class_name)
     assert issubclass(cls, loamy.LoamyError)
-    made = loamy.errors.build(kind, f"{kind}: m", "do", (True, False, 2, 3, 4, None, 111, "h", 80))
+    made = loamy.errors.build(kind, f"{kind}: m", "do", (True, False, 2, 3, 4, None, 111, "h", 80, ("status 503",)))
     assert type(made) is cls and made.kind == kind
     assert all(isinstance(made, named(parent)) for parent in parents)
     own = {base for base in cls.__mro__ if base.__module__ != "loamy.errors"}
@@ -73,6 +73,7 @@ SAME = [
     "in_doubt",
     "retryable",
     "attempts",
+    "earlier",
     "bytes_sent",
     "bytes_received",
     "hint",
@@ -99,7 +100,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 def test_each_exception_survives_pickle_and_copy(
     kind: str, class_name: str, parents: list[str], copied: Callable[[Any], Any]
 ) -> None:
-    before = loamy.errors.build(kind, f"{kind}: m", "do", (True, False, 2, 3, 4, None, 111, "h", 80))
+    before = loamy.errors.build(kind, f"{kind}: m", "do", (True, False, 2, 3, 4, None, 111, "h", 80, ("status 503",)))
     before.request_map = {"url": "u"}
     after = copied(before)
     assert type(after) is type(before) and str(after) == str(before) and repr(after) == repr(before)

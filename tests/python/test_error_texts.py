@@ -28,7 +28,7 @@ def told(row: Any, **policy: Any) -> str:
 
 KEYS = (
     "method, url, params, json, data, content, headers, timeout, tag, allow_redirects, follow_redirects, max_redirects, "
-    "verify, extra_ca, tls_min, raw_url"
+    "verify, extra_ca, tls_min, raw_url, cost, limit_key"
 )
 
 

@@ -14,6 +14,8 @@ import pytest
 from loamy import Policy, Timeout
 from loamy.testing import TestServer
 
+RATE_HINT = "hint: write a count and a span, such as 100/s, 500/min, 5/2s, 1000/h or 10/day"
+
 LATE_S = 0.6
 """How much later than its limit a timeout may end a row, on a machine with other work."""
 
@@ -44,7 +46,8 @@ def test_every_door_names_itself_for_an_unknown_keyword() -> None:
     ("fields", "error", "message"),
     [
         ({"concurrency": 0}, ValueError, "concurrency is 0; it must be 1 or more"),
-        ({"concurrency": "9"}, TypeError, "concurrency must be a whole number, not str"),
+        ({"concurrency": "9"}, ValueError, "concurrency is '9'; it must be a whole number or 'auto'"),
+        ({"concurrency": 1.5}, TypeError, "concurrency must be a whole number, not float"),
         ({"concurrency": True}, TypeError, "concurrency must be a whole number, not bool"),
         ({"per_host": 0}, ValueError, "per_host is 0; it must be 1 or more"),
         ({"threads": 0.5}, TypeError, "threads must be a whole number or None, not float"),
@@ -60,6 +63,60 @@ def test_every_door_names_itself_for_an_unknown_keyword() -> None:
         ({"deadline": -2.5}, ValueError, "deadline is -2.5; it must be above 0, or None for no limit"),
         ({"headers": {"a": 5}}, TypeError, "headers must map str to str; 'a' does not"),
         ({"secret_headers": "X-Own"}, TypeError, "secret_headers must be a sequence of names"),
+        ({"retries": -1}, ValueError, "retries is -1; it must be 0 or more"),
+        ({"retries": True}, TypeError, "retries must be a whole number, not bool"),
+        ({"retries": 1 << 40}, ValueError, "retries is 1099511627776; it must be 4294967295 or less"),
+        ({"retry_unsafe": 1}, TypeError, "retry_unsafe must be True or False, not int"),
+        ({"backoff": "1"}, TypeError, "backoff must be a number of seconds, not str"),
+        ({"backoff": -1}, ValueError, "backoff is -1; it must be 0 or more"),
+        ({"backoff": (1, 2, 3)}, TypeError, "backoff as a pair is (first, highest); this one has 3 parts"),
+        ({"backoff": (2, 1)}, ValueError, "backoff begins at 2 s, which is above its highest, 1 s"),
+        ({"max_pause": None}, TypeError, "max_pause must be a number of seconds, not NoneType"),
+        ({"max_pause": float("nan")}, ValueError, "max_pause is nan; it must be 0 or more"),
+        ({"governor": None}, TypeError, "governor must be True or False, not NoneType"),
+        ({"rate": 100}, TypeError, "rate must be a str such as '100/s' or '500/min', not int"),
+        ({"rate": "100"}, ValueError, f'rate: rate "100": the unit is missing\n{RATE_HINT}'),
+        (
+            {"rate": "0/s"},
+            ValueError,
+            f'rate: rate "0/s": a rate of 0 would send nothing; it must be 1 or more\n{RATE_HINT}',
+        ),
+        ({"rate_per_host": "-1/s"}, ValueError, f'rate_per_host: rate "-1/s": it is negative\n{RATE_HINT}'),
+        ({"burst": 5}, ValueError, "burst belongs to rate, which is not given"),
+        ({"rate": "1/s", "burst": 0}, ValueError, "burst is 0; it must be 1 or more"),
+        ({"limits": ["5/s"]}, TypeError, "limits must be a mapping of names to rates, not list"),
+        ({"limits": {7: "5/s"}}, TypeError, "limits must have names of limits as keys, not int"),
+        ({"limits": {"": "5/s"}}, ValueError, "limits has a limit without a name"),
+        ({"limits": {"a": "5"}}, ValueError, f"limits['a']: rate \"5\": the unit is missing\n{RATE_HINT}"),
+        ({"limits": {"a": 5}}, TypeError, "limits['a'] must be a str such as '100/s' or '500/min', not int"),
+        (
+            {"rate": "1/s", "limits": {"requests": "2/s"}},
+            ValueError,
+            "rate and limits['requests'] are the same limit; give one of them",
+        ),
+        (
+            {"rate_per_host": "1/s", "limits_per_host": {"requests": "2/s"}},
+            ValueError,
+            "rate_per_host and limits_per_host['requests'] are the same limit; give one of them",
+        ),
+        ({"adaptive": "vegas"}, ValueError, "adaptive is 'vegas'; it must be one of 'aimd', 'gradient2'"),
+        ({"adaptive": True}, TypeError, "adaptive must be a str, not bool"),
+        ({"max_failures": 0}, ValueError, "max_failures is 0; it must be 1 or more"),
+        ({"max_failures_per_host": 0}, ValueError, "max_failures_per_host is 0; it must be 1 or more"),
+        ({"fail_fast": "yes"}, TypeError, "fail_fast must be True or False, not str"),
+        ({"idempotency": "always"}, ValueError, "idempotency is 'always'; it must be one of 'auto'"),
+        ({"job": "a"}, ValueError, 'job is what keys are made of, and none are made; give idempotency="auto" too'),
+        (
+            {"idempotency": "auto", "job": ""},
+            ValueError,
+            "job is empty; it must tell this job's keys from those of others",
+        ),
+        ({"idempotency": "auto", "job": 7}, TypeError, "job must be a str or None, not int"),
+        ({"duplicates": "drop"}, ValueError, "duplicates is 'drop'; it must be one of 'send', 'share'"),
+        ({"duplicates": None}, TypeError, "duplicates must be a str, not NoneType"),
+        ({"hedge": "auto"}, TypeError, "hedge must be True, False or a number of seconds, not str"),
+        ({"hedge": 0}, ValueError, "hedge is 0; it must be above 0, or every row would be sent twice"),
+        ({"on_reponse": print}, TypeError, "send() has no keyword 'on_reponse'; is it 'on_response'?"),
         ({"policy": {"timeout": 5}}, TypeError, "policy must be a loamy.Policy, not dict"),
     ],
 )
@@ -98,6 +155,23 @@ def test_policies_are_values() -> None:
     assert pickle.loads(pickle.dumps(policy)) == policy == copy.deepcopy(policy)
     with pytest.raises(AttributeError):
         policy.concurrency = 6  # type: ignore[misc]
+
+
+def test_what_is_said_of_limits_and_keys_is_part_of_the_value() -> None:
+    policy = Policy(rate="5/s", burst=2, limits={"tokens": "7/min"}, backoff=(1, 2), idempotency="auto", hedge=0.5)
+    assert pickle.loads(pickle.dumps(policy)) == policy == copy.deepcopy(policy)
+    assert policy.job is None, "a call makes one up for itself alone"
+    given = {"tokens": "7/min"}
+    own = Policy(limits=given)
+    given["tokens"] = "not a rate"
+    assert own.limits == {"tokens": "7/min"}
+
+
+def test_a_backoff_can_be_written_in_two_ways() -> None:
+    assert Policy().backoff == (0.5, 20.0) == Policy(backoff=0.5).backoff
+    assert Policy(backoff=30).backoff == (30.0, 30.0)
+    assert Policy(backoff=0).backoff == (0.0, 20.0)
+    assert Policy(backoff=(1, 2)).backoff == (1.0, 2.0)
 
 
 def test_a_timeout_can_be_written_in_four_ways() -> None:

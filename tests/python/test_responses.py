@@ -116,6 +116,7 @@ def test_rows_are_flat_and_go_through_json(server: TestServer, refused_port: int
         "in_doubt",
         "attempts",
         "elapsed",
+        "earlier",
         "text",
     ]
     assert all(list(row) == names for row in rows)

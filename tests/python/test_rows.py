@@ -128,7 +128,8 @@ def test_the_same_object_twice_gives_two_independent_responses(server: TestServe
         (
             {"url": "http://h/", "frobnicate": 1},
             'the row\'s key "frobnicate" is unknown; known are method, url, params, json, data, content, headers, timeout, '
-            "tag, allow_redirects, follow_redirects, max_redirects, verify, extra_ca, tls_min, raw_url (GET http://h/)",
+            "tag, allow_redirects, follow_redirects, max_redirects, verify, extra_ca, tls_min, raw_url, "
+            "cost, limit_key (GET http://h/)",
         ),
     ],
 )
