@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn f3_who_asks_for_calm_gets_half_as_many_at_once_and_one_more_with_each_answer() {
-        let now = Instant::now();
+        let now = crate::clock::now();
         let soon = now + Duration::from_millis(300);
         let mut gate = Gate::new(100, None);
         let mut origin = OriginGate::default();
