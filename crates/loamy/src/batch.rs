@@ -36,7 +36,7 @@ use crate::{Error, Kind, Outcome, Policy, Progress, Timing};
 pub(crate) enum Claim {
     /// Send this; it holds a slot until it is settled.
     Granted(Box<Job>),
-    /// Every slot is taken.
+    /// Every slot is taken, or the record is too far behind.
     Full,
     /// Nothing waits that may be sent now.
     Nothing,
@@ -67,6 +67,7 @@ pub(crate) struct Batch {
     held: usize,
     /// Rows whose outcome is on its way to the record.
     unrecorded: usize,
+    most_unrecorded: usize,
     settled: usize,
     failed: usize,
     /// Outcomes that nobody has taken yet, in the order they ended.
@@ -101,6 +102,7 @@ impl Batch {
     ) -> Self {
         let mut jitter = Jitter::seeded(chance);
         let deadline = policy.deadline.and_then(|span| now.checked_add(span));
+        let most_unrecorded = ledger.most_unrecorded();
         Self {
             plan: Plan::new(Arc::clone(&policy), deadline, Jitter::seeded(jitter.next())),
             gate: Gate::new(policy.concurrency, policy.per_host),
@@ -118,6 +120,7 @@ impl Batch {
             admitted: 0,
             held: 0,
             unrecorded: 0,
+            most_unrecorded,
             settled: 0,
             failed: 0,
             ready: Vec::new(),
@@ -146,7 +149,7 @@ impl Batch {
 
     /// The next row to send. `prefer` is the origin of a connection that is ready.
     pub(crate) fn claim(&mut self, now: Instant, prefer: Option<OriginId>) -> Claim {
-        if self.gate.is_full() {
+        if self.gate.is_full() || self.is_behind() {
             return Claim::Full;
         }
         let mut job = loop {
@@ -245,7 +248,7 @@ impl Batch {
 
     /// Whether a claim would be granted.
     pub(crate) fn has_work(&self) -> bool {
-        !self.gate.is_full() && self.plan.has_turn(&self.gate)
+        !self.gate.is_full() && !self.is_behind() && self.plan.has_turn(&self.gate)
     }
 
     /// Whether every row has its outcome and no more will come.

@@ -34,6 +34,9 @@ pub(crate) enum Word {
 /// Told of every row that can be sent when it is admitted, before it is; and of every outcome before it is shown, those
 /// of rows that were refused and never admitted included. Rows are admitted and refused in the order of their numbers.
 pub(crate) trait Ledger: Send {
+    /// How many outcomes may be on their way to the record before no further row is sent.
+    fn most_unrecorded(&self) -> usize;
+
     fn admit(&mut self, job: Box<Job>) -> Entry;
 
     /// The row will be sent soon: asks for [`Word::Intended`].
@@ -60,6 +63,10 @@ pub(crate) trait Ledger: Send {
 pub(crate) struct NoLedger;
 
 impl Ledger for NoLedger {
+    fn most_unrecorded(&self) -> usize {
+        usize::MAX
+    }
+
     fn admit(&mut self, job: Box<Job>) -> Entry {
         Entry::Open(job)
     }

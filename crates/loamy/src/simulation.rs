@@ -68,6 +68,7 @@ struct Seen {
     recorded: u64,
     ledger_failures: u64,
     unrecorded: u64,
+    behind: u64,
     hops: u64,
     hops_to_another_origin: u64,
     too_many_redirects: u64,
@@ -87,7 +88,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn counts(&self) -> [(&'static str, u64); 25] {
+    fn counts(&self) -> [(&'static str, u64); 26] {
         [
             ("a grant", self.granted),
             ("a refusal at admission", self.refused_at_admission),
@@ -98,6 +99,7 @@ impl Seen {
             ("an outcome on record before it was shown", self.recorded),
             ("a ledger that failed on the way", self.ledger_failures),
             ("an outcome that could not be recorded", self.unrecorded),
+            ("a record too far behind for another row", self.behind),
             ("a hop", self.hops),
             ("a hop to another origin", self.hops_to_another_origin),
             ("too many redirects", self.too_many_redirects),
@@ -127,6 +129,7 @@ impl Seen {
         self.recorded += other.recorded;
         self.ledger_failures += other.ledger_failures;
         self.unrecorded += other.unrecorded;
+        self.behind += other.behind;
         self.hops += other.hops;
         self.hops_to_another_origin += other.hops_to_another_origin;
         self.too_many_redirects += other.too_many_redirects;
@@ -324,6 +327,7 @@ struct World {
     batch: Batch,
     book: Arc<Mutex<Book>>,
     speaks: bool,
+    most_unrecorded: usize,
     rows: Vec<Row>,
     lanes: Vec<Lane>,
     workers: Vec<Worker>,
@@ -366,6 +370,8 @@ impl World {
         let mut book = Book::default();
         book.is_late = random.chance(40);
         book.horizon = if random.chance(40) { random.between(1, 60) as usize } else { 0 };
+        book.most = if random.chance(50) { random.between(1, 20) as usize } else { usize::MAX };
+        let most_unrecorded = book.most;
         book.known_every = random.between(2, 9) as usize;
         let book = Arc::new(Mutex::new(book));
         let policy = Arc::new(policy);
@@ -382,6 +388,7 @@ impl World {
             policy,
             book,
             speaks: false,
+            most_unrecorded,
             rows: Vec::new(),
             lanes: (0..lanes).map(|_| Lane::new(&mut random, troubled)).collect(),
             workers: Vec::new(),
@@ -729,8 +736,10 @@ impl World {
         assert_eq!(self.may_ask().next(), None, "a row that may ask does");
         let under_way = self.in_flight + self.lanes.iter().map(Lane::waiting).sum::<usize>();
         let mut book = self.book.lock().unwrap();
-        let unrecorded = !book.done.is_empty();
-        if unrecorded && under_way == 0 && !self.rows.iter().any(|row| row.held) {
+        let unrecorded = book.done.len();
+        let nothing_waits = under_way == 0 && !self.rows.iter().any(|row| row.held);
+        let is_behind = self.in_flight == 0 && unrecorded >= self.most_unrecorded;
+        if unrecorded > 0 && (nothing_waits || is_behind) {
             assert!(book.hurried, "nothing but the record is waited for, and the ledger takes its time");
         }
         if book.has_something_to_say() && !self.speaks {
@@ -770,7 +779,7 @@ impl World {
     }
 
     fn claim(&mut self, worker: usize, prefer: Option<usize>) -> bool {
-        let is_full = self.in_flight >= self.policy.concurrency;
+        let is_full = self.is_full();
         let may: Vec<usize> = (0..self.lanes.len()).filter(|lane| self.may_send(*lane)).collect();
         let fewest = may.iter().map(|lane| self.lanes[*lane].in_flight).min();
         let preferred =
@@ -782,7 +791,8 @@ impl World {
         );
         let job = match self.batch.claim(self.now, prefer.and_then(|lane| self.lanes[lane].id)) {
             Claim::Full => {
-                assert!(is_full, "a claim is full only when every slot is taken");
+                assert!(is_full, "a claim is full only when every slot is taken or the record is behind");
+                self.seen.behind += u64::from(self.in_flight < self.policy.concurrency);
                 return false;
             }
             Claim::Nothing => {
@@ -1132,6 +1142,12 @@ impl World {
         self.failed += usize::from(row.expected.as_ref().is_some_and(|expected| expected.result.is_err()));
     }
 
+    /// Whether nothing is sent whatever waits: every slot is taken, or the record is too far behind.
+    fn is_full(&self) -> bool {
+        let unrecorded = self.rows.iter().filter(|row| row.unrecorded).count();
+        self.in_flight >= self.policy.concurrency || unrecorded >= self.most_unrecorded
+    }
+
     /// Whether the origin has a row that may take a slot, were there one.
     fn may_send(&self, lane: usize) -> bool {
         let lane = &self.lanes[lane];
@@ -1162,9 +1178,16 @@ impl World {
         );
         assert_eq!(self.batch.ready() + self.outcomes.len(), self.shown);
         let ahead = self.lanes.iter().map(Lane::ahead).sum::<usize>();
+        let unrecorded_sendings =
+            self.rows.iter().filter(|row| row.unrecorded && row.started.is_some()).count();
+        assert!(
+            unrecorded_sendings + self.in_flight
+                <= self.most_unrecorded.saturating_add(self.policy.concurrency),
+            "a crash has no more rows sent again than slots and what may be on its way to the record"
+        );
         assert!(ahead <= self.policy.concurrency, "never more on record and unsent than there are slots");
         assert!(self.in_flight <= self.policy.concurrency);
-        let is_full = self.in_flight >= self.policy.concurrency;
+        let is_full = self.is_full();
         assert_eq!(self.batch.has_work(), !is_full && may_send.contains(&true), "no wake-up is lost");
         assert_eq!(self.batch.is_settled(), self.closed && self.shown == self.rows.len());
         // It may be early, for a row that ended meanwhile; it must never be late.

@@ -58,9 +58,15 @@ impl Batch {
                 Asked::TakeBack(index) => self.ledger.release(index),
             }
         }
-        if self.unrecorded > 0 && self.plan.waiting() == 0 && self.gate.in_flight() == 0 && self.held == 0 {
+        let nothing_waits = self.plan.waiting() == 0 && self.held == 0;
+        if self.unrecorded > 0 && self.gate.in_flight() == 0 && (nothing_waits || self.is_behind()) {
             self.ledger.hurry();
         }
+    }
+
+    /// Whether so much is not on record yet that nothing more is sent.
+    pub(super) fn is_behind(&self) -> bool {
+        self.unrecorded >= self.most_unrecorded
     }
 
     /// A row goes where the ledger wants it.

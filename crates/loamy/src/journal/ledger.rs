@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::desk::Desk;
+use super::desk::{Desk, FULL};
 use super::fingerprint::{Fingerprint, Salt};
 use super::scribe::{Effect, Finished};
 use super::trouble::JournalError;
@@ -65,6 +65,11 @@ impl JournalLedger {
 }
 
 impl Ledger for JournalLedger {
+    /// A crash has the rows sent again whose outcome was not on disk: these, and those in flight.
+    fn most_unrecorded(&self) -> usize {
+        FULL
+    }
+
     fn admit(&mut self, job: Box<Job>) -> Entry {
         let fingerprint = Fingerprint::of(&job.request, &self.salt);
         let effect = if job.request.is_idempotent() { Effect::Safe } else { Effect::Unsafe };

@@ -16,6 +16,8 @@ pub(super) struct Book {
     /// Rows from here on are new to it.
     pub(super) horizon: usize,
     pub(super) known_every: usize,
+    /// Outcomes that may be on their way to the record before nothing more is sent.
+    pub(super) most: usize,
     pub(super) admitted: Vec<usize>,
     /// Rows of whose end it was told, and those whose end it told.
     pub(super) settled: Vec<usize>,
@@ -64,6 +66,10 @@ impl Book {
 }
 
 impl Ledger for LateLedger {
+    fn most_unrecorded(&self) -> usize {
+        self.0.lock().unwrap().most
+    }
+
     fn admit(&mut self, job: Box<Job>) -> Entry {
         let mut book = self.0.lock().unwrap();
         book.admitted.push(job.index);
