@@ -60,7 +60,7 @@ def send(
         policy: how to send.
         progress: True for a bar or a line in the log; a function gets a `Progress` ten times a second.
         on_response: called with each `Response` on the calling thread, in the order in which they end. An exception in it
-            cancels the call and is raised as it is; nothing is called any more then.
+            cancels the call and is raised as it is; nothing is called any more then. What a journal has is among them.
         journal: a file that records what is done, so that the same call, made again after a crash, sends only what is left and
             returns the whole list. The rows must be the same, in the same order.
         retry_failed: rows that an earlier run recorded as failed are sent again; those in doubt are not.
@@ -367,7 +367,7 @@ class _Streaming:
             fresh = self.batch.take(min(under_way, _PULL), 0.01) or self.batch.take(1, 0.1)
         self.taken += len(fresh)
         if self.each is not None and fresh:
-            self.each(fresh)
+            self.each([response for response in fresh if self.replays or not response.replayed])
         if not self.as_given:
             self.ready.extend(fresh)
             return

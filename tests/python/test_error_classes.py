@@ -58,6 +58,7 @@ def test_the_table_has_every_kind_once() -> None:
         "LoamyError",
         "HTTPStatusError",
         "FailedResponses",
+        "JournalError",
         "BatchInterrupted",
     } == {one.__name__ for one in CLASSES}
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import loamy
@@ -175,6 +176,26 @@ def test_what_cannot_be_called_raises_at_once(server: TestServer, run: Run, hook
         with pytest.raises(TypeError, match=f"^{message}$"):
             call()
     assert server.requests == []
+
+
+def test_what_a_journal_has_is_told_like_the_rest(server: TestServer, tmp_path: Path) -> None:
+    journal = tmp_path / "run.loamy"
+    rows = [server.url("/flaky/a?status=close"), *(server.url(f"/json?n={n}") for n in range(5))]
+    heard: list[loamy.Response] = []
+    for run in range(2):
+        loamy.send(rows, journal=journal, on_response=heard.append)
+        assert sorted(response.index for response in heard) == list(range(6))
+        assert {response.replayed for response in heard} == {run == 1}
+        heard.clear()
+    fresh: list[int] = []
+    yielded = [
+        response.index
+        for response in loamy.stream(
+            rows, journal=journal, retry_failed=True, replay=False, on_response=lambda one: fresh.append(one.index)
+        )
+    ]
+    assert fresh == yielded == [0], "where what is done is not yielded, it is not told either"
+    assert len(server.requests) == 7
 
 
 def test_a_hook_may_make_calls_of_its_own(server: TestServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import loamy
@@ -206,6 +207,18 @@ def test_what_is_broken_off_is_told_to_the_end(server: TestServer, told: Told) -
     call, spans = told.spans()
     assert call.status.status_code == StatusCode.UNSET and attributes(call)["loamy.rows.ended"] == 4
     assert len(spans) == 4
+
+
+def test_what_a_journal_has_is_no_request(server: TestServer, told: Told, tmp_path: Path) -> None:
+    rows, journal = (
+        [server.url("/flaky/a?status=close"), server.url("/json"), server.url("/get")],
+        tmp_path / "run.loamy",
+    )
+    loamy.send(rows, journal=journal)
+    told.exporter.clear()
+    loamy.send(rows, journal=journal, retry_failed=True).raise_for_failures()
+    _, [span] = told.spans()
+    assert attributes(span)["url.full"] == server.url("/flaky/a?status=close") and len(server.requests) == 4
 
 
 def test_a_sampler_that_wants_nothing_gets_nothing(server: TestServer) -> None:

@@ -409,7 +409,8 @@ impl Batch {
         let Some(Kept { row, tag }) = kept else {
             return Err(PyRuntimeError::new_err(format!("row {} ended twice", outcome.index)));
         };
-        if self.watch.is_some() {
+        // What an earlier run has done is no request of this call.
+        if self.watch.is_some() && !outcome.replayed {
             ended.push(Ended::of(&outcome, row.bind(py)));
         }
         let place = self.places.lock().unwrap_or_else(PoisonError::into_inner).get(outcome.index).copied();
