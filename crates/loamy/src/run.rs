@@ -24,7 +24,7 @@ const AHEAD: usize = 8192;
 
 /// How long an interrupt waits for the workers to let go. They look within a turn; a thread that is busy decoding a
 /// large body writes nothing meanwhile.
-const LET_GO: Duration = Duration::from_millis(150);
+const LET_GO: Duration = Duration::from_millis(100);
 
 /// The longest single wait; longer ones are the caller's to begin again.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
