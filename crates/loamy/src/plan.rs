@@ -269,13 +269,19 @@ impl Plan {
             if meter.failures.is_open() {
                 return Next::GiveUp(id, None);
             }
-            if let Admission::NotBefore(until) = meter.admits(now, job) {
-                let longest = now.checked_add(self.policy.max_pause);
-                let longest = longest.into_iter().chain(self.deadline).min();
-                let paused_until = meter.paused_until(now);
-                if paused_until.zip(longest).is_some_and(|(until, longest)| until > longest) {
-                    return Next::GiveUp(id, paused_until);
+            let mut told = meter.is_told(now);
+            if let Admission::NotBefore(until) = told {
+                let longest = now.checked_add(self.policy.max_pause).into_iter().chain(self.deadline).min();
+                let is_too_late = |at: &Instant| longest.is_some_and(|longest| *at > longest);
+                if let Some(until) = meter.paused_until(now).filter(is_too_late) {
+                    return Next::GiveUp(id, Some(until));
                 }
+                if is_too_late(&until) {
+                    // What is left of a quota is not spread over more time than anybody waits: the rest would not be sent.
+                    told = Admission::Ready;
+                }
+            }
+            if let Admission::NotBefore(until) = told.and(meter.is_held_to(now, job)) {
                 self.pause(id, until, gate);
                 continue;
             }

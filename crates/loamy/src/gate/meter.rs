@@ -59,13 +59,17 @@ impl Meter {
         self.in_flight < adaptive.min(returning)
     }
 
-    /// Whether the row may go there now.
-    pub(crate) fn admits(&mut self, now: Instant, job: &Job) -> Admission {
-        let told = match &mut self.governor {
+    /// Whether a row may go there now, by the origin's own word.
+    pub(crate) fn is_told(&mut self, now: Instant) -> Admission {
+        match &mut self.governor {
             Some(governor) => governor.admits(now, self.waiting),
             None => Admission::Ready,
-        };
-        told.and(self.limits.check(now, job))
+        }
+    }
+
+    /// Whether the row may go there now, by the limits that it is held to.
+    pub(crate) fn is_held_to(&mut self, now: Instant, job: &Job) -> Admission {
+        self.limits.check(now, job)
     }
 
     /// The row goes there.

@@ -237,3 +237,21 @@ fn adaptive_comes_near_what_a_server_bears_and_is_seldom_refused() {
         });
     }
 }
+
+#[test]
+fn what_is_left_of_a_quota_goes_at_once_where_nobody_waits_for_the_next() {
+    const LEFT: usize = 5;
+    let server = Server::serve();
+    let url = server.url("/limited/scarce?limit=5&window=600&as=draft10");
+    let begin = Instant::now();
+    let outcomes = client(1).run((0..12).map(|_| Request::get(&*url)), &Policy::default().concurrency(2));
+    assert!(begin.elapsed() < SECOND, "{:?}", begin.elapsed());
+    assert_eq!(of_status(&outcomes, 200), LEFT);
+    for unsent in &outcomes[LEFT..] {
+        let error = unsent.result.as_ref().unwrap_err();
+        assert_eq!(error.kind(), Kind::NotSent, "{error}");
+        assert!(error.message().contains("takes no further request for"), "{error}");
+    }
+    let usage = server.usage("scarce");
+    assert_eq!((usage.granted, usage.refused), (LEFT as u64, 0));
+}
