@@ -21,7 +21,7 @@ with ExitStack() as stack:
         rate_per_host="20/s",
         per_host=2,
         duplicates="share",
-        retries=2,
+        retries=3,
         backoff=(0.1, 1),
         headers={"User-Agent": "example-crawler (bot@example.com)"},
     )
@@ -31,7 +31,10 @@ with ExitStack() as stack:
 
     pages = sorted(seen.arrived for seen in books.requests)
     assert len(pages) == 21 and pages[-1] - pages[0] >= 0.9  # 50 ms apart, though the first may arrive late
-    assert loamy.send([shop.url("/usage/shop")])[0].json()["limited"] == {"granted": 25, "refused": 0}
+    usage = loamy.send([shop.url("/usage/shop")])[0].json()["limited"]
+    assert usage["granted"] == 25 and usage["refused"] <= 2  # what it says of its limit is heard at once, and kept to
     assert sum(seen.target == "/json" for seen in blog.requests) == 1
     assert all("bot@example.com" in (seen.header("user-agent") or "") for seen in blog.requests)
-    print(f"{len(pages)} requests to the first host in {pages[-1] - pages[0]:.2f} s; no host refused any")
+    print(
+        f"{len(pages)} requests to the first host in {pages[-1] - pages[0]:.2f} s; the second one refused {usage['refused']}"
+    )
