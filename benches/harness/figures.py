@@ -220,10 +220,8 @@ FIGURES = {
             Method.MARGINAL,
             "/json",
             rows(200_000, "engine-stream", "engine-wide", "engine-paced"),
-            (
-                quotient(Quantity.CPU, "engine-wide", "engine-stream", 1.1),
-                quotient(Quantity.CPU, "engine-paced", "engine-stream", 1.1),
-            ),
+            # What is paced sleeps between rows and is woken for them, which is no cost of the limit.
+            (quotient(Quantity.CPU, "engine-wide", "engine-stream", 1.1),),
             "engine-stream",
         ),
         Figure(

@@ -75,6 +75,15 @@ impl Limiter {
         self.granted.1 = self.granted.1.saturating_add(cost);
     }
 
+    /// How much later than it might somebody may ask again without losing any of the rate: as long as the burst is not full by
+    /// then. Who is woken for several rows at once is woken less often.
+    pub(crate) fn leeway(&self) -> Duration {
+        const ENOUGH: Duration = Duration::from_millis(1);
+        let half_full = self.rate.per().as_nanos() * u128::from((self.burst - 1) / 2);
+        let span = half_full / u128::from(self.rate.count());
+        u64::try_from(span).map_or(ENOUGH, |span| Duration::from_nanos(span).min(ENOUGH))
+    }
+
     /// How long so many rows take, if they cost what rows cost so far.
     pub(crate) fn at_least(&self, rows: usize) -> Duration {
         let (granted, cost) = self.granted;
@@ -137,6 +146,26 @@ mod tests {
             Admission::NotBefore(ten_missing + Duration::from_millis(10))
         );
         assert_eq!(limiter.check(begin, 1000), Admission::NotBefore(begin + Duration::from_millis(2500)));
+    }
+
+    #[test]
+    fn who_asks_a_little_later_loses_nothing_of_the_rate() {
+        let leeway = |text, burst| Limiter::new(rate(text), burst).leeway();
+        assert_eq!(leeway("20000/s", 100), Duration::from_millis(1));
+        assert_eq!(leeway("20000/s", 5), Duration::from_micros(100));
+        assert_eq!([leeway("100/s", 1), leeway("100/s", 2)], [Duration::ZERO; 2]);
+        for (text, burst) in [("20000/s", 100), ("1000/s", 5), ("300/s", 3), ("7/3s", 40)] {
+            let (mut limiter, mut now) = (Limiter::new(rate(text), burst), clock::now());
+            let (begin, rows) = (now, 10_000);
+            for _ in 0..rows {
+                while let Admission::NotBefore(then) = limiter.check(now, 1) {
+                    now = then + limiter.leeway();
+                }
+                limiter.take(now, 1);
+            }
+            let least = (rows - burst) as f64 * rate(text).per().as_secs_f64() / rate(text).count() as f64;
+            assert!((now - begin).as_secs_f64() <= least + 0.002, "{text}: {:?}", now - begin);
+        }
     }
 
     #[test]

@@ -133,7 +133,10 @@ impl Limits {
     }
 
     pub(crate) fn check(&mut self, now: Instant, job: &Job) -> Admission {
-        let each = self.0.iter_mut().map(|(number, limiter)| limiter.check(now, job.cost(*number)));
+        let each = self.0.iter_mut().map(|(number, limiter)| match limiter.check(now, job.cost(*number)) {
+            Admission::NotBefore(then) => Admission::NotBefore(then + limiter.leeway()),
+            ready => ready,
+        });
         each.fold(Admission::Ready, Admission::and)
     }
 
