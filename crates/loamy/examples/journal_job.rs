@@ -1,6 +1,8 @@
-//! A job that is there to be killed: `journal_job JOURNAL PREFIX SUFFIX ROWS OUTCOMES [retry_failed] [resend_in_doubt]`.
+//! A job that is there to be killed: `journal_job JOURNAL PREFIX SUFFIX ROWS OUTCOMES [WORD…]`, where a word is an option of the
+//! journal, `retry_failed` or `resend_in_doubt`, or `get`, `post` or `keyed`.
 //!
-//! Row n goes to PREFIX, n, SUFFIX, and its method is the n-th of five in turn. At the end OUTCOMES has a line for each row.
+//! Row n goes to PREFIX, n, SUFFIX. Its method is the n-th of five in turn, or what the word says of all. At the end OUTCOMES has a
+//! line for each row.
 
 use std::io::Write;
 use std::path::Path;
@@ -14,7 +16,8 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let rows: usize = rows.parse().expect("a number of rows");
-    let rows = (0..rows).map(|row| request(row, &format!("{prefix}{row}{suffix}")));
+    let all = ["get", "post", "keyed"].into_iter().find(|own| options.iter().any(|word| word == own));
+    let rows = (0..rows).map(|row| request(row, all, &format!("{prefix}{row}{suffix}")));
     match run(Path::new(journal), rows, Path::new(outcomes), options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -36,6 +39,7 @@ fn run(
         options = match word.as_str() {
             "retry_failed" => options.retry_failed(),
             "resend_in_doubt" => options.resend_in_doubt(),
+            "get" | "post" | "keyed" => options,
             _ => panic!("{word:?} is no option"),
         };
     }
@@ -47,12 +51,12 @@ fn run(
     recorded
 }
 
-fn request(row: usize, url: &str) -> Request {
-    match row % 5 {
-        0 => Request::get(url),
-        1 => Request::new("PUT", url).body("x"),
-        2 => Request::post(url, "x"),
-        3 => Request::post(url, "x").header("Idempotency-Key", format!("job-{row}")),
+fn request(row: usize, all: Option<&str>, url: &str) -> Request {
+    match all.unwrap_or(["get", "put", "post", "keyed", "delete"][row % 5]) {
+        "get" => Request::get(url),
+        "put" => Request::new("PUT", url).body("x"),
+        "post" => Request::post(url, "x"),
+        "keyed" => Request::post(url, "x").header("Idempotency-Key", format!("job-{row}")),
         _ => Request::new("DELETE", url),
     }
 }

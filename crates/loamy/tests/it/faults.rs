@@ -16,6 +16,7 @@ mod frames;
 mod judge;
 mod play;
 mod profiles;
+mod recorded;
 mod scene;
 
 use std::collections::BTreeMap;
@@ -31,8 +32,8 @@ const IDS: &[&str] = &[
     "B6", "B8", "B9", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C10", "C11", "C13", "C14", "D1",
     "D2", "D3", "D4", "D5", "D6", "D7", "D8", "E1", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9", "E10",
     "E11", "E12", "E14", "E15", "E16", "E17", "E18", "E19", "E20", "E21", "F1", "F2", "F3", "F4", "F5", "F6",
-    "F7", "F8", "F9", "F10", "F11", "F12", "F13", "F14", "F15", "G1", "G2", "G3", "G5", "G7", "H1", "H10",
-    "H11", "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P9",
+    "F7", "F8", "F9", "F10", "F11", "F12", "F13", "F14", "F15", "G1", "G2", "G3", "G5", "G7", "H1", "H3",
+    "H4", "H5", "H7", "H8", "H9", "H10", "H11", "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P9",
 ];
 
 /// How far apart in the list two cells are that are played one after the other: neighbours are alike, and those that wait

@@ -4,29 +4,19 @@
     reason = "the walls around the clock are the engine's; this drives it from outside"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use loamy::{Journal, JournalOptions, Kind, Order, Outcome, Policy, Request, Timeouts, Trouble};
-use tempfile::TempDir;
+use loamy::{JournalOptions, Kind, Order, Outcome, Policy, Request, Timeouts, Trouble};
 use testkit::{Options, RequestLog, Script, Server, Step};
 
 use crate::expectations::{INTERRUPT, LATE, all_answered, client};
+use crate::journaled::{is_in_doubt, open, place, seen};
 
 const SLOTS: usize = 8;
 
 /// How long a server may take to note what it was sent.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-fn place() -> (TempDir, PathBuf) {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("run.loamy");
-    (folder, path)
-}
-
-fn open(path: &Path, options: JournalOptions) -> Journal {
-    Journal::open(path, options).unwrap()
-}
 
 fn policy() -> Policy {
     Policy::default().concurrency(SLOTS)
@@ -40,12 +30,6 @@ fn rows(server: &Server, count: usize) -> Vec<Request> {
         .collect()
 }
 
-/// How often the server saw each row.
-fn seen(server: &Server, count: usize) -> Vec<u64> {
-    let visits = server.visits();
-    (0..count).map(|row| visits.get(&row.to_string()).map_or(0, |own| own.values().sum())).collect()
-}
-
 fn run(path: &Path, options: JournalOptions, rows: Vec<Request>, policy: &Policy) -> Vec<Outcome> {
     let (outcomes, recorded) = client(2).with_journal(open(path, options)).run(rows, policy);
     recorded.unwrap();
@@ -54,10 +38,6 @@ fn run(path: &Path, options: JournalOptions, rows: Vec<Request>, policy: &Policy
 
 fn kind(outcome: &Outcome) -> Kind {
     outcome.result.as_ref().unwrap_err().kind()
-}
-
-fn is_in_doubt(outcome: &Outcome) -> bool {
-    outcome.result.as_ref().is_err_and(|error| error.in_doubt())
 }
 
 #[test]
@@ -157,16 +137,22 @@ fn h5_rows_that_failed_are_sent_again_when_asked_and_those_in_doubt_only_when_th
 
 #[test]
 fn h7_h8_rows_of_another_input_are_refused_and_nothing_new_is_sent() {
+    rows_of_another_input_are_refused(Request::get);
+}
+
+/// With rows that are made of their URLs.
+pub(crate) fn rows_of_another_input_are_refused(row: impl Fn(String) -> Request) {
     let (server, (_folder, path)) = (Server::serve(), place());
-    let urls = |count: usize| (0..count).map(|row| server.url(&format!("/count/{row}"))).collect::<Vec<_>>();
+    let url = |n: usize| server.url(&format!("/count/{n}"));
+    let rows = |count: usize| (0..count).map(|n| row(url(n))).collect::<Vec<_>>();
     let journaled = || client(2).with_journal(open(&path, JournalOptions::default()));
-    let mut stream = journaled().stream(urls(400), &policy(), Order::AsGiven);
+    let mut stream = journaled().stream(rows(400), &policy(), Order::AsGiven);
     assert_eq!(stream.by_ref().take(10).count(), 10);
     stream.finish().unwrap();
     let before = seen(&server, 400);
 
-    let mut other = urls(400);
-    other[7] = server.url("/count/other");
+    let mut other = rows(400);
+    other[7] = row(server.url("/count/other"));
     let (outcomes, recorded) = journaled().run(other, &policy());
     let error = recorded.unwrap_err();
     assert_eq!(error.trouble(), Trouble::OtherInput);
@@ -186,12 +172,14 @@ fn h7_h8_rows_of_another_input_are_refused_and_nothing_new_is_sent() {
     assert!(!server.visits().contains_key("other"));
 
     // It was not harmed by that.
-    let (outcomes, recorded) = journaled().run(urls(400), &policy());
+    let (outcomes, recorded) = journaled().run(rows(400), &policy());
     recorded.unwrap();
-    all_answered(&outcomes, 400);
-    let (_, recorded) = journaled().run(urls(399), &policy());
+    // What was under way when it was broken off.
+    assert!(outcomes.iter().all(|own| own.is_ok() || is_in_doubt(own)), "{outcomes:?}");
+    assert!(outcomes.iter().filter(|own| is_in_doubt(own)).count() <= SLOTS);
+    let (_, recorded) = journaled().run(rows(399), &policy());
     assert_eq!(recorded.unwrap_err().trouble(), Trouble::OtherInput);
-    let (outcomes, recorded) = journaled().run(urls(401), &policy());
+    let (outcomes, recorded) = journaled().run(rows(401), &policy());
     assert_eq!(recorded.unwrap_err().trouble(), Trouble::OtherInput);
     assert_eq!(kind(&outcomes[400]), Kind::NotSent);
     assert!(!server.visits().contains_key("400"));
@@ -199,11 +187,14 @@ fn h7_h8_rows_of_another_input_are_refused_and_nothing_new_is_sent() {
 
 #[test]
 fn h8_rows_with_the_same_tag_keep_an_outcome_each() {
+    rows_with_the_same_tag_keep_an_outcome_each(|n, url| Request::post(url, format!("{}", n % 2)));
+}
+
+/// With rows that are made of their numbers and URLs, two for each URL.
+pub(crate) fn rows_with_the_same_tag_keep_an_outcome_each(row: impl Fn(usize, String) -> Request) {
     let (server, (_folder, path)) = (Server::serve(), place());
-    let rows = || {
-        let url = |row| server.url(&format!("/count/{}", row / 2));
-        (0..20).map(|row| Request::post(url(row), format!("{}", row % 2)).tag("same")).collect::<Vec<_>>()
-    };
+    let url = |n: usize| server.url(&format!("/count/{}", n / 2));
+    let rows = || (0..20).map(|n| row(n, url(n)).tag("same")).collect::<Vec<_>>();
     let first = run(&path, JournalOptions::default(), rows(), &policy());
     all_answered(&first, 20);
     let again = run(&path, JournalOptions::default(), rows(), &policy());
@@ -233,13 +224,24 @@ fn a_row_that_was_refused_is_refused_again_and_rows_around_it_keep_their_numbers
 
 #[test]
 fn p1_an_interrupt_leaves_in_time_and_what_is_done_is_on_disk() {
+    let is_post = |row: usize| row % 2 == 1 || row >= 40;
+    an_interrupt_leaves_in_time_and_what_is_done_is_on_disk(
+        |row, url| Request::new(if is_post(row) { "POST" } else { "GET" }, url),
+        is_post,
+    );
+}
+
+/// With rows that are made of their numbers and URLs, and which of them may not be sent twice.
+pub(crate) fn an_interrupt_leaves_in_time_and_what_is_done_is_on_disk(
+    row: impl Fn(usize, String) -> Request,
+    is_unsafe: impl Fn(usize) -> bool,
+) {
     let (server, (_folder, path)) = (Server::serve(), place());
     let url = |row: usize| {
         let takes = if row < 40 { "0" } else { "20s" };
         server.url(&format!("/count/{row}?takes={takes}"))
     };
-    let is_post = |row: usize| row % 2 == 1 || row >= 40;
-    let row = |row: usize| Request::new(if is_post(row) { "POST" } else { "GET" }, url(row));
+    let row = |n: usize| row(n, url(n));
     let rows = || (0..80).map(row).collect::<Vec<_>>();
     let run = client(2).with_journal(open(&path, JournalOptions::default())).begin(&policy());
     run.admit((0..40).map(row));
@@ -268,11 +270,11 @@ fn p1_an_interrupt_leaves_in_time_and_what_is_done_is_on_disk() {
     for outcome in &outcomes {
         let (row, again) = (outcome.index, &again[outcome.index]);
         assert_eq!(again.replayed, outcome.is_ok(), "{outcome:?}, then {again:?}");
-        let is_post = is_post(row);
-        if outcome.is_ok() || (is_post && before[row] > 0) {
+        let is_unsafe = is_unsafe(row);
+        if outcome.is_ok() || (is_unsafe && before[row] > 0) {
             assert_eq!(after[row], before[row], "row {row} was sent again");
         }
-        assert_eq!(is_in_doubt(again), is_post && !outcome.is_ok(), "{outcome:?}, then {again:?}");
+        assert_eq!(is_in_doubt(again), is_unsafe && !outcome.is_ok(), "{outcome:?}, then {again:?}");
     }
     assert!(outcomes.iter().any(|own| kind_of(own) == Some(Kind::NotSent) && before[own.index] == 0));
 }

@@ -9,6 +9,7 @@ mod journal;
 mod journal_crash;
 mod journal_files;
 mod journal_torture;
+mod journaled;
 mod polite;
 mod retrying;
 mod scheduling;

@@ -1,6 +1,7 @@
 //! Cells about what many rows do to each other.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use testkit::{Farewell, Options, Server};
 use super::cell::{Cell, Column};
 use super::checks::row;
 use super::play::trusting;
+use crate::expectations::IN_TRANSIT;
 
 fn over_http2() -> (Server, Policy) {
     let server = Server::serve_with(Options { tls: Some(testkit::Tls::default()), ..Options::default() });
@@ -153,6 +155,52 @@ pub(super) fn each_name_is_looked_up_once(cell: &Cell) -> Vec<String> {
     }
     if outcomes.len() != ROWS || server.counts().requests != ROWS as u64 {
         wrong.push(format!("{} outcomes, {:?}", outcomes.len(), server.counts()));
+    }
+    wrong
+}
+
+pub(super) fn a_slow_consumer_holds_up_the_rows(cell: &Cell) -> Vec<String> {
+    let client = Client::builder().threads(1).build().unwrap();
+    held_up_by_a_slow_consumer(cell, 0, |rows, policy| client.stream(rows, policy, Order::AsDone))
+}
+
+/// Streams rows to a consumer that comes to a halt again and again. `lag` more rows than ever may be ahead of it.
+pub(super) fn held_up_by_a_slow_consumer<S: Iterator<Item = Outcome>>(
+    cell: &Cell,
+    lag: usize,
+    stream: impl FnOnce(Box<dyn Iterator<Item = Request>>, &Policy) -> S,
+) -> Vec<String> {
+    const ROWS: usize = 3_000;
+    const SLOTS: usize = 4;
+    const HALTS: [usize; 2] = [1, 600];
+    const ENOUGH: Duration = Duration::from_secs(10);
+    let ahead_at_most = 4 * SLOTS + lag;
+    let server = Server::serve();
+    let pulled = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&pulled);
+    let list: Vec<_> = (0..ROWS).map(|n| row(cell, server.url(&format!("/count/{n}")))).collect();
+    let rows = list.into_iter().inspect(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    let (mut wrong, mut taken) = (Vec::new(), 0);
+    for outcome in stream(Box::new(rows), &Policy::default().concurrency(SLOTS)) {
+        taken += 1;
+        if !outcome.is_ok() {
+            wrong.push(format!("{outcome:?}"));
+        }
+        if !HALTS.contains(&taken) {
+            continue;
+        }
+        let ahead = pulled.load(Ordering::Relaxed);
+        server.wait_for(|log| log.counts.requests as usize == ahead, ENOUGH);
+        std::thread::sleep(IN_TRANSIT);
+        let (later, counts) = (pulled.load(Ordering::Relaxed), server.counts());
+        if ahead > taken + ahead_at_most || later != ahead || counts.requests as usize != ahead {
+            wrong.push(format!("at a halt after {taken} rows {ahead} were pulled, then {later}: {counts:?}"));
+        }
+    }
+    if taken != ROWS || server.visits().values().any(|own| own.values().sum::<u64>() != 1) {
+        wrong.push(format!("{taken} outcomes, {:?}", server.counts()));
     }
     wrong
 }

@@ -10,11 +10,11 @@ use testkit::{Options, Server};
 
 use super::cell::{Cell, Column, Transport};
 use super::profiles::Folder;
-use super::{again, beside, profiles};
+use super::{again, beside, profiles, recorded};
 
 type Check = fn(&Cell) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 28] = [
+const CHECKS: [(&str, Check); 41] = [
     ("an empty list gives nothing at once", an_empty_list_gives_nothing_at_once),
     ("the same row twice gives two outcomes", the_same_row_twice_gives_two_outcomes),
     (
@@ -42,6 +42,11 @@ const CHECKS: [(&str, Check); 28] = [
     (
         "rows that drip do not stall the others of their connection",
         beside::rows_that_drip_do_not_stall_the_others_of_their_connection,
+    ),
+    ("a slow consumer holds up the rows", beside::a_slow_consumer_holds_up_the_rows),
+    (
+        "a slow consumer holds up the rows of a journal",
+        recorded::a_slow_consumer_holds_up_the_rows_of_a_journal,
     ),
     ("a batch outlives the restart of its server", again::a_batch_outlives_the_restart_of_its_server),
     (
@@ -85,6 +90,35 @@ const CHECKS: [(&str, Check); 28] = [
         profiles::secrets_are_written_down_only_when_it_is_asked_for,
     ),
     ("proxies of the environment are not used", profiles::proxies_of_the_environment_are_not_used),
+    ("a job that is killed goes on where it stood", recorded::a_job_that_is_killed_goes_on_where_it_stood),
+    (
+        "what was under way in a process that was killed is sent again only if it may",
+        recorded::what_was_under_way_in_a_process_that_was_killed_is_sent_again_only_if_it_may,
+    ),
+    ("a journal in use is refused", recorded::a_journal_in_use_is_refused),
+    ("rows of another input are refused", recorded::rows_of_another_input_are_refused),
+    (
+        "a cut record is noticed and what is good stays usable",
+        recorded::a_cut_record_is_noticed_and_what_is_good_stays_usable,
+    ),
+    (
+        "a flipped bit is noticed and what is good stays usable",
+        recorded::a_flipped_bit_is_noticed_and_what_is_good_stays_usable,
+    ),
+    ("rows with the same tag keep a record each", recorded::rows_with_the_same_tag_keep_a_record_each),
+    (
+        "a full disk stops the sending and room lets it go on",
+        recorded::a_full_disk_stops_the_sending_and_room_lets_it_go_on,
+    ),
+    ("a sync that fails stops the sending", recorded::a_sync_that_fails_stops_the_sending),
+    (
+        "what is shown and what may not go twice is synced before",
+        recorded::what_is_shown_and_what_may_not_go_twice_is_synced_before,
+    ),
+    (
+        "an interrupt leaves in time and what is done is on record",
+        recorded::an_interrupt_leaves_in_time_and_what_is_done_is_on_record,
+    ),
 ];
 
 pub(crate) fn by_name(name: &str) -> Check {
@@ -111,7 +145,11 @@ fn an_empty_list_gives_nothing_at_once(_: &Cell) -> Vec<String> {
 }
 
 pub(super) fn row(cell: &Cell, url: String) -> Request {
-    match cell.column {
+    row_of(cell.column, url)
+}
+
+pub(super) fn row_of(column: Column, url: String) -> Request {
+    match column {
         Column::Get => Request::get(url),
         Column::Post => Request::post(url, "x=1"),
         Column::Keyed => Request::post(url, "x=1").header("Idempotency-Key", "k-1"),
