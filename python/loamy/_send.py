@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from loamy import _watching
+from loamy._journal import recorded_by
 from loamy._loamy import Batch
 from loamy._watching import watched
 from loamy.errors import BatchInterrupted, JournalError
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from loamy._journal import Recorded
     from loamy._loamy import Response
     from loamy._watching import Watch
     from loamy.policy import Policy, PolicyFields
     from loamy.progress import Progress, Tell
 
     _Each = Callable[[list[Response]], None]
-    _Journal = tuple[str, bool, bool, bool]
 
 _PULL = 64
 """Rows pulled from a stream's source before they are on their way and results are handed on."""
@@ -79,7 +80,7 @@ def send(
     """
     listed = listed_rows(rows, "send")
     plan = resolve("send", policy, fields)
-    recorded = _journal(journal, plan, retry_failed, resend_in_doubt, keep_good)
+    recorded = recorded_by(journal, plan, retry_failed, resend_in_doubt, keep_good)
     return _gather(listed, plan, progress, _each(on_response), recorded)
 
 
@@ -98,7 +99,7 @@ def _gather(
     plan: Policy,
     progress: bool | Callable[[Progress], object],
     each: _Each | None,
-    journal: _Journal | None,
+    journal: Recorded | None,
 ) -> Responses:
     with telling(progress, len(rows)) as tell, watched("send") as watch:
         if not rows and journal is None:
@@ -113,37 +114,6 @@ def _run(batch: Batch, rows: list[Any], plan: Policy, tell: Tell | None, each: _
     except (BatchInterrupted, JournalError) as stop:
         stop.responses = Responses(stop.responses or [], policy=plan)
         raise
-
-
-def _journal(
-    path: str | os.PathLike[str] | None, plan: Policy, retry_failed: bool, resend_in_doubt: bool, keep_good: bool
-) -> _Journal | None:
-    """Return what a batch is to be told of its journal.
-
-    Raises:
-        TypeError: for a path that is none, or a wish that only a journal can fulfil.
-        ValueError: for a path that is empty, and for keys that would not outlast this call.
-
-    """
-    if path is None:
-        wishes = {"retry_failed": retry_failed, "resend_in_doubt": resend_in_doubt, "keep_good": keep_good}
-        for name, wish in wishes.items():
-            if wish:
-                raise TypeError(f"{name}=True says what a journal's rows are for\nhint: pass journal='run.loamy' too")
-        return None
-    import os
-
-    if isinstance(path, bytes) or not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"journal must be a path, not {type(path).__name__}")
-    name = os.fspath(path)
-    if not name:
-        raise ValueError("journal is empty\nhint: it is the path of a file, such as 'run.loamy'")
-    if plan.idempotency == "auto" and plan.job is None:
-        raise ValueError(
-            "idempotency='auto' makes other keys in each call, so a row that is sent again after a crash would be paid twice"
-            "\nhint: name the job: job='invoices-2026-11'"
-        )
-    return name, retry_failed, resend_in_doubt, keep_good
 
 
 def _each(on_response: Callable[[Response], object] | None) -> _Each | None:
@@ -211,7 +181,7 @@ def stream(
     """
     check_rows(rows, "stream")
     plan = resolve("stream", policy, fields)
-    recorded = _journal(journal, plan, retry_failed, resend_in_doubt, keep_good)
+    recorded = recorded_by(journal, plan, retry_failed, resend_in_doubt, keep_good)
     if not replay and recorded is None:
         raise TypeError("replay=False passes over what a journal has\nhint: pass journal='run.loamy' too")
     if order not in ("done", "given"):
@@ -237,7 +207,7 @@ class _Streaming:
         as_given: bool,
         window: int,
         each: _Each | None,
-        journal: _Journal | None,
+        journal: Recorded | None,
     ) -> None:
         self.source = self.given(source)
         # The call begins when its first response is asked for: a stream that nobody reads is none.
@@ -413,7 +383,7 @@ async def send_async(
 
     listed = listed_rows(rows, "send_async")
     plan = resolve("send_async", policy, fields)
-    recorded = _journal(journal, plan, retry_failed, resend_in_doubt, keep_good)
+    recorded = recorded_by(journal, plan, retry_failed, resend_in_doubt, keep_good)
     plan = plan._of_call()
     each = _each(on_response)
     with watched("send_async") as watch:

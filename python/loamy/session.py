@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from loamy._journal import recorded_by
 from loamy._loamy import Batch
 from loamy._masking import shown
 from loamy._send import listed_rows
@@ -24,6 +25,7 @@ from loamy.policy import as_before
 from loamy.progress import telling
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
 
     from typing_extensions import Self
@@ -120,7 +122,13 @@ class Clump:
         self._policy = as_before("Clump", policy)
 
     def send_requests(
-        self, return_exceptions: bool = False, *, progress: bool | Callable[[Progress], object] = False
+        self,
+        return_exceptions: bool = False,
+        *,
+        progress: bool | Callable[[Progress], object] = False,
+        journal: str | os.PathLike[str] | None = None,
+        retry_failed: bool = False,
+        resend_in_doubt: bool = False,
     ) -> list[RequestResponse]:
         """Send the requests and return a response for each, in order.
 
@@ -129,16 +137,22 @@ class Clump:
         Args:
             return_exceptions: changes nothing; it never did.
             progress: as for `loamy.send`.
+            journal: as for `loamy.send`.
+            retry_failed: as for `loamy.send`.
+            resend_in_doubt: as for `loamy.send`.
 
         Raises:
             BatchInterrupted: on Ctrl-C, with every response.
+            JournalError: as for `loamy.send`.
 
         """
         rows = self._requests
+        recorded = recorded_by(journal, self._policy, retry_failed, resend_in_doubt, False)
         with telling(progress, len(rows)) as tell, watched("Clump") as watch:
-            if not rows:
+            if not rows and recorded is None:
                 return []
-            responses: list[RequestResponse] = Batch(self._policy._of_call(), "clump", watch=watch).run(rows, tell)
+            batch = Batch(self._policy._of_call(), "clump", watch=watch, journal=recorded)
+            responses: list[RequestResponse] = batch.run(rows, tell)
             return responses
 
 

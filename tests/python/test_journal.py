@@ -233,3 +233,19 @@ def test_a_wish_that_cannot_be_is_refused_by_name(arguments: dict[str, Any], err
 def test_replay_is_a_matter_of_journals() -> None:
     with pytest.raises(TypeError, match="replay=False"):
         loamy.stream(["http://127.0.0.1:9/"], replay=False)
+
+
+def test_the_older_doors_have_a_journal_too(server: TestServer, tmp_path: Path) -> None:
+    from loamy import session
+    from zconcurrent import zsession
+
+    url = server.url("/count/a")
+    for _ in range(2):
+        clump = session.Clump(requests=[session.RequestMap(url=url, http_op="GET")])
+        assert clump.send_requests(journal=tmp_path / "clump.loamy")[0].status_code == 200
+    for _ in range(2):
+        old = zsession.zSession(requestMaps=[zsession.RequestMap(url=url, httpOperation="GET")])
+        assert old.sendRequests(journal=tmp_path / "zsession.loamy").requestResponses[0].statusCode == 200
+    assert visits(server) == {"a": {"GET": 2}}, "each of them sent it once"
+    with pytest.raises(TypeError, match="retry_failed=True"):
+        session.Clump(requests=[]).send_requests(retry_failed=True)

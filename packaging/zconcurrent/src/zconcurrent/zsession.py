@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from loamy._journal import recorded_by
 from loamy._loamy import Batch
 from loamy._masking import shown
 from loamy._send import listed_rows
@@ -23,6 +24,7 @@ from loamy.policy import as_before
 from loamy.progress import telling
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
 
     from loamy.policy import Policy
@@ -93,7 +95,13 @@ class zSession:
         self._policy = as_before("zSession", policy)
 
     def sendRequests(
-        self, return_exceptions: bool = False, *, progress: bool | Callable[[Progress], object] = False
+        self,
+        return_exceptions: bool = False,
+        *,
+        progress: bool | Callable[[Progress], object] = False,
+        journal: str | os.PathLike[str] | None = None,
+        retry_failed: bool = False,
+        resend_in_doubt: bool = False,
     ) -> RequestResults:
         """Send the requests and return their answers.
 
@@ -101,17 +109,29 @@ class zSession:
             return_exceptions: whether what failed stands in ``taskExceptions``; where not, the first failure in the order of the
                 requests is raised and the rest is cancelled. A body that is not JSON is a failure too.
             progress: as for `loamy.send`.
+            journal: as for `loamy.send`.
+            retry_failed: as for `loamy.send`.
+            resend_in_doubt: as for `loamy.send`.
 
         Raises:
             loamy.LoamyError: a failure, with its request as ``request_map``.
             loamy.BatchInterrupted: on Ctrl-C, with what came of every request.
+            loamy.JournalError: as for `loamy.send`.
 
         """
         rows = self._rows
+        recorded = recorded_by(journal, self._policy, retry_failed, resend_in_doubt, False)
         with telling(progress, len(rows)) as tell, watched("zSession") as watch:
-            if not rows:
+            if not rows and recorded is None:
                 return RequestResults([], [])
-            batch = Batch(self._policy._of_call(), "zsession", RequestResponse, not return_exceptions, watch=watch)
+            batch = Batch(
+                self._policy._of_call(),
+                "zsession",
+                RequestResponse,
+                not return_exceptions,
+                watch=watch,
+                journal=recorded,
+            )
             made = batch.run(rows, tell)
         return RequestResults(
             [response for response in made if not isinstance(response, BaseException)],
