@@ -103,6 +103,7 @@ torture: need-rust need-crashes tools ## a job with a journal is killed 200 time
 bench: need-bench wheel ## the speed table, against its rivals (minutes; wants a quiet machine)
 	scripts/venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --force-reinstall dist/loamy-*.whl dist/zconcurrent-*.whl
+	$(BENCH)/bin/python benches/overloaded.py
 	$(BENCH)/bin/python benches/run.py --our-python $(BENCH)/bin/python
 
 clean: ## remove what was built, the environments included
