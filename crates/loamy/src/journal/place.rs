@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -97,12 +98,11 @@ impl Place {
     }
 
     /// The part file under the name that it has.
-    pub(super) fn find_part(&self) -> Result<Option<(PathBuf, File)>, JournalError> {
+    pub(super) fn find_part(&self) -> Result<Option<(PathBuf, Locked)>, JournalError> {
         for path in [&self.bodies, &self.part] {
             match OpenOptions::new().read(true).append(true).open(path) {
                 Ok(file) => {
-                    self.lock_part(path, &file)?;
-                    return Ok(Some((path.clone(), file)));
+                    return Ok(Some((path.clone(), self.lock_part(path, file)?)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(JournalError::system("open", path, error)),
@@ -111,7 +111,7 @@ impl Place {
         Ok(None)
     }
 
-    pub(super) fn make_part(&self) -> Result<File, JournalError> {
+    pub(super) fn make_part(&self) -> Result<Locked, JournalError> {
         let file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -119,14 +119,13 @@ impl Place {
             .mode(MODE)
             .open(&self.part)
             .map_err(|error| JournalError::system("make", &self.part, error))?;
-        self.lock_part(&self.part, &file)?;
-        Ok(file)
+        self.lock_part(&self.part, file)
     }
 
     /// A second lock, for while the index is made anew and has none.
-    fn lock_part(&self, path: &Path, file: &File) -> Result<(), JournalError> {
-        match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(()),
+    fn lock_part(&self, path: &Path, file: File) -> Result<Locked, JournalError> {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Locked(file)),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(in_use(&self.index, "another process uses it")),
             Err(error) => Err(JournalError::system("lock", path, error.into())),
         }
@@ -137,6 +136,28 @@ impl Place {
         File::open(&self.folder)
             .and_then(|folder| folder.sync_all())
             .map_err(|error| JournalError::system("sync", &self.folder, error))
+    }
+}
+
+/// A file that nobody else uses while it is open here.
+///
+/// A process that this one forks has the same open file, lock included, until it is another program or ends. So the lock is
+/// let go of in so many words; to close the file would leave it with the fork.
+#[derive(Debug)]
+pub(super) struct Locked(File);
+
+impl Deref for Locked {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Nothing is lost if it fails: closing it lets go of it too, once no fork has it.
+        let _ = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
     }
 }
 

@@ -11,7 +11,7 @@ use super::digest::Digest;
 use super::fingerprint::{Fingerprint, Salt};
 use super::log;
 use super::part::{HEADER, MAGIC, Record, Span};
-use super::place::Place;
+use super::place::{Locked, Place};
 use super::rebuild;
 use super::store::{Commit, Done, Known, Standing, Store};
 use super::trouble::{JournalError, Trouble};
@@ -40,7 +40,7 @@ const CHECKPOINT_ROWS: usize = 32_768;
 pub(crate) struct Sqlite {
     // Before the place, so that the lock is let go of before the claim is.
     index: Connection,
-    part: File,
+    part: Locked,
     finished: bool,
     standing: Standing,
     digest: Digest,
@@ -69,7 +69,7 @@ impl Sqlite {
         Ok(opened)
     }
 
-    fn connect(place: &Place, keep_good: bool) -> Result<(Connection, File, bool, Standing), JournalError> {
+    fn connect(place: &Place, keep_good: bool) -> Result<(Connection, Locked, bool, Standing), JournalError> {
         let empty = std::fs::metadata(&place.index).is_ok_and(|found| found.len() == 0);
         let mut index = lock(place)?;
         if !log::is_plausible(&place.log).map_err(|error| JournalError::system("read", &place.log, error))? {
@@ -168,7 +168,7 @@ impl Store for Sqlite {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
-        self.part.write_all(bytes).map_err(|error| JournalError::system("write", &self.place.part, error))
+        (&*self.part).write_all(bytes).map_err(|error| JournalError::system("write", &self.place.part, error))
     }
 
     fn sync_part(&mut self) -> Result<(), JournalError> {
@@ -282,7 +282,7 @@ fn make(
     place: &Place,
     mut index: Connection,
     empty: bool,
-) -> Result<(Connection, File, bool, Standing), JournalError> {
+) -> Result<(Connection, Locked, bool, Standing), JournalError> {
     let tables: i64 = index
         .query_row("SELECT count(*) FROM sqlite_schema", [], |found| found.get(0))
         .map_err(|error| trouble(place, error))?;
@@ -304,11 +304,11 @@ fn make(
     let mut salt: Salt = [0; 16];
     getrandom::fill(&mut salt)
         .map_err(|error| JournalError::new(Trouble::System, format!("no random numbers: {error}")))?;
-    let mut part = place.make_part()?;
+    let part = place.make_part()?;
     let path = &place.part;
     part.set_len(0).map_err(|error| JournalError::system("empty", path, error))?;
     let header = [&MAGIC[..], &salt].concat();
-    part.write_all(&header).map_err(|error| JournalError::system("write", path, error))?;
+    (&*part).write_all(&header).map_err(|error| JournalError::system("write", path, error))?;
     part.sync_all().map_err(|error| JournalError::system("sync", path, error))?;
     place.sync_folder()?;
     write_job(&mut index, salt, HEADER, 0, false).map_err(|error| trouble(place, error))?;

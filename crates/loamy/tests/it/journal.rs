@@ -11,7 +11,7 @@ use loamy::{JournalOptions, Kind, Order, Outcome, Policy, Request, Timeouts, Tro
 use testkit::{Options, RequestLog, Script, Server, Step};
 
 use crate::expectations::{INTERRUPT, LATE, all_answered, client};
-use crate::journaled::{is_in_doubt, open, place, seen};
+use crate::journaled::{is_in_doubt, open, place, seen, seen_when_left};
 
 const SLOTS: usize = 8;
 
@@ -50,7 +50,7 @@ fn h5_a_run_that_was_left_goes_on_where_it_stood_and_gives_the_whole_list() {
     );
     let shown: Vec<usize> = stream.by_ref().take(60).map(|outcome| outcome.index).collect();
     stream.finish().unwrap();
-    let before = seen(&server, 200);
+    let before = seen_when_left(&server, 200);
 
     let outcomes = run(&path, JournalOptions::default(), rows(&server, 200), &policy());
     assert!(outcomes.iter().map(|outcome| outcome.index).eq(0..200));
@@ -149,7 +149,7 @@ pub(crate) fn rows_of_another_input_are_refused(row: impl Fn(String) -> Request)
     let mut stream = journaled().stream(rows(400), &policy(), Order::AsGiven);
     assert_eq!(stream.by_ref().take(10).count(), 10);
     stream.finish().unwrap();
-    let before = seen(&server, 400);
+    let before = seen_when_left(&server, 400);
 
     let mut other = rows(400);
     other[7] = row(server.url("/count/other"));

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use loamy::unstable_drill::is_unsafe;
 use loamy::{Journal, JournalError, JournalOptions, Trouble};
@@ -35,6 +37,28 @@ fn h7_a_journal_is_for_one_batch_at_a_time() {
     assert_eq!(place.run(&[]).status.code(), Some(3));
     drop(own);
     assert!(place.run(&[]).status.success());
+}
+
+/// What is forked has the files that are open, until it is another program.
+#[test]
+fn h7_a_journal_that_was_closed_is_free_whatever_was_started_meanwhile() {
+    const TIMES: usize = 300;
+    let mut place = Place::new(10, 10);
+    assert!(place.run(&[]).status.success());
+    let path = place.file("run.loamy");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert!(Command::new("true").status().unwrap().success());
+                }
+            });
+        }
+        let refused = (0..TIMES).find_map(|_| Journal::open(&path, JournalOptions::default()).err());
+        is_over.store(true, Ordering::Relaxed);
+        assert!(refused.is_none(), "{refused:?}");
+    });
 }
 
 #[test]

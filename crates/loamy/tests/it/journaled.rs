@@ -33,6 +33,12 @@ pub(crate) fn seen(server: &Server, count: usize) -> Vec<u64> {
     (0..count).map(|row| visits.get(&row.to_string()).map_or(0, |own| own.values().sum())).collect()
 }
 
+/// The same once the client is gone and its connections have ended: what it wrote last may still be on its way before.
+pub(crate) fn seen_when_left(server: &Server, count: usize) -> Vec<u64> {
+    server.wait_for(|log| log.counts.open == 0, PATIENCE);
+    seen(server, count)
+}
+
 pub(crate) fn is_in_doubt(outcome: &Outcome) -> bool {
     outcome.result.as_ref().is_err_and(|error| error.in_doubt())
 }
