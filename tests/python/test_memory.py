@@ -10,10 +10,10 @@ from typing import Any
 import loamy
 import pytest
 
-FEW = 20_000
-MANY = 200_000
+FEW = 10_000
+MANY = 100_000
 BODY = 2000
-"""Bytes of each answer: those of the many rows are 400 MB, and hold what is measured to account if they are kept."""
+"""Bytes of each answer: those of the many rows are 200 MB, and hold what is measured to account if they are kept."""
 WINDOW = 256
 SLOWER_S = 0.02
 """How long the consumer pauses after as many rows as the window has: the server answers more in that time."""
