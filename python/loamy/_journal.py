@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
     from loamy.policy import Policy
 
-    Recorded: TypeAlias = tuple[str, bool, bool, bool]
+Recorded: TypeAlias = tuple[str, bool, bool, bool]
+"""The path; whether failed rows are sent again, rows in doubt, and whether a damaged record is used as far as it goes."""
 
 
 def recorded_by(
