@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use self::late_ledger::{Book, LateLedger};
+use crate::backoff::Jitter;
 use crate::batch::{Batch, Claim, Heard};
 use crate::clock::now;
 use crate::job::{End, Job, OriginId};
@@ -149,20 +150,16 @@ impl Seen {
     }
 }
 
-/// SplitMix64: small, and the same everywhere.
-struct Random(u64);
+/// What happens by chance, the same way for the same seed.
+struct Random(Jitter);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+    fn new(seed: u64) -> Self {
+        Self(Jitter::seeded(seed))
     }
 
     fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.0.below(end)
     }
 
     fn between(&mut self, low: u64, high: u64) -> u64 {
@@ -346,7 +343,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let begin = now();
         // What the rules of politeness add to these is simulated beside this file.
         let mut policy =

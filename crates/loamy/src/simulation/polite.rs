@@ -136,7 +136,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let begin = now();
         let policy = Arc::new(policy(&mut random));
         let count = random.between(1, 5);
