@@ -1,5 +1,5 @@
-//! Wakes a thread at a moment, as exactly as the system can. The runtime's own timer counts in milliseconds: of a hundred rows a
-//! second it would lose ten.
+//! Wakes a thread at a moment, as exactly as the system can. The runtime's own timer counts in milliseconds and rounds up: of
+//! rows that are due every 10 ms, each may come a tenth of that too late, and without a burst what is late is lost.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
