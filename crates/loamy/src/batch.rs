@@ -29,7 +29,7 @@ use crate::policy::Duplicates;
 use crate::progress::{Outlook, Pause};
 use crate::request::Request;
 use crate::target::Origin;
-use crate::{Error, Kind, Outcome, Policy, Progress, Timing};
+use crate::{Error, Kind, Outcome, Policy, Progress};
 
 /// The answer to a claim.
 #[derive(Debug)]
@@ -232,15 +232,7 @@ impl Batch {
         self.late.clear();
         for index in 0..self.admitted {
             if !self.is_shown(index) {
-                self.conclude(Outcome {
-                    index,
-                    tag: None,
-                    attempts: 0,
-                    earlier: Vec::new(),
-                    timing: Timing::default(),
-                    replayed: false,
-                    result: Err(error.clone()),
-                });
+                self.conclude(Outcome::unsent(index, None, Err(error.clone())));
             }
         }
         (self.held, self.unrecorded) = (0, 0);
@@ -341,15 +333,7 @@ impl Batch {
 
     fn refuse(&mut self, index: usize, mut request: Request, error: Error) {
         let error = error.about(&request.method, &request.url);
-        self.conclude(Outcome {
-            index,
-            tag: request.tag.take(),
-            attempts: 0,
-            earlier: Vec::new(),
-            timing: Timing::default(),
-            replayed: false,
-            result: Err(error),
-        });
+        self.conclude(Outcome::unsent(index, request.tag.take(), Err(error)));
     }
 
     fn is_shown(&self, index: usize) -> bool {

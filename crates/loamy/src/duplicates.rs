@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use http::Method;
 
+use crate::Outcome;
 use crate::request::Request;
-use crate::{Outcome, Timing};
 
 /// The rows of a batch that were seen so far, by what they ask for.
 #[derive(Debug, Default)]
@@ -65,7 +65,9 @@ impl Sharing {
                 self.waiting += 1;
                 Found::UnderWay
             }
-            Shared::Ended(outcome) => Found::Ended(of(outcome, index, request.tag.take())),
+            Shared::Ended(outcome) => {
+                Found::Ended(Outcome::unsent(index, request.tag.take(), outcome.result.clone()))
+            }
         }
     }
 
@@ -78,7 +80,8 @@ impl Sharing {
             return Vec::new();
         };
         self.waiting -= others.len();
-        others.into_iter().map(|(index, tag)| of(outcome, index, tag)).collect()
+        let of = |(index, tag)| Outcome::unsent(index, tag, outcome.result.clone());
+        others.into_iter().map(of).collect()
     }
 
     /// Rows that wait for the outcome of another.
@@ -87,23 +90,10 @@ impl Sharing {
     }
 }
 
-/// The same outcome for another row, which was not sent itself.
-fn of(outcome: &Outcome, index: usize, tag: Option<Box<str>>) -> Outcome {
-    Outcome {
-        index,
-        tag,
-        attempts: 0,
-        earlier: Vec::new(),
-        timing: Timing::default(),
-        replayed: false,
-        result: outcome.result.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Error, Kind};
+    use crate::{Error, Kind, Timing};
 
     fn outcome(index: usize) -> Outcome {
         let result = Err(Error::new(Kind::Closed, "gone"));

@@ -25,6 +25,19 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Of a row that was not sent itself.
+    pub(crate) fn unsent(index: usize, tag: Option<Box<str>>, result: Result<Response, Error>) -> Self {
+        Self {
+            index,
+            tag,
+            attempts: 0,
+            earlier: Vec::new(),
+            timing: Timing::default(),
+            replayed: false,
+            result,
+        }
+    }
+
     /// The response, whole or partial: that of an error counts too.
     pub fn response(&self) -> Option<&Response> {
         match &self.result {

@@ -14,7 +14,7 @@ use super::trouble::{JournalError, Trouble};
 use crate::clock::now;
 use crate::job::Job;
 use crate::ledger::Word;
-use crate::{Error, Kind, Outcome, Timing};
+use crate::{Error, Kind, Outcome};
 
 /// Called whenever the journal has said something, by its thread and with no lock held.
 pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -124,16 +124,7 @@ impl<S: Store> Keeper<S> {
                 Err(failure) => {
                     let (index, tag, method, url) = unsent;
                     let result = Err(not_sent(&failure).about(&method, &url));
-                    let outcome = Outcome {
-                        index,
-                        tag,
-                        attempts: 0,
-                        timing: Timing::default(),
-                        earlier: Vec::new(),
-                        replayed: false,
-                        result,
-                    };
-                    words.push(Word::Known(outcome));
+                    words.push(Word::Known(Outcome::unsent(index, tag, result)));
                     self.fail(&failure, std::mem::take(&mut words));
                 }
             }
