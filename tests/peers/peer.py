@@ -7,12 +7,13 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 from backend import Backend, Seen
 from certificates import Certificates
-from daemon import Daemon, free_port, listens, program
+from daemon import STOP_S, Daemon, free_port, listens, program
 from own_nginx import nginx_command
 from protocols import ALL, H2_TLS, H2C, Protocol
 
@@ -76,7 +77,13 @@ class Peer(abc.ABC):
         self.daemon.wait()
 
     def kill(self) -> None:
+        """End it at once; returns once its ports are free."""
         self.daemon.kill()
+        # A worker outlives the process it was waited for by a moment, and what starts on its port meanwhile cannot.
+        give_up = time.monotonic() + STOP_S
+        while any(listens(port) for port in self.ports.values()):
+            assert time.monotonic() < give_up, f"somebody still listens {STOP_S} s after it was killed"
+            time.sleep(0.01)
 
     def stop(self) -> None:
         self.daemon.stop()
