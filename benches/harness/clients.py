@@ -135,6 +135,8 @@ CLIENTS = {
         # Limits: one that never binds, one that does; and the same with a record of what is done.
         Client("engine-wide", "engine", engine("stream", "rate=1000000000/s"), reported),
         Client("engine-paced", "engine", engine("stream", f"rate={PACE}/s"), reported),
+        # The same pace without a limit: what being idle costs is not the limit's.
+        Client("engine-offered", "engine", engine("stream", f"offered={PACE}"), reported),
         Client("engine-journal", "engine", engine("stream", f"journal={WORK / 'run.loamy'}"), reported),
         Client(
             "engine-paced-journal",

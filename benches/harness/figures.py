@@ -216,12 +216,13 @@ FIGURES = {
         ),
         Figure(
             "limits",
-            "CPU a request with a limit: one that never binds, and 20,000 a second",
+            "CPU a request with a limit: one that never binds, and 20,000 a second; and with rows that come at that pace",
             Method.MARGINAL,
             "/json",
-            rows(200_000, "engine-stream", "engine-wide", "engine-paced"),
+            rows(200_000, "engine-stream", "engine-wide", "engine-offered", "engine-paced"),
             (
                 quotient(Quantity.CPU, "engine-wide", "engine-stream", 1.1),
+                quotient(Quantity.CPU, "engine-paced", "engine-offered", 1.1),
                 quotient(Quantity.CPU, "engine-paced", "engine-stream", 1.1),
             ),
             "engine-stream",

@@ -7,6 +7,7 @@
 //! - `streams=N`: so many rows side by side on each of the CONNECTIONS; 1 unless said.
 //! - `upload=FILE`: each row is a PUT of that file.
 //! - `rate=20000/s`: a limit for the batch as a whole.
+//! - `offered=20000`: no limit, but the rows come at so many a second.
 //! - `journal=FILE`: what is done is recorded there; the file is made anew.
 //! - `auto=aimd` or `auto=gradient2`: CONNECTIONS is the most there may be, and how many there are is found on the way.
 //! - `refusals=2`: so many of a hundred answers may be 503 instead.
@@ -18,6 +19,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use http::Version;
 use loamy::{Adaptive, Client, HttpVersion, Journal, JournalOptions, Limit, Order, Outcome, Policy, Request};
@@ -48,7 +50,11 @@ fn exchange() -> Result<usize, Box<dyn Error>> {
     };
     let task = Task::read(url, count, connections, body, options)?;
     let client = Client::builder().threads(1).build()?;
-    let rows = (0..task.count).map(|row| task.request(row));
+    let begun = Instant::now();
+    let rows = (0..task.count).map(|row| {
+        task.wait_for(row, begun);
+        task.request(row)
+    });
 
     let mut right = 0;
     match mode.as_str() {
@@ -91,6 +97,8 @@ struct Task {
     version: Version,
     upload: Option<bytes::Bytes>,
     journal: Option<String>,
+    /// Rows a second.
+    offered: Option<f64>,
     /// How many of the answers may still be refusals.
     refusals: Cell<usize>,
     expected: Option<Expected>,
@@ -111,7 +119,7 @@ impl Task {
         let connections: usize = connections.parse()?;
         let mut streams = 1;
         let mut version = Version::HTTP_11;
-        let (mut upload, mut journal, mut refusals) = (None, None, 0);
+        let (mut upload, mut journal, mut offered, mut refusals) = (None, None, None, 0);
         let mut policy = Policy::default();
         for option in options {
             match option.split_once('=') {
@@ -119,6 +127,7 @@ impl Task {
                 Some(("streams", number)) => streams = number.parse()?,
                 Some(("upload", path)) => upload = Some(std::fs::read(path)?.into()),
                 Some(("rate", rate)) => policy = policy.limit(Limit::new("requests", rate.parse()?)),
+                Some(("offered", rows)) => offered = Some(rows.parse()?),
                 Some(("journal", path)) => journal = Some(begun_anew(path)?),
                 Some(("auto", "aimd")) => policy = policy.adaptive(Adaptive::Aimd),
                 Some(("auto", "gradient2")) => policy = policy.adaptive(Adaptive::Gradient2),
@@ -133,7 +142,18 @@ impl Task {
         let expected = if body == "-" { None } else { Some(Expected::of(body)?) };
         let count = count.parse()?;
         let refusals = Cell::new(count * refusals / 100);
-        Ok(Self { urls, count, policy, version, upload, journal, refusals, expected })
+        Ok(Self { urls, count, policy, version, upload, journal, offered, refusals, expected })
+    }
+
+    /// Sleeps until the row is on offer. Who comes too early sleeps a millisecond at the least, as a limit has its thread woken.
+    fn wait_for(&self, row: usize, begun: Instant) {
+        if let Some(rows_a_second) = self.offered {
+            let due = Duration::from_secs_f64(row as f64 / rows_a_second);
+            let early = due.saturating_sub(begun.elapsed());
+            if !early.is_zero() {
+                std::thread::sleep(early.max(Duration::from_millis(1)));
+            }
+        }
     }
 
     fn request(&self, row: usize) -> Request {

@@ -79,10 +79,12 @@ mod linux {
                 let Poll::Ready(ready) = descriptor.poll_read_ready(context) else {
                     return Some(Poll::Pending);
                 };
-                // It tells how often it rang, which nobody wants to know; read, it is silent again.
-                let _ = rustix::io::read(descriptor.get_ref(), &mut [0; 8]);
+                // It tells how often it rang, which nobody wants to know; read, it is silent again. What was set anew has nothing to
+                // tell: then it is an older ring that was heard.
+                if rustix::io::read(descriptor.get_ref(), &mut [0; 8]).is_ok() {
+                    self.set_to = None;
+                }
                 ready.ok()?.clear_ready();
-                self.set_to = None;
             }
         }
     }
