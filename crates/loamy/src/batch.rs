@@ -10,6 +10,7 @@
 mod ending;
 mod hearing;
 mod hedging;
+mod marks;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::time::Instant;
 
 pub(crate) use self::hearing::Heard;
 use self::hedging::Hedges;
+use self::marks::Marks;
 use crate::backoff::Jitter;
 use crate::breaker::Breaker;
 use crate::duplicates::{Found, Sharing};
@@ -72,8 +74,10 @@ pub(crate) struct Batch {
     failed: usize,
     /// Outcomes that nobody has taken yet, in the order they ended.
     ready: Vec<Outcome>,
-    /// A bit for each row that has its outcome.
-    shown: Vec<u64>,
+    /// Rows that have their outcome.
+    shown: Marks,
+    /// Rows that must not be sent twice, and were let go at least once.
+    risked: Marks,
     /// Pauses that nobody was told of yet.
     pauses: Vec<Pause>,
 }
@@ -124,7 +128,8 @@ impl Batch {
             settled: 0,
             failed: 0,
             ready: Vec::new(),
-            shown: Vec::new(),
+            shown: Marks::default(),
+            risked: Marks::default(),
             pauses: Vec::new(),
             policy,
         }
@@ -162,6 +167,9 @@ impl Batch {
         job.started.get_or_insert(now);
         job.claimed = Some(now);
         job.attempts += u32::from(job.is_new_attempt);
+        if !job.request.is_idempotent() {
+            self.risked.set(job.index);
+        }
         if job.deadline.is_none() {
             let own = job.timeouts(&self.policy).total;
             let own = own.and_then(|span| Some((now.checked_add(span)?, span)));
@@ -224,15 +232,21 @@ impl Batch {
         self.plan.next_event(&self.gate)
     }
 
-    /// Gives every row that has no outcome yet this one: whoever worked on it broke down.
+    /// Gives every row that has no outcome yet this one: whoever worked on it broke down. Of those that were on their way
+    /// nobody knows how far they came.
     pub(crate) fn abandon(&mut self, error: &Error) {
         self.stopped.get_or_insert(Stop::Cancelled);
-        drop(self.plan.drain());
         self.hedges = None;
         self.late.clear();
+        for job in self.plan.drain() {
+            self.end(None, job, Err(error.clone()));
+        }
         for index in 0..self.admitted {
-            if !self.is_shown(index) {
-                self.conclude(Outcome::unsent(index, None, Err(error.clone())));
+            if !self.shown.has(index) {
+                let in_doubt = self.risked.has(index);
+                let attempts = u32::from(in_doubt);
+                let error = error.clone().after(attempts).doubtful(in_doubt);
+                self.conclude(Outcome { attempts, ..Outcome::unsent(index, None, Err(error)) });
             }
         }
         (self.held, self.unrecorded) = (0, 0);
@@ -324,7 +338,11 @@ impl Batch {
             let unsent = self.unsent(stop);
             return self.end(None, job, Err(unsent));
         }
-        match self.sharing.as_mut().map(|sharing| sharing.find(job.index, &mut job.request)) {
+        let found = self.sharing.as_mut().map(|sharing| {
+            let Job { index, request, authorization, .. } = &mut *job;
+            sharing.find(*index, request, authorization.as_deref())
+        });
+        match found {
             None | Some(Found::New) => self.plan.push(job, &self.gate),
             Some(Found::UnderWay) => {}
             Some(Found::Ended(outcome)) => self.conclude(outcome),
@@ -336,20 +354,11 @@ impl Batch {
         self.conclude(Outcome::unsent(index, request.tag.take(), Err(error)));
     }
 
-    fn is_shown(&self, index: usize) -> bool {
-        self.shown.get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
-    }
-
     /// The one place where a row gets its outcome; a second one for the same row is dropped.
     fn show(&mut self, outcome: Outcome) {
-        let (word, bit) = (outcome.index / 64, 1 << (outcome.index % 64));
-        if self.shown.len() <= word {
-            self.shown.resize(word + 1, 0);
-        }
-        if self.shown[word] & bit != 0 {
+        if !self.shown.set(outcome.index) {
             return;
         }
-        self.shown[word] |= bit;
         self.settled += 1;
         self.failed += usize::from(outcome.result.is_err());
         let others = self.sharing.as_mut().map(|sharing| sharing.ended(&outcome));
@@ -393,3 +402,6 @@ pub(crate) fn defaults(policy: &Policy) -> Headers {
     }
     headers
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,8 @@ pub(crate) enum Found {
 struct Same {
     method: Method,
     url: String,
+    /// Of the URL's own user and password, which its text has no more.
+    authorization: Option<Box<str>>,
     /// Names in lower case, in the order given.
     headers: Vec<(String, Vec<u8>)>,
     body: Option<Bytes>,
@@ -46,7 +48,9 @@ enum Shared {
 impl Sharing {
     /// Looks for a row that asked for the same. Rows that want something of their own (a time limit, a certificate) share with
     /// nobody.
-    pub(crate) fn find(&mut self, index: usize, request: &mut Request) -> Found {
+    ///
+    /// `authorization` is what the row's URL said of its user.
+    pub(crate) fn find(&mut self, index: usize, request: &mut Request, authorization: Option<&str>) -> Found {
         if !request.method.is_safe() || request.overrides.is_some() {
             return Found::New;
         }
@@ -54,6 +58,7 @@ impl Sharing {
         let same = Same {
             method: request.method.clone(),
             url: request.url.clone(),
+            authorization: authorization.map(Into::into),
             headers: headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec())).collect(),
             body: request.body.clone(),
         };
@@ -124,24 +129,41 @@ mod tests {
             (get().overrides(crate::Overrides::default().max_redirects(1)), false),
         ] {
             let mut sharing = Sharing::default();
-            assert!(matches!(sharing.find(0, &mut get()), Found::New));
-            let found = sharing.find(1, &mut other.clone());
+            assert!(matches!(sharing.find(0, &mut get(), None), Found::New));
+            let found = sharing.find(1, &mut other.clone(), None);
             assert_eq!(matches!(found, Found::UnderWay), shares, "{other:?}");
         }
         let mut sharing = Sharing::default();
         for index in 0..3 {
-            assert!(matches!(sharing.find(index, &mut Request::new("PUT", "http://h/")), Found::New));
+            assert!(matches!(sharing.find(index, &mut Request::new("PUT", "http://h/"), None), Found::New));
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_as_another_user_is_not_the_same() {
+        let mut sharing = Sharing::default();
+        for (index, (user, is_new)) in [
+            (Some("Basic YTph"), true),
+            (Some("Basic Yjpi"), true),
+            (None, true),
+            (Some("Basic YTph"), false),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let found = sharing.find(index, &mut Request::get("http://h/me"), user);
+            assert_eq!(matches!(found, Found::New), is_new, "row {index}");
         }
     }
 
     #[test]
     fn all_get_the_outcome_of_the_first_with_their_own_index_and_tag() {
         let mut sharing = Sharing::default();
-        sharing.find(3, &mut Request::get("http://h/"));
-        sharing.find(4, &mut Request::get("http://h/").tag("second"));
+        sharing.find(3, &mut Request::get("http://h/"), None);
+        sharing.find(4, &mut Request::get("http://h/").tag("second"), None);
         assert_eq!(sharing.waiting(), 1);
         let others = sharing.ended(&outcome(3));
-        let Found::Ended(late) = sharing.find(9, &mut Request::get("http://h/")) else { panic!() };
+        let Found::Ended(late) = sharing.find(9, &mut Request::get("http://h/"), None) else { panic!() };
         let seen: Vec<_> = others.iter().chain([&late]).map(|own| (own.index, own.tag.as_deref())).collect();
         assert_eq!(seen, [(4, Some("second")), (9, None)]);
         assert!(others.iter().chain([&late]).all(|own| own.attempts == 0 && own.result.is_err()));

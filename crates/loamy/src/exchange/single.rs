@@ -40,11 +40,13 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(
+    /// Writes the head, and as much of the body as is taken at once.
+    pub(crate) fn begin(
         job: &Job,
         terms: &Terms,
         authority: &str,
-        wire: &Wire,
+        wire: &mut Wire,
+        context: &mut Context<'_>,
         now: Instant,
         scratch: &mut Scratch,
     ) -> Self {
@@ -63,7 +65,7 @@ impl Exchange {
                 authorization: job.authorization.as_deref(),
             },
         );
-        Self {
+        let mut own = Self {
             decoder: h1::Decoder::new(&request.method, &terms.policy.sizes),
             taking: Taking::new(job, &terms.policy),
             pace: Pace::new(job, &terms.policy, now),
@@ -76,11 +78,13 @@ impl Exchange {
             closes: framing::wants_close(request.headers.view()),
             has_surplus: false,
             is_flushed: false,
-        }
+        };
+        own.write_first(wire, context, scratch);
+        own
     }
 
-    /// Writes what `new` left in the scratch, and as much of the body as is taken at once.
-    pub(crate) fn begin(&mut self, wire: &mut Wire, context: &mut Context<'_>, scratch: &mut Scratch) {
+    /// The head is in the scratch.
+    fn write_first(&mut self, wire: &mut Wire, context: &mut Context<'_>, scratch: &mut Scratch) {
         if !self.body.is_empty() && self.body.len() <= SMALL_BODY {
             scratch.write.extend_from_slice(&self.body);
             self.body = Bytes::new();

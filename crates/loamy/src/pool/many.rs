@@ -100,6 +100,7 @@ impl Many {
         now: Instant,
     ) -> Taken {
         let carrier = &mut self.carrier;
+        let open = carrier.open();
         let begun = catch_unwind(AssertUnwindSafe(|| {
             Exchange::begin(&task.job, terms, scheme, authority, carrier, now)
         }));
@@ -107,7 +108,13 @@ impl Many {
             Ok(Begun::Sent(exchange)) => exchange,
             Ok(Begun::Unsent) => return Taken::Not(task),
             Ok(Begun::Refused(error)) => return Taken::Ended(task, End::Over(error)),
-            Err(panic) => return Taken::Ended(task, End::Over(Error::of_panic(&*panic))),
+            Err(panic) => {
+                if self.carrier.open() > open {
+                    self.carrier.close_stream(false);
+                }
+                let in_doubt = !task.job.request.is_idempotent();
+                return Taken::Ended(task, End::Over(Error::of_panic(&*panic).doubtful(in_doubt)));
+            }
         };
         self.ping = self.ping.into_iter().chain(terms.policy.h2_ping).min();
         let number = self.vacant.pop().unwrap_or_else(|| {

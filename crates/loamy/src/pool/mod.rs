@@ -281,8 +281,8 @@ impl Pool {
     }
 
     /// A slot for a new connection; where there is no room, the one that was idle for longest is closed for it.
-    pub(crate) fn take_vacant(&mut self) -> usize {
-        if self.open() >= self.room {
+    pub(crate) fn take_vacant(&mut self, now: Instant) -> usize {
+        if self.open() >= self.room(now) {
             self.close_an_idle_one();
         }
         self.vacant.pop().unwrap_or_else(|| {

@@ -1,5 +1,6 @@
 //! How a worker is woken: by messages of others, and by the connections that have something to do.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
@@ -26,7 +27,7 @@ pub(crate) struct Mailbox {
 
 #[derive(Default)]
 struct State {
-    messages: Vec<Message>,
+    messages: VecDeque<Message>,
     /// Connections that were woken.
     woken: Vec<usize>,
     /// The worker itself, while it sleeps.
@@ -36,19 +37,20 @@ struct State {
 impl Mailbox {
     pub(crate) fn send(&self, message: Message) {
         let mut state = self.lock();
-        state.messages.push(message);
+        state.messages.push_back(message);
         rouse(state);
     }
 
     /// Takes what came; without anything, the waker is kept until something does.
     pub(crate) fn collect(
         &self,
-        messages: &mut Vec<Message>,
+        messages: &mut VecDeque<Message>,
         woken: &mut Vec<usize>,
         sleeper: &Waker,
     ) -> bool {
         let mut state = self.lock();
-        std::mem::swap(&mut state.messages, messages);
+        // A turn that broke off has left some.
+        messages.append(&mut state.messages);
         std::mem::swap(&mut state.woken, woken);
         let is_something = !messages.is_empty() || !woken.is_empty();
         state.sleeper = (!is_something).then(|| sleeper.clone());

@@ -1,5 +1,6 @@
 //! A row and its connection: one that is ready, one that is being made, or a stream of one that others use too.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Context;
@@ -119,7 +120,7 @@ impl Worker {
         let deadline = self.deadline_of(&task, Kind::TimeoutConnect);
         self.look_at(deadline.map(|(at, _)| at));
         let connecting = connect::connect(to, Arc::clone(&self.network), timeouts);
-        let slot = self.pool.take_vacant();
+        let slot = self.pool.take_vacant(now);
         self.pool.connecting(slot, route, connecting, task);
         self.step(slot, now);
     }
@@ -163,14 +164,13 @@ impl Worker {
 
     /// No connection: the row that it was made for ends, and those that waited for it with it.
     pub(super) fn not_connected(&mut self, slot: usize, error: Error, now: Instant) {
-        let route = self.pool.slot_mut(slot).route;
         let is_for_want_of_room = is_out_of_room(&error);
         let end = || match error.kind() {
             _ if is_for_want_of_room => End::NotTried,
             Kind::Internal => End::Over(error.clone()),
             _ => End::NotConnected(error.clone()),
         };
-        for task in std::mem::take(&mut self.pool.route_mut(route).waiting) {
+        for task in self.who_shares_the_failure(slot, &error) {
             self.settle(task, end());
         }
         self.end(slot, end());
@@ -180,23 +180,47 @@ impl Worker {
         }
     }
 
+    /// The rows that waited for the connection that could not be made, those apart that give it more time: they have another
+    /// made.
+    fn who_shares_the_failure(&mut self, slot: usize, error: &Error) -> VecDeque<Task> {
+        let limit = |task: &Task| {
+            let timeouts = task.job.timeouts(&self.seats[task.seat].as_ref()?.shared.terms.policy);
+            match error.kind() {
+                Kind::TimeoutResolve => timeouts.resolve,
+                Kind::TimeoutConnect => timeouts.connect,
+                Kind::TimeoutTls => timeouts.tls,
+                _ => None,
+            }
+        };
+        let own = match &self.pool.slot_mut(slot).stage {
+            Stage::Connecting { task, .. } => limit(task),
+            _ => None,
+        };
+        let gives_more = |task: &Task| own.is_some_and(|own| limit(task).is_none_or(|limit| limit > own));
+        let route = self.pool.slot_mut(slot).route;
+        let waiting = std::mem::take(&mut self.pool.route_mut(route).waiting);
+        let (others, with_it) = waiting.into_iter().partition(gives_more);
+        self.pool.route_mut(route).waiting = others;
+        with_it
+    }
+
     /// Writes the row to the wire.
     fn begin(&mut self, slot: usize, mut wire: Wire, task: Task, now: Instant) {
         let Some(seat) = &self.seats[task.seat] else {
             return;
         };
+        if seat.shared.is_stopped() {
+            self.settle(task, End::Over(super::cancelled()));
+            return self.pool.vacate(slot);
+        }
         let (own, route) = self.pool.slot_and_route(slot);
         let mut context = Context::from_waker(&own.waker);
         let scratch = &mut self.scratch;
         wire.traffic().begin_a_go();
         let begun = catch_unwind(AssertUnwindSafe(|| {
             let terms = &seat.shared.terms;
-            let mut exchange =
-                Box::new(Exchange::new(&task.job, terms, &route.authority, &wire, now, scratch));
-            if !seat.shared.is_stopped() {
-                exchange.begin(&mut wire, &mut context, scratch);
-            }
-            exchange
+            let authority = &route.authority;
+            Box::new(Exchange::begin(&task.job, terms, authority, &mut wire, &mut context, now, scratch))
         }));
         match begun {
             Ok(exchange) => {
@@ -204,7 +228,8 @@ impl Worker {
                 self.step(slot, now);
             }
             Err(panic) => {
-                self.settle(task, End::Over(Error::of_panic(&*panic)));
+                let in_doubt = !task.job.request.is_idempotent();
+                self.settle(task, End::Over(Error::of_panic(&*panic).doubtful(in_doubt)));
                 self.pool.vacate(slot);
             }
         }

@@ -66,6 +66,8 @@ struct Seat {
     connected: Vec<(OriginId, usize)>,
     ended: Vec<(Box<Job>, End)>,
     needs_turn: bool,
+    /// Whether its rows were let go of: it was interrupted.
+    let_go: bool,
 }
 
 impl Worker {
@@ -89,7 +91,7 @@ impl Worker {
     /// Runs until the client is gone and no batch is left.
     pub(crate) async fn run(mut self) {
         let mut alarm: Option<(Instant, Pin<Box<Sleep>>)> = None;
-        let mut messages = Vec::new();
+        let mut messages = VecDeque::new();
         let mut woken = Vec::new();
         // The budget of cooperative scheduling is for tasks beside others; here is only this one.
         tokio::task::coop::unconstrained(poll_fn(move |context| {
@@ -112,12 +114,13 @@ impl Worker {
         .await;
     }
 
-    fn turn_round(&mut self, messages: &mut Vec<Message>, woken: &mut Vec<usize>) {
+    fn turn_round(&mut self, messages: &mut VecDeque<Message>, woken: &mut Vec<usize>) {
         let now = now();
-        for message in messages.drain(..) {
-            self.hear(message, now);
+        while let Some(message) = messages.pop_front() {
+            self.hear(message);
         }
         for (looked_at, connection) in woken.drain(..).enumerate() {
+            self.heed_interrupts(now);
             if let Some(slot) = self.pool.slot(connection) {
                 slot.bell.reset();
                 self.step(connection, now);
@@ -126,6 +129,7 @@ impl Worker {
                 self.take_turns(now);
             }
         }
+        self.heed_interrupts(now);
         self.take_turns(now);
     }
 
@@ -137,13 +141,15 @@ impl Worker {
         };
         let error = Error::of_panic(&*panic);
         self.pool.clear();
+        self.ended.clear();
+        self.to_feed.clear();
         for seat in self.seats.drain(..).flatten() {
             self.mailbox.batches.fetch_sub(1, Ordering::Relaxed);
             seat.shared.abandon(&error);
         }
     }
 
-    fn hear(&mut self, message: Message, now: Instant) {
+    fn hear(&mut self, message: Message) {
         match message {
             Message::Begin { shared, seat: number } => {
                 let seat = Seat {
@@ -155,6 +161,7 @@ impl Worker {
                     connected: Vec::new(),
                     ended: Vec::new(),
                     needs_turn: true,
+                    let_go: false,
                 };
                 match self.seats.iter().position(Option::is_none) {
                     Some(vacant) => self.seats[vacant] = Some(seat),
@@ -162,14 +169,10 @@ impl Worker {
                 }
             }
             Message::Look => {
-                for seat in 0..self.seats.len() {
-                    let Some(own) = &mut self.seats[seat] else {
-                        continue;
-                    };
-                    own.needs_turn = true;
-                    if own.shared.is_stopped() {
-                        self.interrupt(seat, now);
-                    }
+                for seat in self.seats.iter_mut().flatten() {
+                    seat.needs_turn = true;
+                    // Between the interrupt and the word of it a row may have been granted.
+                    seat.let_go = false;
                 }
             }
             Message::Leave => self.leaving = true,
@@ -304,7 +307,10 @@ impl Worker {
                 self.ended = ended;
                 match polled {
                     Ok(()) => self.settle_shared(slot),
-                    Err(panic) => self.drop_many(slot, &Error::of_panic(&*panic)),
+                    Err(panic) => {
+                        self.settle_shared(slot);
+                        self.drop_many(slot, &Error::of_panic(&*panic));
+                    }
                 }
                 self.look_at(next);
             }
@@ -386,6 +392,19 @@ impl Worker {
         if std::mem::take(&mut self.short_of_room) {
             // What one batch lets go of, another may have waited for.
             self.seats.iter_mut().flatten().for_each(|seat| seat.needs_turn = true);
+        }
+    }
+
+    /// Lets go of the batches that were interrupted, before anything more of them is written.
+    fn heed_interrupts(&mut self, now: Instant) {
+        for seat in 0..self.seats.len() {
+            if let Some(own) = &mut self.seats[seat]
+                && !own.let_go
+                && own.shared.is_stopped()
+            {
+                own.let_go = true;
+                self.interrupt(seat, now);
+            }
         }
     }
 

@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loamy::{Client, Dns, Kind, Outcome, Overrides, Policy, Request, Timeouts};
-use testkit::{Farewell, FullBacklog, Listen, Options, Script, Server, Step};
+use loamy::{Client, Dns, Duplicates, HttpVersion, Kind, Outcome, Overrides, Policy, Request, Timeouts};
+use testkit::{Ending, Farewell, FullBacklog, Listen, Options, Script, Server, Step};
 
 use crate::expectations::{IN_TRANSIT, INTERRUPT, LATE, all_answered, client};
 
@@ -592,4 +593,87 @@ fn c7_a_get_or_keyed_post_outlives_a_silent_close_by_one_more_sending() {
     let outcomes = client(1).run(rows, &Policy::default().concurrency(8));
     all_answered(&outcomes, 300);
     assert!(outcomes.iter().all(|outcome| outcome.attempts <= 2));
+}
+
+#[test]
+fn p1_no_body_is_written_without_its_head_when_a_batch_is_interrupted() {
+    // Who takes it for a request does what nobody asked for.
+    const BODY: &str = "GET /smuggled HTTP/1.1\r\nHost: nobody\r\n\r\n";
+    let server = kept();
+    let client = client(2);
+    for round in 0..100 {
+        let run = client.begin(&Policy::default().concurrency(32));
+        run.admit((0..500).map(|_| Request::post(server.url("/post"), BODY)));
+        run.close();
+        run.wait(round, PATIENCE);
+        run.cancel();
+    }
+    thread::sleep(IN_TRANSIT);
+    let log = server.log();
+    let smuggled = log.requests.iter().filter(|request| request.target != "/post").count();
+    assert_eq!(smuggled, 0, "of {} requests", log.requests.len());
+    for connection in &log.connections {
+        assert!(!matches!(connection.ended, Some((_, Ending::Malformed(_)))), "{:?}", connection.ended);
+    }
+}
+
+#[test]
+fn a_connect_limit_of_one_row_ends_no_other_that_waits_for_the_same_connection() {
+    const SHORT: Duration = Duration::from_millis(100);
+    const LONG: Duration = Duration::from_millis(800);
+    let silent = FullBacklog::new().unwrap();
+    let client = client(1);
+    let begun = |limit: Duration| {
+        let mut timeouts = Timeouts::default();
+        timeouts.connect = Some(limit);
+        let run = client.begin(&Policy::default().http_version(HttpVersion::Http2).timeouts(timeouts));
+        run.admit([Request::get(silent.url("/"))]);
+        run.close();
+        run
+    };
+    let begin = Instant::now();
+    let (hasty, patient) = (begun(SHORT), begun(LONG));
+    for (run, limit) in [(hasty, SHORT), (patient, LONG)] {
+        let outcomes = run.wait(1, PATIENCE);
+        assert_eq!(only_error(&outcomes).kind(), Kind::TimeoutConnect);
+        assert!(begin.elapsed() >= limit, "after {:?}, with {limit:?} to connect", begin.elapsed());
+    }
+}
+
+#[test]
+fn h1_without_a_descriptor_left_an_idle_connection_to_another_origin_gives_way() {
+    const URLS: [&str; 2] = ["LOAMY_IDLE_URL", "LOAMY_NEXT_URL"];
+    if let [Ok(idle), Ok(next)] = URLS.map(std::env::var) {
+        let client = client(1);
+        all_answered(&client.run([idle], &Policy::default()), 1);
+        let held: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+        all_answered(&client.run([next], &Policy::default().deadline(Duration::from_secs(5))), 1);
+        return drop(held);
+    }
+    let servers = [2, 3].map(|last| serve_at(Ipv4Addr::new(127, 0, 0, last)));
+    let own = "scheduling::h1_without_a_descriptor_left_an_idle_connection_to_another_origin_gives_way";
+    let child = Command::new("sh")
+        .args(["-c", r#"ulimit -n 64; exec timeout 30 "$0" "$@""#])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", own])
+        .envs(URLS.into_iter().zip(servers.each_ref().map(|server| server.url("/json"))))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("1 passed"), "{}: {said}", child.status);
+    assert_eq!(servers.map(|server| server.counts().requests), [1, 1]);
+}
+
+#[test]
+fn rows_of_two_users_in_the_url_do_not_share_an_answer() {
+    let server = kept();
+    let as_user = |user: &str| server.url("/anything").replace("://", &format!("://{user}@"));
+    let rows = ["alice:a", "bob:b", "alice:a"].map(as_user);
+    let outcomes = client(1).run(rows, &Policy::default().duplicates(Duplicates::Share));
+    all_answered(&outcomes, 3);
+    assert_eq!(outcomes.iter().map(|outcome| outcome.attempts).collect::<Vec<_>>(), [1, 1, 0]);
+    let log = server.log();
+    let users: Vec<_> = log.requests.iter().map(|request| request.header("Authorization")).collect();
+    assert_eq!(users.len(), 2);
+    assert_ne!(users[0], users[1]);
 }
