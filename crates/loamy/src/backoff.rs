@@ -40,12 +40,27 @@ impl Budget {
         self.rows += 1;
     }
 
+    /// Whether such a row may be sent again.
+    pub(crate) fn affords(&mut self, again: Again) -> bool {
+        again == Again::WithOthers || self.spend()
+    }
+
     /// Takes one sending out of the budget, if there is one.
-    pub(crate) fn spend(&mut self) -> bool {
+    fn spend(&mut self) -> bool {
         let has_one = self.spent < self.rows / Self::ROWS_FOR_ONE + Self::FREE;
         self.spent += u64::from(has_one);
         has_one
     }
+}
+
+/// What another sending of a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// It is taken out of the budget.
+    AtACost,
+    /// It is not: the row was under way when another was refused, and refused like it, by an origin that does take rows. Together
+    /// they are one refusal.
+    WithOthers,
 }
 
 /// Chance that runs the same way for the same seed (SplitMix64).
@@ -143,6 +158,13 @@ mod tests {
             let again = (0..rows * 9 + 99).filter(|_| budget.spend()).count() as u64;
             assert_eq!(again, rows / 5 + 10);
         }
+    }
+
+    #[test]
+    fn rows_that_were_refused_with_another_cost_nothing() {
+        let mut budget = Budget::default();
+        assert!((0..99).all(|_| budget.affords(Again::WithOthers)));
+        assert_eq!((0..99).filter(|_| budget.affords(Again::AtACost)).count(), 10);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What an origin says about its limits, obeyed: one governor for each origin.
 //!
 //! 1. **A refusal pauses the origin**, not the row: 429 (RFC 6585 §4), and 503 with Retry-After (RFC 9110 §15.6.4). It lasts as long
-//!    as Retry-After says, else as long as an exhausted quota says, else 0.5 s, and twice as long each time up to 20 s. A
-//!    little chance is added, never taken away. Rows that were under way when the pause began can make it longer, but
-//!    count as one refusal with it.
+//!    as Retry-After says, else as long as an exhausted quota says, else 0.5 s, and twice as long each time up to 20 s, or
+//!    less by rule 4. A little chance is added, never taken away. Rows that were under way when the pause began can make
+//!    it longer, but count as one refusal with it.
 //! 2. **After a pause one row goes first**; each row that is answered well lets one more be in flight: 1, 2, 4, 8 in so many
 //!    round trips.
 //! 3. **A quota paces the origin before it refuses**: rows go as evenly as the whole quota would be spread over its whole window, a
@@ -14,9 +14,8 @@
 //!    Where no more waits than is left, nothing is held back.
 //!    Rows sent after the row that the answer belongs to are taken off, since the server had not counted them yet.
 //!    Of several quotas all are kept. One that counts tokens only holds rows back when it is used up.
-//! 4. **Who refuses and publishes nothing is measured**: what it took from one pause to the end of the next is the pace that it can
-//!    bear. That is tried to be exceeded by a twentieth, but a hundred rows must have been taken for each that was refused
-//!    the last time, so that trying costs one in a hundred.
+//! 4. **Who refuses and publishes nothing is measured**: what it took between refusals is the pace that it can bear, and pauses
+//!    are short once that is known (`governor/pace.rs`).
 //! 5. A governor knows one origin; what one says holds back no other.
 //!
 //! Whoever publishes a limit refuses at most one row in a hundred after the first second, and 95 % of what is allowed is used, but
@@ -24,9 +23,12 @@
 //! time of day in seconds, a window may be taken for a second longer than it is: of one of 1 s that is half, of one of a
 //! minute nothing to speak of. And a window is not filled when round trips are too long for `concurrency`.
 
+mod pace;
+
 use std::time::{Duration, Instant};
 
-use crate::backoff::Jitter;
+use self::pace::Pace;
+use crate::backoff::{Again, Jitter};
 use crate::limiter::Admission;
 use crate::policy::Backoff;
 use crate::quotas::{Hint, Precision, Quota, Unit};
@@ -47,7 +49,9 @@ pub(crate) struct Governor {
     /// How many may be in flight while the origin comes back.
     returning: Option<usize>,
     windows: Vec<Window>,
-    measured: Measured,
+    pace: Pace,
+    /// Whether it ever took a row.
+    has_accepted: bool,
 }
 
 /// A row on its way, by number, and since when.
@@ -77,7 +81,8 @@ impl Governor {
             told_by: 0,
             returning: None,
             windows: Vec::new(),
-            measured: Measured::default(),
+            pace: Pace::default(),
+            has_accepted: false,
         }
     }
 
@@ -88,7 +93,7 @@ impl Governor {
             _ => Admission::Ready,
         };
         if self.windows.is_empty() {
-            admission = self.measured.admits(now);
+            admission = self.pace.admits(now);
         }
         for window in &mut self.windows {
             admission = admission.and(window.admits(now, waiting as u64));
@@ -107,18 +112,25 @@ impl Governor {
         for window in &mut self.windows {
             window.sent(now);
         }
-        self.measured.sent(now);
+        self.pace.sent(now);
         Sending(self.sent, now)
     }
 
-    /// The head of a response came. (A row without one tells nothing: it is not reported.)
-    pub(crate) fn answered(&mut self, now: Instant, sending: Sending, status: u16, hint: &Hint) {
+    /// The head of a response came. (A row without one tells nothing: it is not reported.) Says what another sending of the row
+    /// would be.
+    pub(crate) fn answered(&mut self, now: Instant, sending: Sending, status: u16, hint: &Hint) -> Again {
         self.learn(now, sending, hint);
         match status {
             429 => self.refused(now, sending, hint.retry_after),
-            503 if hint.retry_after.is_some() => self.refused(now, sending, hint.retry_after),
-            ..500 => self.accepted(sending),
-            _ => {}
+            503 if hint.retry_after.is_some() => {
+                self.refused(now, sending, hint.retry_after);
+                Again::AtACost
+            }
+            ..500 => {
+                self.accepted(now, sending);
+                Again::AtACost
+            }
+            _ => Again::AtACost,
         }
     }
 
@@ -128,33 +140,41 @@ impl Governor {
         self.paused_until.into_iter().chain(spent).filter(|until| *until > now).max()
     }
 
-    fn accepted(&mut self, sending: Sending) {
-        self.measured.accepted();
+    fn accepted(&mut self, now: Instant, sending: Sending) {
+        self.has_accepted = true;
+        self.pace.accepted(now, sending.1);
         if sending.0 <= self.volley {
             return;
         }
+        self.pace.goes_on(now, sending.1);
         self.refusals = 0;
         if let Some(returning) = self.returning {
             self.returning = Some(returning + 1).filter(|most| *most < RETURNED);
         }
     }
 
-    fn refused(&mut self, now: Instant, sending: Sending, retry_after: Option<Duration>) {
+    fn refused(&mut self, now: Instant, sending: Sending, retry_after: Option<Duration>) -> Again {
         let asked = retry_after.filter(|span| !span.is_zero());
-        self.measured.refused();
+        self.pace.refused();
         if sending.0 <= self.volley {
             let until = asked.and_then(|span| now.checked_add(span));
             self.paused_until = self.paused_until.max(until);
-            return;
+            return if self.has_accepted { Again::WithOthers } else { Again::AtACost };
         }
         self.volley = self.sent;
         self.refusals += 1;
         self.returning = Some(1);
-        self.measured.ends();
+        self.pace.was_too_fast(sending.1, asked.is_some());
         let spent = self.windows.iter_mut().filter_map(|window| window.refused(now)).max();
-        let span = asked.or(spent).unwrap_or_else(|| Backoff::default().ceiling(self.refusals));
+        let by_itself = if self.windows.is_empty() {
+            self.pace.pause(self.refusals)
+        } else {
+            Backoff::default().ceiling(self.refusals)
+        };
+        let span = asked.or(spent).unwrap_or(by_itself);
         let chance = self.jitter.up_to((span / 20).min(Duration::from_secs(1)));
         self.paused_until = self.paused_until.max(now.checked_add(span + chance));
+        Again::AtACost
     }
 
     fn learn(&mut self, now: Instant, sending: Sending, hint: &Hint) {
@@ -338,68 +358,6 @@ impl Window {
         }
         let is_known = self.told == 0 && self.comes == Comes::AtOnce;
         is_known.then(|| self.reset_at.saturating_duration_since(now)).filter(|span| !span.is_zero())
-    }
-}
-
-/// The pace that a peer was seen to bear.
-#[derive(Clone, Debug, Default)]
-struct Measured {
-    /// When the rows that are counted began to go out.
-    since: Option<Instant>,
-    accepted: u64,
-    refused: u64,
-    /// Whether a pause has ended the count.
-    ended: bool,
-    spacing: Option<Duration>,
-    /// How many must be accepted before more is tried.
-    patience: u64,
-    next_at: Option<Instant>,
-}
-
-impl Measured {
-    const ACCEPTED_FOR_EACH_REFUSED: u64 = 100;
-    const STEP: f64 = 1.05;
-
-    fn admits(&self, now: Instant) -> Admission {
-        match self.next_at {
-            Some(at) if at > now => Admission::NotBefore(at),
-            _ => Admission::Ready,
-        }
-    }
-
-    fn sent(&mut self, now: Instant) {
-        let since = *self.since.get_or_insert(now);
-        if self.ended {
-            if self.accepted > 1 {
-                self.spacing = Some((now - since).div_f64(self.accepted as f64));
-                self.patience = self.refused * Self::ACCEPTED_FOR_EACH_REFUSED;
-            }
-            *self =
-                Self { since: Some(now), spacing: self.spacing, patience: self.patience, ..Self::default() };
-        }
-        if let Some(spacing) = self.spacing {
-            let from = self.next_at.unwrap_or(now).max(now.checked_sub(CATCH_UP).unwrap_or(now));
-            self.next_at = Some(from + spacing);
-        }
-    }
-
-    fn accepted(&mut self) {
-        self.accepted += 1;
-        if self.accepted > self.patience
-            && !self.ended
-            && let Some(spacing) = self.spacing
-        {
-            self.spacing = Some(spacing.div_f64(Self::STEP));
-            self.patience += Self::ACCEPTED_FOR_EACH_REFUSED;
-        }
-    }
-
-    fn refused(&mut self) {
-        self.refused += 1;
-    }
-
-    fn ends(&mut self) {
-        self.ended = true;
     }
 }
 

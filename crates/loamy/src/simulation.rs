@@ -8,6 +8,7 @@
 //!
 //! `LOAMY_SEED=17 cargo test -p loamy simulation` runs one seed alone.
 
+mod hidden;
 mod late_ledger;
 mod polite;
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::hedging::{self, Meaning};
 use super::{Batch, Stop};
+use crate::backoff::Again;
 use crate::breaker::{Ended, HostFailures, Trip};
 use crate::gate::Cost;
 use crate::job::{End, Job, OriginId, Try};
@@ -21,13 +22,13 @@ const WORTH_TELLING: Duration = Duration::from_secs(1);
 impl Batch {
     /// A sending ended: the row is done, or goes back among those that wait.
     pub(crate) fn settle(&mut self, now: Instant, mut job: Box<Job>, end: End) {
-        let hint = self.listen(now, &job, &end);
+        let (hint, again) = self.listen(now, &job, &end);
         self.plan.give_back(job.origin, &mut self.gate);
         if !self.is_the_rows(now, &mut job, &end) {
             return;
         }
         match end {
-            End::Answered(response) => self.answered(now, job, response, &hint),
+            End::Answered(response) => self.answered(now, job, response, &hint, again),
             End::NotConnected(error) => self.not_connected(now, job, error),
             End::NotTried => self.not_tried(now, job),
             End::Broken(error, failed) => self.broken(now, job, error, failed),
@@ -64,15 +65,15 @@ impl Batch {
     }
 
     /// What the end of a sending tells of the limits of where it went.
-    fn listen(&mut self, now: Instant, job: &Job, end: &End) -> Hint {
+    fn listen(&mut self, now: Instant, job: &Job, end: &End) -> (Hint, Again) {
         let meter = self.plan.meter(job.origin);
         let response = match end {
             End::Answered(response) => response,
             End::NotConnected(error) | End::Broken(error, _) => {
                 meter.failed(now, job, error.kind());
-                return Hint::default();
+                return (Hint::default(), Again::AtACost);
             }
-            End::NotTried | End::Over(_) => return Hint::default(),
+            End::NotTried | End::Over(_) => return (Hint::default(), Again::AtACost),
         };
         let is_governed = self.policy.governor == Governor::On;
         let hint = if is_governed || self.policy.retries > 0 {
@@ -80,24 +81,24 @@ impl Batch {
         } else {
             Hint::default()
         };
-        meter.answered(now, job, response.status(), &hint);
+        let again = meter.answered(now, job, response.status(), &hint);
         if let Some(until) = meter.newly_paused_until(now)
             && until - now >= WORTH_TELLING
         {
             let origin = self.plan.name(job.origin);
             self.pauses.push(Pause { origin, left: until - now });
         }
-        hint
+        (hint, again)
     }
 
-    fn answered(&mut self, now: Instant, mut job: Box<Job>, response: Response, hint: &Hint) {
+    fn answered(&mut self, now: Instant, mut job: Box<Job>, response: Response, hint: &Hint, again: Again) {
         self.plan.answered(job.origin, &self.gate);
         match redirect::verdict(&job.request, job.redirects, &response, &self.policy) {
             redirect::Verdict::Answer => {
                 let has_key = job.request.headers().get(idempotency::FIELD).is_some();
                 let idempotent = job.request.is_idempotent();
                 if retry::may_better(response.status(), idempotent, has_key, self.permission(&job))
-                    && let Some(at) = self.when_again(now, &job, hint.retry_after)
+                    && let Some(at) = self.when_again(now, &job, hint.retry_after, again)
                 {
                     let ended = Attempt::Answered(response.status());
                     return self.send_later(at, job, ended, Ok(response));
@@ -143,7 +144,7 @@ impl Batch {
         let verdict = retry::verdict(Failed::to_connect(kind), self.sender(&job));
         if matches!(verdict, Verdict::ByPermission { .. })
             && !error.is_lasting()
-            && let Some(at) = self.when_again(now, &job, None)
+            && let Some(at) = self.when_again(now, &job, None, Again::AtACost)
         {
             if alike > 0 {
                 // One row after the other asks whether the peer is there again, not all that wait.
@@ -176,7 +177,7 @@ impl Batch {
         let ended = Attempt::Failed(failed.kind);
         match retry::verdict(failed, self.sender(&job)) {
             Verdict::End { in_doubt } => self.finish(now, job, Err(error.doubtful(in_doubt))),
-            Verdict::ByPermission { in_doubt } => match self.when_again(now, &job, None) {
+            Verdict::ByPermission { in_doubt } => match self.when_again(now, &job, None, Again::AtACost) {
                 Some(at) => {
                     job.has_acted |= in_doubt;
                     self.send_later(at, job, ended, Err(error));
@@ -216,7 +217,13 @@ impl Batch {
     }
 
     /// When a row that may be sent again is, if there is still time and it is worth it. `asked` is what the peer asked for.
-    fn when_again(&mut self, now: Instant, job: &Job, asked: Option<Duration>) -> Option<Instant> {
+    fn when_again(
+        &mut self,
+        now: Instant,
+        job: &Job,
+        asked: Option<Duration>,
+        again: Again,
+    ) -> Option<Instant> {
         if self.stopped.is_some() || asked.is_some_and(|asked| asked > self.policy.max_pause) {
             return None;
         }
@@ -225,7 +232,7 @@ impl Batch {
         if self.deadline.is_some_and(|deadline| at >= deadline) {
             return None;
         }
-        self.plan.meter(job.origin).budget.spend().then_some(at)
+        self.plan.meter(job.origin).budget.affords(again).then_some(at)
     }
 
     /// The row waits, without a slot, and has all its time again after that.

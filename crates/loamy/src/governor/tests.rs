@@ -419,7 +419,7 @@ fn a_volley_of_refusals_is_one_and_each_further_one_doubles_the_pause() {
     let (mut now, mut governor) = (begin(), Governor::new(Jitter::seeded(1)));
     for expected in [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0] {
         let rows: Vec<_> = (0..5).map(|_| governor.sent(now)).collect();
-        rows.into_iter().for_each(|row| governor.answered(now, row, 429, &hint(None)));
+        rows.into_iter().for_each(|row| _ = governor.answered(now, row, 429, &hint(None)));
         let until = governor.paused_until(now).unwrap();
         let span = (until - now).as_secs_f64();
         assert!((expected..=expected * 1.05).contains(&span), "{span} for {expected}");
@@ -444,7 +444,7 @@ fn after_a_pause_one_goes_first_and_each_answer_lets_one_more_go() {
     for _ in 0..3 {
         allowed.push(governor.most_in_flight());
         let rows: Vec<_> = (0..governor.most_in_flight()).map(|_| governor.sent(now)).collect();
-        rows.into_iter().for_each(|row| governor.answered(now, row, 200, &hint(None)));
+        rows.into_iter().for_each(|row| _ = governor.answered(now, row, 200, &hint(None)));
     }
     assert_eq!(allowed, [1, 2, 4]);
 }

@@ -44,7 +44,7 @@ fn no_rule_of_politeness_breaks_whatever_the_origins_do() {
 }
 
 /// What must happen often enough for the simulation to prove something.
-const THINGS: [&str; 15] = [
+const THINGS: [&str; 16] = [
     "a try outrun by another",
     "a grant",
     "a retry",
@@ -59,6 +59,7 @@ const THINGS: [&str; 15] = [
     "an answer kept when the batch ended",
     "a second sending with the same key",
     "a budget used up",
+    "a retry of a row refused with others",
     "a restart survived",
 ];
 
@@ -90,6 +91,10 @@ struct Origin {
     retried: u64,
     failures: u64,
     in_flight: usize,
+    /// How many were granted, and how many when the last pause began: what was among those and is refused costs nothing.
+    granted: u64,
+    volley: u64,
+    has_taken: bool,
 }
 
 #[derive(Debug)]
@@ -114,6 +119,8 @@ struct Flight {
     due: Instant,
     job: Box<Job>,
     origin: usize,
+    /// Which grant of its origin it is.
+    number: u64,
     is_outrun: bool,
 }
 
@@ -235,7 +242,7 @@ impl World {
             if flight.is_outrun {
                 self.batch.settle(self.now, flight.job, broken(Kind::Cancelled, 100));
             } else {
-                self.end(flight.job, flight.origin);
+                self.end(flight.job, flight.origin, flight.number);
             }
             self.cancel_what_is_outrun();
             self.take();
@@ -311,17 +318,19 @@ impl World {
         }
         assert!(self.hedged.1 * 20 <= self.hedged.0, "at most one in twenty is tried twice at once");
         origin.in_flight += 1;
+        origin.granted += 1;
+        let number = origin.granted;
         assert!(self.policy.per_host.is_none_or(|most| origin.in_flight <= most));
         let at = row.origin;
         self.granted.push((now, index));
         let span = self.random.up_to_millis(200) + Duration::from_micros(1);
         let span = if self.random.chance(5) { span * 10 } else { span };
-        self.in_flight.push(Flight { due: now + span, job, origin: at, is_outrun: false });
+        self.in_flight.push(Flight { due: now + span, job, origin: at, number, is_outrun: false });
         assert!(self.in_flight.len() <= self.policy.concurrency);
         self.saw("a grant");
     }
 
-    fn end(&mut self, job: Box<Job>, at: usize) {
+    fn end(&mut self, job: Box<Job>, at: usize, number: u64) {
         let index = job.index;
         let retrying = self.batch.progress().retrying;
         let row = &mut self.rows[index];
@@ -344,11 +353,13 @@ impl World {
         let row = &mut self.rows[index];
         // A status of 5xx is an answer; what it did is not known. The rule lets idempotent rows alone try again.
         row.has_acted |= !had_no_effect && !is_safe_to_repeat;
+        let governed = self.policy.governor == Governor::On;
+        let costs_nothing = governed && self.origins[at].refuses_with_others(number, &end);
         self.batch.settle(self.now, job, end);
         if self.batch.progress().retrying > retrying {
             let row = &mut self.rows[index];
             row.retried += 1;
-            self.origins[at].retried += 1;
+            self.origins[at].retried += u64::from(!costs_nothing);
             assert!(row.retried <= self.policy.retries, "row {index} is retried more often than allowed");
             let unsafe_row = row.has_acted;
             let origin = &self.origins[at];
@@ -356,6 +367,9 @@ impl World {
             assert!(origin.retried <= worth, "an origin is worth no more retries than its budget");
             if origin.retried == worth {
                 self.saw("a budget used up");
+            }
+            if costs_nothing {
+                self.saw("a retry of a row refused with others");
             }
             self.saw(if unsafe_row { "a retry of an unsafe row" } else { "a retry" });
         }
@@ -470,7 +484,36 @@ impl Origin {
             8 => Manner::Overloaded,
             _ => Manner::Closed(Duration::from_secs(random.between(1, 200))),
         };
-        Self { manner, taken: Vec::new(), shut_until: None, rows: 0, retried: 0, failures: 0, in_flight: 0 }
+        Self {
+            manner,
+            taken: Vec::new(),
+            shut_until: None,
+            rows: 0,
+            retried: 0,
+            failures: 0,
+            in_flight: 0,
+            granted: 0,
+            volley: 0,
+            has_taken: false,
+        }
+    }
+
+    /// Whether the row was refused by an origin that takes some, and had been sent before another was refused.
+    fn refuses_with_others(&mut self, number: u64, end: &End) -> bool {
+        let End::Answered(response) = end else { return false };
+        match response.status() {
+            429 => {}
+            503 if retry_after(response).is_some() => {}
+            status => {
+                self.has_taken |= status < 500;
+                return false;
+            }
+        }
+        let is_alone = number > self.volley;
+        if is_alone {
+            self.volley = self.granted;
+        }
+        response.status() == 429 && !is_alone && self.has_taken
     }
 
     fn answer(&mut self, random: &mut Random, begin: Instant, now: Instant, job: &Job) -> End {
