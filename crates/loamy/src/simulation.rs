@@ -198,6 +198,8 @@ struct Row {
     held: bool,
     /// Whether it ended, and its outcome is on its way to the record.
     unrecorded: bool,
+    /// Whether it ended while it waited, and gave no slot back.
+    ended_waiting: bool,
     /// Whether it was refused, so that the ledger has nothing to record.
     refused: bool,
     /// Whether it was put on record before it was sent.
@@ -512,6 +514,7 @@ impl World {
             harmful: !idempotent,
             held: false,
             unrecorded: false,
+            ended_waiting: false,
             refused: false,
             intended: false,
             has_acted: false,
@@ -606,6 +609,7 @@ impl World {
         {
             self.leave_the_queue(index);
             self.seen.late += 1;
+            self.rows[index].ended_waiting = true;
             self.expect(index, Err(Kind::TimeoutTotal), false);
         }
     }
@@ -986,6 +990,7 @@ impl World {
         for other in taken {
             self.seen.shared_fates += 1;
             self.late.retain(|(_, late)| *late != other);
+            self.rows[other].ended_waiting = true;
             self.expect(other, Err(kind), false);
         }
     }
@@ -1175,8 +1180,9 @@ impl World {
         );
         assert_eq!(self.batch.ready() + self.outcomes.len(), self.shown);
         let ahead = self.lanes.iter().map(Lane::ahead).sum::<usize>();
-        let unrecorded_sendings =
-            self.rows.iter().filter(|row| row.unrecorded && row.started.is_some()).count();
+        // A row that was sent and waits to be sent again is no sending under way, nor is it one when it ends waiting.
+        let is_sending = |row: &&Row| row.unrecorded && row.started.is_some() && !row.ended_waiting;
+        let unrecorded_sendings = self.rows.iter().filter(is_sending).count();
         assert!(
             unrecorded_sendings + self.in_flight
                 <= self.most_unrecorded.saturating_add(self.policy.concurrency),
