@@ -1042,11 +1042,12 @@ impl World {
         let index = job.index;
         // The rule stands by itself: it is told of a reused connection even where the row asked for a new one.
         let reused = reused || self.random.chance(10);
+        let was_to_end = self.random.chance(10);
         let sent = if self.random.chance(40) { 0 } else { 120 };
         let answered = matches!(kind, Kind::TooLarge | Kind::Decode)
             || (kind == Kind::Incomplete && self.random.chance(50));
         let received = if answered || (sent > 0 && self.random.chance(30)) { 60 } else { 0 };
-        let failed = Failed { kind, sent, received, reused, asked_for_calm: false };
+        let failed = Failed { kind, sent, received, reused, was_to_end, asked_for_calm: false };
         let again_by_proof = matches!((kind, sent), (Kind::Refused, _) | (Kind::Closed, 0));
         let error = Error::new(kind, "broken").moved(sent, received);
         if kind == Kind::Refused {
@@ -1055,7 +1056,10 @@ impl World {
         self.batch.settle(self.now, job, End::Broken(error, failed));
         let row = &mut self.rows[index];
         let by_proof = again_by_proof && row.sendings < SENDINGS_BY_PROOF;
-        let outlives = kind == Kind::Closed && reused && received == 0 && row.idempotent && !row.renewed;
+        let outlives = kind == Kind::Closed
+            && received == 0
+            && row.idempotent
+            && (reused && !row.renewed || was_to_end && row.sendings < SENDINGS_BY_PROOF);
         if (!by_proof && !outlives) || self.stopped.is_some() {
             let unknown = sent > 0 && kind != Kind::Refused && !row.idempotent;
             assert!(!(unknown && by_proof), "what is in doubt has no proof");
