@@ -78,6 +78,13 @@ class Daemon:
                 pytest.fail(f"{self._command} did not start; it said: {said}")
             time.sleep(0.01)
 
+    def rests(self) -> bool:
+        """Whether it has dealt with all that came: each of its processes sleeps until something does, or is dead."""
+        stats = [stat for path in Path("/proc").glob("[0-9]*/stat") if (stat := _text(path))]
+        # proc(5): after the name, which may hold anything, come the state, the parent and the process group.
+        fields = [stat.rpartition(")")[2].split() for stat in stats]
+        return all(state in ("S", "Z") for state, _, group, *_ in fields if int(group) == self.pid)
+
     def tell(self, number: signal.Signals) -> None:
         """Send the first process a signal, as an operator would."""
         os.kill(self.pid, number)
@@ -108,3 +115,10 @@ class Daemon:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(1)
         self.kill()
+
+
+def _text(path: Path) -> str:
+    """What a file of /proc holds; nothing if its process is gone."""
+    with contextlib.suppress(OSError):
+        return path.read_text()
+    return ""

@@ -78,7 +78,8 @@ class Website:
     def seen(self) -> Counter[int]:
         """How often each row came, once nothing more does."""
         size = -1
-        while size != (size := self._log.stat().st_size):
+        while not self._daemon.rests() or size != self._log.stat().st_size:
+            size = self._log.stat().st_size
             time.sleep(0.05)
         return Counter(int(json.loads(line)["id"]) for line in self._log.read_text().splitlines())
 

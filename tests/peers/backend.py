@@ -80,7 +80,8 @@ class Backend:
         self._daemon.stop()
 
     def _quiet(self) -> None:
-        """Wait until the log stands still: a line is written a moment after its answer is."""
+        """Wait until nothing more comes: a line is written a moment after its answer is, or long after, on a busy machine."""
         size = -1
-        while size != (size := self._seen.stat().st_size):
+        while not self._daemon.rests() or size != self._seen.stat().st_size:
+            size = self._seen.stat().st_size
             time.sleep(0.1)

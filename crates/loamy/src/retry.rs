@@ -2,8 +2,9 @@
 //!
 //! 1. What would fail the same way again never does.
 //! 2. With proof that nothing happened (not one byte of it was taken), any method does, at most [`SENDINGS`] times in all.
-//! 3. On a reused connection that died without a byte of response, an idempotent or keyed row does once, on a new
-//!    connection (RFC 9112 §9.3.1, RFC 9110 §9.2.2).
+//! 3. On a connection that died without a byte of response, though not for the row's sake, an idempotent or keyed row does
+//!    on a new one (RFC 9110 §9.2.2): once where it had served another row (RFC 9112 §9.3.1); at most [`SENDINGS`] times in
+//!    all where the peer had said that it would end (GOAWAY without an error, RFC 9113 §6.8).
 //! 4. Beyond that only what the policy allows (`retries`): rows that are idempotent or keyed, or all; also those that were answered
 //!    with a status that a second try may better ([`may_better`]). Without a connection, and with 429, nothing happened, so there any row does.
 //! 5. Everything else ends here; in doubt where something was sent and a second effect would matter. An answer that came
@@ -12,7 +13,7 @@
 use crate::Kind;
 use crate::kind::Resend;
 
-/// How often a row is sent at the most on proof that nothing happened.
+/// How often a row is sent at the most on proof that nothing happened, or because the peer was about to end the connection.
 pub(crate) const SENDINGS: u32 = 3;
 
 /// What is known of a failed sending.
@@ -25,6 +26,8 @@ pub(crate) struct Failed {
     pub(crate) received: u64,
     /// Whether the connection had served a row before.
     pub(crate) reused: bool,
+    /// Whether the peer had said that it would end the connection, for a reason of its own.
+    pub(crate) was_to_end: bool,
     /// Whether the peer said that it has too much to do (ENHANCE_YOUR_CALM, RFC 9113 §7).
     pub(crate) asked_for_calm: bool,
 }
@@ -32,7 +35,7 @@ pub(crate) struct Failed {
 impl Failed {
     /// No connection could be made.
     pub(crate) fn to_connect(kind: Kind) -> Self {
-        Self { kind, sent: 0, received: 0, reused: false, asked_for_calm: false }
+        Self { kind, sent: 0, received: 0, reused: false, was_to_end: false, asked_for_calm: false }
     }
 
     /// Whether the row may have had an effect.
@@ -80,12 +83,9 @@ pub(crate) fn verdict(failed: Failed, sender: Sender) -> Verdict {
     if on_the_wire && (failed.sent == 0 || failed.kind == Kind::Refused) && sender.attempts < SENDINGS {
         return Verdict::ByProof;
     }
-    if failed.kind == Kind::Closed
-        && failed.reused
-        && failed.received == 0
-        && sender.idempotent
-        && !sender.outlived
-    {
+    let died_on_its_own =
+        (failed.reused && !sender.outlived) || (failed.was_to_end && sender.attempts < SENDINGS);
+    if failed.kind == Kind::Closed && failed.received == 0 && sender.idempotent && died_on_its_own {
         return Verdict::OnNewConnection;
     }
     let in_doubt = failed.may_have_acted() && !sender.idempotent;
@@ -127,49 +127,62 @@ mod tests {
         const AGAIN_IN_DOUBT: Verdict = Verdict::ByPermission { in_doubt: true };
         const Y: bool = true;
         const N: bool = false;
-        for (kind, sent, received, reused, idempotent, attempts, outlived, permission, expected) in [
-            (Closed,         0,  0,  Y, N, 1, N, None,       ByProof),
-            (Closed,         0,  0,  N, N, 2, N, None,       ByProof),
-            (Closed,         0,  0,  N, N, 3, N, None,       END),
-            (Refused,        99, 0,  Y, N, 1, N, None,       ByProof),
-            (Refused,        99, 0,  Y, N, 3, N, None,       END),
-            (Closed,         99, 0,  Y, Y, 1, N, None,       OnNewConnection),
-            (Closed,         99, 0,  Y, Y, 2, Y, None,       END),
-            (Closed,         99, 0,  Y, N, 1, N, None,       DOUBT),
-            (Closed,         99, 0,  N, Y, 1, N, None,       END),
-            (Closed,         99, 0,  N, N, 1, N, None,       DOUBT),
-            (Closed,         99, 7,  Y, Y, 1, N, None,       END),
-            (Closed,         99, 7,  Y, N, 1, N, None,       DOUBT),
-            (Incomplete,     99, 70, Y, Y, 1, N, None,       END),
-            (Incomplete,     99, 70, Y, N, 1, N, None,       DOUBT),
-            (Decode,         99, 70, Y, N, 1, N, None,       DOUBT),
-            (TooLarge,       99, 70, N, N, 1, N, None,       DOUBT),
-            (TimeoutTotal,   99, 0,  N, N, 1, N, None,       DOUBT),
-            (TimeoutTotal,   0,  0,  N, N, 1, N, None,       END),
-            (TimeoutWrite,   10, 0,  N, N, 1, N, None,       DOUBT),
-            (Protocol,       99, 20, N, N, 1, N, None,       DOUBT),
-            (Cancelled,      99, 0,  N, N, 1, N, None,       DOUBT),
-            (ConnectRefused, 0,  0,  N, N, 1, N, None,       END),
-            (ConnectRefused, 0,  0,  N, N, 1, N, Idempotent, AGAIN),
-            (TimeoutConnect, 0,  0,  N, N, 9, N, Idempotent, AGAIN),
-            (Dns,            0,  0,  N, N, 1, N, Idempotent, AGAIN),
-            (TlsCertificate, 0,  0,  N, N, 1, N, All,        END),
-            (Refused,        99, 0,  N, N, 3, N, Idempotent, AGAIN),
-            (Closed,         0,  0,  N, N, 1, N, All,        ByProof),
-            (Closed,         99, 0,  N, Y, 1, N, Idempotent, AGAIN),
-            (Closed,         99, 0,  N, N, 1, N, Idempotent, DOUBT),
-            (Closed,         99, 0,  N, N, 1, N, All,        AGAIN_IN_DOUBT),
-            (Incomplete,     99, 70, Y, Y, 1, N, Idempotent, AGAIN),
-            (Protocol,       99, 20, N, Y, 1, N, Idempotent, AGAIN),
-            (TimeoutTotal,   99, 0,  N, Y, 1, N, Idempotent, AGAIN),
-            (TimeoutTotal,   0,  0,  N, N, 1, N, Idempotent, AGAIN),
-            (TimeoutRead,    99, 20, N, N, 1, N, Idempotent, DOUBT),
-            (Decode,         99, 70, Y, Y, 1, N, All,        END),
-            (TooLarge,       99, 70, Y, Y, 1, N, All,        END),
-            (Cancelled,      99, 0,  N, Y, 1, N, All,        END),
-            (Internal,       0,  0,  N, Y, 1, N, All,        END),
+        // Whether the connection had served a row, and whether the peer had said that it would end it.
+        const NEW: (bool, bool) = (false, false);
+        const USED: (bool, bool) = (true, false);
+        const LEFT: (bool, bool) = (false, true);
+        const BOTH: (bool, bool) = (true, true);
+        for (kind, sent, received, (reused, was_to_end), idempotent, attempts, outlived, permission, expected) in [
+            (Closed,         0,  0,  USED, N, 1, N, None,       ByProof),
+            (Closed,         0,  0,  NEW,  N, 2, N, None,       ByProof),
+            (Closed,         0,  0,  NEW,  N, 3, N, None,       END),
+            (Refused,        99, 0,  USED, N, 1, N, None,       ByProof),
+            (Refused,        99, 0,  USED, N, 3, N, None,       END),
+            (Closed,         99, 0,  USED, Y, 1, N, None,       OnNewConnection),
+            (Closed,         99, 0,  USED, Y, 2, Y, None,       END),
+            (Closed,         99, 0,  USED, N, 1, N, None,       DOUBT),
+            (Closed,         99, 0,  NEW,  Y, 1, N, None,       END),
+            (Closed,         99, 0,  NEW,  N, 1, N, None,       DOUBT),
+            (Closed,         99, 0,  LEFT, Y, 1, N, None,       OnNewConnection),
+            (Closed,         99, 0,  LEFT, Y, 2, Y, None,       OnNewConnection),
+            (Closed,         99, 0,  LEFT, Y, 3, Y, None,       END),
+            (Closed,         99, 0,  BOTH, Y, 3, N, None,       OnNewConnection),
+            (Closed,         99, 0,  LEFT, N, 1, N, None,       DOUBT),
+            (Closed,         99, 7,  LEFT, Y, 1, N, None,       END),
+            (TimeoutTotal,   99, 0,  LEFT, Y, 1, N, None,       END),
+            (Incomplete,     99, 70, LEFT, Y, 1, N, None,       END),
+            (Closed,         99, 7,  USED, Y, 1, N, None,       END),
+            (Closed,         99, 7,  USED, N, 1, N, None,       DOUBT),
+            (Incomplete,     99, 70, USED, Y, 1, N, None,       END),
+            (Incomplete,     99, 70, USED, N, 1, N, None,       DOUBT),
+            (Decode,         99, 70, USED, N, 1, N, None,       DOUBT),
+            (TooLarge,       99, 70, NEW,  N, 1, N, None,       DOUBT),
+            (TimeoutTotal,   99, 0,  NEW,  N, 1, N, None,       DOUBT),
+            (TimeoutTotal,   0,  0,  NEW,  N, 1, N, None,       END),
+            (TimeoutWrite,   10, 0,  NEW,  N, 1, N, None,       DOUBT),
+            (Protocol,       99, 20, NEW,  N, 1, N, None,       DOUBT),
+            (Cancelled,      99, 0,  NEW,  N, 1, N, None,       DOUBT),
+            (ConnectRefused, 0,  0,  NEW,  N, 1, N, None,       END),
+            (ConnectRefused, 0,  0,  NEW,  N, 1, N, Idempotent, AGAIN),
+            (TimeoutConnect, 0,  0,  NEW,  N, 9, N, Idempotent, AGAIN),
+            (Dns,            0,  0,  NEW,  N, 1, N, Idempotent, AGAIN),
+            (TlsCertificate, 0,  0,  NEW,  N, 1, N, All,        END),
+            (Refused,        99, 0,  NEW,  N, 3, N, Idempotent, AGAIN),
+            (Closed,         0,  0,  NEW,  N, 1, N, All,        ByProof),
+            (Closed,         99, 0,  NEW,  Y, 1, N, Idempotent, AGAIN),
+            (Closed,         99, 0,  NEW,  N, 1, N, Idempotent, DOUBT),
+            (Closed,         99, 0,  NEW,  N, 1, N, All,        AGAIN_IN_DOUBT),
+            (Incomplete,     99, 70, USED, Y, 1, N, Idempotent, AGAIN),
+            (Protocol,       99, 20, NEW,  Y, 1, N, Idempotent, AGAIN),
+            (TimeoutTotal,   99, 0,  NEW,  Y, 1, N, Idempotent, AGAIN),
+            (TimeoutTotal,   0,  0,  NEW,  N, 1, N, Idempotent, AGAIN),
+            (TimeoutRead,    99, 20, NEW,  N, 1, N, Idempotent, DOUBT),
+            (Decode,         99, 70, USED, Y, 1, N, All,        END),
+            (TooLarge,       99, 70, USED, Y, 1, N, All,        END),
+            (Cancelled,      99, 0,  NEW,  Y, 1, N, All,        END),
+            (Internal,       0,  0,  NEW,  Y, 1, N, All,        END),
         ] {
-            let failed = Failed { kind, sent, received, reused, asked_for_calm: false };
+            let failed = Failed { kind, sent, received, reused, was_to_end, asked_for_calm: false };
             let sender = Sender { idempotent, attempts, outlived, permission };
             assert_eq!(verdict(failed, sender), expected, "{failed:?} {sender:?}");
         }

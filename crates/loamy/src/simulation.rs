@@ -199,6 +199,8 @@ struct Row {
     held: bool,
     /// Whether it ended, and its outcome is on its way to the record.
     unrecorded: bool,
+    /// Whether it ended while it waited, and gave no slot back.
+    ended_waiting: bool,
     /// Whether it was refused, so that the ledger has nothing to record.
     refused: bool,
     /// Whether it was put on record before it was sent.
@@ -513,6 +515,7 @@ impl World {
             harmful: !idempotent,
             held: false,
             unrecorded: false,
+            ended_waiting: false,
             refused: false,
             intended: false,
             has_acted: false,
@@ -607,6 +610,7 @@ impl World {
         {
             self.leave_the_queue(index);
             self.seen.late += 1;
+            self.rows[index].ended_waiting = true;
             self.expect(index, Err(Kind::TimeoutTotal), false);
         }
     }
@@ -987,6 +991,7 @@ impl World {
         for other in taken {
             self.seen.shared_fates += 1;
             self.late.retain(|(_, late)| *late != other);
+            self.rows[other].ended_waiting = true;
             self.expect(other, Err(kind), false);
         }
     }
@@ -1038,11 +1043,12 @@ impl World {
         let index = job.index;
         // The rule stands by itself: it is told of a reused connection even where the row asked for a new one.
         let reused = reused || self.random.chance(10);
+        let was_to_end = self.random.chance(10);
         let sent = if self.random.chance(40) { 0 } else { 120 };
         let answered = matches!(kind, Kind::TooLarge | Kind::Decode)
             || (kind == Kind::Incomplete && self.random.chance(50));
         let received = if answered || (sent > 0 && self.random.chance(30)) { 60 } else { 0 };
-        let failed = Failed { kind, sent, received, reused, asked_for_calm: false };
+        let failed = Failed { kind, sent, received, reused, was_to_end, asked_for_calm: false };
         let again_by_proof = matches!((kind, sent), (Kind::Refused, _) | (Kind::Closed, 0));
         let error = Error::new(kind, "broken").moved(sent, received);
         if kind == Kind::Refused {
@@ -1051,7 +1057,10 @@ impl World {
         self.batch.settle(self.now, job, End::Broken(error, failed));
         let row = &mut self.rows[index];
         let by_proof = again_by_proof && row.sendings < SENDINGS_BY_PROOF;
-        let outlives = kind == Kind::Closed && reused && received == 0 && row.idempotent && !row.renewed;
+        let outlives = kind == Kind::Closed
+            && received == 0
+            && row.idempotent
+            && (reused && !row.renewed || was_to_end && row.sendings < SENDINGS_BY_PROOF);
         if (!by_proof && !outlives) || self.stopped.is_some() {
             let unknown = sent > 0 && kind != Kind::Refused && !row.idempotent;
             assert!(!(unknown && by_proof), "what is in doubt has no proof");
@@ -1176,8 +1185,9 @@ impl World {
         );
         assert_eq!(self.batch.ready() + self.outcomes.len(), self.shown);
         let ahead = self.lanes.iter().map(Lane::ahead).sum::<usize>();
-        let unrecorded_sendings =
-            self.rows.iter().filter(|row| row.unrecorded && row.started.is_some()).count();
+        // A row that was sent and waits to be sent again is no sending under way, nor is it one when it ends waiting.
+        let is_sending = |row: &&Row| row.unrecorded && row.started.is_some() && !row.ended_waiting;
+        let unrecorded_sendings = self.rows.iter().filter(is_sending).count();
         assert!(
             unrecorded_sendings + self.in_flight
                 <= self.most_unrecorded.saturating_add(self.policy.concurrency),

@@ -135,6 +135,7 @@ fn cancelled() -> Error {
 
 /// The end of a row that failed, with what moved until then.
 fn failed(error: Error, sent: u64, received: u64, reused: bool) -> End {
-    let failed = Failed { kind: error.kind(), sent, received, reused, asked_for_calm: false };
+    let kind = error.kind();
+    let failed = Failed { kind, sent, received, reused, was_to_end: false, asked_for_calm: false };
     End::Broken(error.moved(sent, received), failed)
 }

@@ -36,7 +36,6 @@ pub(crate) struct Exchange {
     written_before: u64,
     /// Bytes of the response that came, its head as it is kept.
     received: u64,
-    reused: bool,
 }
 
 #[derive(Debug)]
@@ -96,7 +95,6 @@ impl Exchange {
             was_looked_at: false,
             written_before,
             received: 0,
-            reused: carrier.served() > 0,
         }))
     }
 
@@ -230,7 +228,7 @@ impl Exchange {
         };
         let end = match self.taking.decoded(response, is_coded) {
             Ok(response) => End::Answered(response),
-            Err(error) => self.failed(carrier, error, self.reused),
+            Err(error) => self.failed(carrier, error),
         };
         Done { end, reusable: true, wants_http1: false }
     }
@@ -247,11 +245,12 @@ impl Exchange {
             },
             None => named.caused_by(error),
         };
-        // A stream that the peer ended on its own tells nothing of a connection that died while it was idle.
-        let reused = self.reused && failure.of_connection;
-        let mut end = self.failed(carrier, named, reused);
+        let mut end = self.failed(carrier, named);
         if let End::Broken(_, failed) = &mut end {
             failed.asked_for_calm = failure.asks_for_calm;
+            // A stream that the peer ended on its own tells nothing of a connection that died.
+            failed.reused &= failure.of_connection;
+            failed.was_to_end &= failure.of_connection;
         }
         Done { end, reusable: !failure.of_connection, wants_http1: failure.wants_http1 }
     }
@@ -262,13 +261,18 @@ impl Exchange {
 
     fn broken(&mut self, carrier: &Carrier, error: Error) -> Done {
         let error = error.with_response(self.take_response().map(|(response, _)| response));
-        Done { end: self.failed(carrier, error, self.reused), reusable: true, wants_http1: false }
+        Done { end: self.failed(carrier, error), reusable: true, wants_http1: false }
     }
 
     /// The end of a row that failed. Its stream is one of many, so all that was written since it began may be its own.
-    fn failed(&self, carrier: &Carrier, error: Error, reused: bool) -> End {
+    fn failed(&self, carrier: &Carrier, error: Error) -> End {
         let sent = carrier.traffic().written() - self.written_before;
-        failed(error, sent, self.received, reused)
+        // Rows begin side by side: that it served another one may have turned out since.
+        let mut end = failed(error, sent, self.received, carrier.served() > 0);
+        if let End::Broken(_, failed) = &mut end {
+            failed.was_to_end = carrier.was_to_end();
+        }
+        end
     }
 
     /// What came of the response; the stream is let go, which resets it unless it had ended.

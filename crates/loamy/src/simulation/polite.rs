@@ -626,6 +626,6 @@ fn retry_after(response: &Response) -> Option<Duration> {
 }
 
 fn broken(kind: Kind, sent: u64) -> End {
-    let failed = Failed { kind, sent, received: 0, reused: false, asked_for_calm: false };
+    let failed = Failed { kind, sent, received: 0, reused: false, was_to_end: false, asked_for_calm: false };
     End::Broken(Error::new(kind, "broken").moved(sent, 0), failed)
 }

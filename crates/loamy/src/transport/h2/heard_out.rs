@@ -1,11 +1,14 @@
 //! A connection whose writes never fail, so that what the peer said before it took nothing more is read.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::farewell::Farewell;
 use crate::transport::Stream;
 
 /// A peer that takes nothing more is still heard out: what it said last tells which rows it did not look at (RFC 9113
@@ -13,11 +16,12 @@ use crate::transport::Stream;
 pub(super) struct HeardOut {
     stream: Stream,
     takes_nothing: bool,
+    farewell: Rc<RefCell<Farewell>>,
 }
 
 impl HeardOut {
-    pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, takes_nothing: false }
+    pub(super) fn new(stream: Stream, farewell: Rc<RefCell<Farewell>>) -> Self {
+        Self { stream, takes_nothing: false, farewell }
     }
 
     /// What a failed write becomes: bytes that nobody counts.
@@ -38,7 +42,10 @@ impl AsyncRead for HeardOut {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.farewell.borrow_mut().hear(&buffer.filled()[before..]);
+        read
     }
 }
 

@@ -1,11 +1,13 @@
 //! HTTP/2: one connection that carries many rows, each on a stream of its own (RFC 9113). The frames are the `h2`
 //! crate's; what a connection may carry, who of its streams has something to do, and what a failure is called are ours.
 
+mod farewell;
 mod fault;
 mod heard_out;
 mod request;
 mod response;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,6 +20,7 @@ use ::h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use ::h2::{Ping, PingPong, SendStream};
 use bytes::Bytes;
 
+use farewell::Farewell;
 pub(crate) use fault::failure;
 use heard_out::HeardOut;
 pub(crate) use request::{RequestHead, defaults, head as request_head};
@@ -61,6 +64,8 @@ pub(crate) struct Carrier {
     is_told: bool,
     /// Whether no further stream may be opened: the peer said so, or the connection is broken.
     is_closing: bool,
+    /// Whether the peer said that it would close the connection.
+    farewell: Rc<RefCell<Farewell>>,
     /// What had been read when a row last took something of it.
     useful: u64,
     /// When anything was last read, and how much had been by then.
@@ -78,13 +83,14 @@ impl Carrier {
     /// way. Until they have come one stream is all that may be opened.
     pub(crate) async fn begin(stream: Stream, max_head: usize, now: Instant) -> Result<Self, ::h2::Error> {
         let traffic = Rc::clone(&stream.socket().traffic);
+        let farewell = Rc::default();
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_max_send_streams(NOT_TOLD)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(u32::try_from(max_head.saturating_mul(HEADROOM)).unwrap_or(u32::MAX))
-            .handshake(HeardOut::new(stream))
+            .handshake(HeardOut::new(stream, Rc::clone(&farewell)))
             .await?;
         let pinger = connection.ping_pong();
         Ok(Self {
@@ -101,6 +107,7 @@ impl Carrier {
             served: 0,
             is_told: false,
             is_closing: false,
+            farewell,
         })
     }
 
@@ -121,6 +128,11 @@ impl Carrier {
     /// Whether it takes no further row.
     pub(crate) fn is_closing(&self) -> bool {
         self.is_closing
+    }
+
+    /// Whether the peer said, before the connection ended, that it would end for a reason of the peer's own.
+    pub(crate) fn was_to_end(&self) -> bool {
+        self.farewell.borrow().was_said()
     }
 
     /// Whether the peer has not said yet how many streams it allows.
