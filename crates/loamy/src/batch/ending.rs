@@ -65,6 +65,12 @@ impl Batch {
 
     /// What the end of a sending tells of the limits of where it went.
     fn listen(&mut self, now: Instant, job: &Job, end: &End) -> Hint {
+        if let End::Broken(_, Failed { asked_for_calm: true, .. }) = end {
+            self.asked_for_calm(now, job.origin, job.claimed.unwrap_or(now));
+            // However it said so, it is too many that it was sent.
+            self.plan.meter(job.origin).failed(now, job, Kind::Refused);
+            return Hint::default();
+        }
         let meter = self.plan.meter(job.origin);
         let response = match end {
             End::Answered(response) => response,
@@ -90,8 +96,23 @@ impl Batch {
         hint
     }
 
+    /// The peer has too much to do (RFC 9113 §7), and said so with what was sent to it then. Whatever becomes of its rows, nothing goes
+    /// there for a while, once for all that it refused together.
+    pub(crate) fn asked_for_calm(&mut self, now: Instant, origin: OriginId, sent: Instant) {
+        let Some(before) = self.plan.calms_before(origin, sent).filter(|_| self.stopped.is_none()) else {
+            return;
+        };
+        let times = (before + 1).min(retry::SENDINGS);
+        let wait = self.policy.backoff.wait(times, None, &mut self.jitter);
+        self.plan.asked_for_calm(origin, now + wait, &self.gate);
+        if wait >= WORTH_TELLING {
+            let origin = self.plan.name(origin);
+            self.pauses.push(Pause { origin, left: wait });
+        }
+    }
+
     fn answered(&mut self, now: Instant, mut job: Box<Job>, response: Response, hint: &Hint) {
-        self.plan.answered(job.origin, &self.gate);
+        self.plan.answered(job.origin, job.claimed, &self.gate);
         match redirect::verdict(&job.request, job.redirects, &response, &self.policy) {
             redirect::Verdict::Answer => {
                 let has_key = job.request.headers().get(idempotency::FIELD).is_some();
@@ -187,10 +208,6 @@ impl Batch {
                 self.finish(now, job, Err(error));
             }
             again @ (Verdict::ByProof | Verdict::OnNewConnection) => {
-                if failed.asked_for_calm {
-                    let wait = self.policy.backoff.wait(job.attempts, None, &mut self.jitter);
-                    self.plan.asked_for_calm(job.origin, now, now + wait, &self.gate);
-                }
                 job.on_new_connection |= again == Verdict::OnNewConnection;
                 job.begins_anew(ended);
                 self.put_back(job);
