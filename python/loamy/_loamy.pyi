@@ -99,6 +99,9 @@ class Response:
     def replayed(self) -> bool:
         """Whether it was not sent in this call: a journal had it from an earlier one."""
     @property
+    def over_budget(self) -> bool:
+        """Whether ``retries`` would have had it sent again, but for the budget of its host, which was used up."""
+    @property
     def error(self) -> LoamyError | None:
         """Why there is no whole answer; None when there is one."""
     @property
@@ -223,5 +226,6 @@ def restore_response(
     error: Any | None,
     earlier: tuple[str, ...],
     replayed: bool,
+    over_budget: bool,
 ) -> Response:
     """Return a response out of a pickle."""

@@ -392,6 +392,8 @@ def build_status(subject: tuple[str | None, str | None], response: Response) -> 
     """Make the exception of a status of 400 and above; called by the binding."""
     error = HTTPStatusError(f"status {response.status_code} ({subject[0]} {subject[1]}, attempt {response.attempts})")
     error.status_code = response.status_code
+    if response.over_budget:
+        error.hint = "not sent again: the budget of retries of its host is used up"
     error.attempts = response.attempts
     error.earlier = response.earlier
     error.response = response

@@ -171,6 +171,7 @@ impl Batch {
             let missing = want.saturating_sub(gathered.made.len());
             let step = self.step(py, missing, left, &mut |made| gathered.made.push(Some(made.1)));
             let step = step.and_then(|()| self.look_up(py, None));
+            let step = if self.run.is_finished() { step.and_then(|()| self.warn(py)) } else { step };
             if step.is_err() || gathered.made.len() >= want || self.run.is_finished() || now() >= end {
                 break step;
             }
@@ -270,7 +271,7 @@ impl Batch {
         while outstanding > 0 {
             outstanding = forward(outstanding.min(WORTH), WAIT)?;
         }
-        self.warn_of_pauses(py)?;
+        self.warn(py)?;
         if let Some(tell) = told.tell {
             tell.call1(self.progress(py)?)?;
         }
@@ -287,19 +288,24 @@ impl Batch {
             }
             *looked = now();
         }
-        self.warn_of_pauses(py)?;
+        self.warn(py)?;
         match tell {
             Some(tell) => tell.call1(self.progress(py)?).map(drop),
             None => Ok(()),
         }
     }
 
-    /// Says of each origin that is paused that it is, once.
-    fn warn_of_pauses(&self, py: Python<'_>) -> PyResult<()> {
+    /// Says of each origin that is paused, or whose budget of retries is used up, that it is, once.
+    fn warn(&self, py: Python<'_>) -> PyResult<()> {
         let longest = self.terms.policy().max_pause.as_secs_f64();
         for pause in self.run.take_pauses() {
             let told = (pause.origin, pause.left.as_secs_f64(), longest);
             py.import("loamy.progress")?.call_method1("warn_of_pause", told)?;
+        }
+        if self.terms.policy().retries > 0 {
+            for origin in self.run.take_spent_budgets() {
+                py.import("loamy.progress")?.call_method1("warn_of_budget", (origin,))?;
+            }
         }
         Ok(())
     }

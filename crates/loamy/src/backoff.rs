@@ -29,6 +29,8 @@ impl Backoff {
 pub(crate) struct Budget {
     rows: u64,
     spent: u64,
+    /// Whether anybody was told that it is used up.
+    is_told: bool,
 }
 
 impl Budget {
@@ -38,6 +40,11 @@ impl Budget {
     /// A row came into the queue of the origin for the first time.
     pub(crate) fn row(&mut self) {
         self.rows += 1;
+    }
+
+    /// Whether it is to be told that it is used up: the first time alone.
+    pub(crate) fn take_told(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_told, true)
     }
 
     /// Takes one sending out of the budget, if there is one.

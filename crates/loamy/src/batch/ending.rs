@@ -13,7 +13,7 @@ use crate::policy::{Governor, Retried};
 use crate::progress::Pause;
 use crate::quotas::{self, Hint};
 use crate::retry::{self, Failed, Permission, Sender, Verdict};
-use crate::{Error, Kind, Outcome, Response, Timing, idempotency, redirect};
+use crate::{Error, Kind, Outcome, Response, Timing, hint, idempotency, redirect};
 
 /// Pauses shorter than this are nothing to tell anybody.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
@@ -118,7 +118,7 @@ impl Batch {
                 let has_key = job.request.headers().get(idempotency::FIELD).is_some();
                 let idempotent = job.request.is_idempotent();
                 if retry::may_better(response.status(), idempotent, has_key, self.permission(&job))
-                    && let Some(at) = self.when_again(now, &job, hint.retry_after)
+                    && let Some(at) = self.when_again(now, &mut job, hint.retry_after)
                 {
                     let ended = Attempt::Answered(response.status());
                     return self.send_later(at, job, ended, Ok(response));
@@ -148,7 +148,7 @@ impl Batch {
         }
     }
 
-    fn not_connected(&mut self, now: Instant, job: Box<Job>, error: Error) {
+    fn not_connected(&mut self, now: Instant, mut job: Box<Job>, error: Error) {
         let kind = error.kind();
         let late = matches!(
             kind,
@@ -164,7 +164,7 @@ impl Batch {
         let verdict = retry::verdict(Failed::to_connect(kind), self.sender(&job));
         if matches!(verdict, Verdict::ByPermission { .. })
             && !error.is_lasting()
-            && let Some(at) = self.when_again(now, &job, None)
+            && let Some(at) = self.when_again(now, &mut job, None)
         {
             if alike > 0 {
                 // One row after the other asks whether the peer is there again, not all that wait.
@@ -197,7 +197,7 @@ impl Batch {
         let ended = Attempt::Failed(failed.kind);
         match retry::verdict(failed, self.sender(&job)) {
             Verdict::End { in_doubt } => self.finish(now, job, Err(error.doubtful(in_doubt))),
-            Verdict::ByPermission { in_doubt } => match self.when_again(now, &job, None) {
+            Verdict::ByPermission { in_doubt } => match self.when_again(now, &mut job, None) {
                 Some(at) => {
                     job.has_acted |= in_doubt;
                     self.send_later(at, job, ended, Err(error));
@@ -233,7 +233,7 @@ impl Batch {
     }
 
     /// When a row that may be sent again is, if there is still time and it is worth it. `asked` is what the peer asked for.
-    fn when_again(&mut self, now: Instant, job: &Job, asked: Option<Duration>) -> Option<Instant> {
+    fn when_again(&mut self, now: Instant, job: &mut Job, asked: Option<Duration>) -> Option<Instant> {
         if self.stopped.is_some() || asked.is_some_and(|asked| asked > self.policy.max_pause) {
             return None;
         }
@@ -242,7 +242,15 @@ impl Batch {
         if self.deadline.is_some_and(|deadline| at >= deadline) {
             return None;
         }
-        self.plan.meter(job.origin).budget.spend().then_some(at)
+        let budget = &mut self.plan.meter(job.origin).budget;
+        if budget.spend() {
+            return Some(at);
+        }
+        job.over_budget = true;
+        if budget.take_told() {
+            self.spent_budgets.push(self.plan.name(job.origin));
+        }
+        None
     }
 
     /// The row waits, without a slot, and has all its time again after that.
@@ -384,8 +392,13 @@ impl Batch {
     }
 
     pub(super) fn end(&mut self, now: Option<Instant>, job: Box<Job>, mut result: Result<Response, Error>) {
-        let Job { index, request, attempts, redirects, started, has_acted, past, .. } = *job;
-        if let Err(error) = result {
+        let Job {
+            index, request, attempts, redirects, started, has_acted, past, over_budget, origin, ..
+        } = *job;
+        if let Err(mut error) = result {
+            if over_budget {
+                error = hint::also(error, over_budget_at(&self.plan.name(origin)));
+            }
             let in_doubt = error.in_doubt() || has_acted;
             result = Err(error.about(&request.method, &request.url).after(attempts).doubtful(in_doubt));
         }
@@ -408,9 +421,14 @@ impl Batch {
             earlier: past.map(|past| past.attempts).unwrap_or_default(),
             timing: Timing { elapsed },
             replayed: false,
+            over_budget,
             result,
         });
     }
+}
+
+fn over_budget_at(origin: &str) -> String {
+    format!("not sent again: the budget of retries of {origin} is used up")
 }
 
 /// As the breaker sees it.

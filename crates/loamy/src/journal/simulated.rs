@@ -530,6 +530,7 @@ impl World {
             timing: Timing::default(),
             earlier: Vec::new(),
             replayed: false,
+            over_budget: false,
             result: Ok(response),
         }
     }

@@ -44,7 +44,7 @@ fn no_rule_of_politeness_breaks_whatever_the_origins_do() {
 }
 
 /// What must happen often enough for the simulation to prove something.
-const THINGS: [&str; 15] = [
+const THINGS: [&str; 16] = [
     "a try outrun by another",
     "a grant",
     "a retry",
@@ -59,6 +59,7 @@ const THINGS: [&str; 15] = [
     "an answer kept when the batch ended",
     "a second sending with the same key",
     "a budget used up",
+    "a row over its budget",
     "a restart survived",
 ];
 
@@ -394,6 +395,12 @@ impl World {
                 if text.contains(words) {
                     self.saw(what);
                 }
+            }
+            if outcome.over_budget {
+                let row = &self.rows[index];
+                assert!(row.same_as.is_some() || row.retried < self.policy.retries, "{outcome:?}");
+                assert!(self.origins[at].retried >= 10, "the budget is 10 at the least: {outcome:?}");
+                self.saw("a row over its budget");
             }
             if let Some(first) = self.rows[index].same_as {
                 let shared =

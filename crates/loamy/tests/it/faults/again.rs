@@ -430,21 +430,22 @@ pub(super) fn a_peer_that_fails_everything_is_sent_a_fifth_more_and_ten(cell: &C
     });
     let outcomes = client().run(both, &policy(cell, BACKOFF).concurrency(20).retries(RETRIES));
     let mut wrong = all_told(&outcomes, 2 * ROWS);
+    let protected = cell.column != Column::Post || cell.retried == Retried::All;
     for outcome in &outcomes {
         let status = outcome.result.as_ref().map(loamy::Response::status);
         let fits = match outcome.index % 2 {
             0 => {
                 matches!(status, Ok(503))
                     && outcome.attempts <= RETRIES + 1
+                    && outcome.over_budget == (protected && outcome.attempts <= RETRIES)
                     && outcome.earlier.iter().all(|own| *own == Attempt::Answered(503))
             }
-            _ => outcome.is_ok() && outcome.attempts == 1,
+            _ => outcome.is_ok() && outcome.attempts == 1 && !outcome.over_budget,
         };
         if !fits {
             wrong.push(format!("{outcome:?}"));
         }
     }
-    let protected = cell.column != Column::Post || cell.retried == Retried::All;
     let should = if protected { ROWS + AGAIN } else { ROWS };
     let (failed, answered) = (server.into_log().requests.len(), well.into_log().requests.len());
     if (failed, answered) != (should, ROWS) {
