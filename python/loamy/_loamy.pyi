@@ -19,6 +19,7 @@ __all__ = [
     "canonical_name",
     "is_secret_header",
     "masked_url",
+    "memory_limit",
     "Response",
     "restore_response",
     "Server",
@@ -215,6 +216,9 @@ def is_secret_header(name: str) -> bool:
 
 def masked_url(url: str) -> str:
     """Return a URL without the credentials that stand in it."""
+
+def memory_limit() -> int | None:
+    """Return the most bytes that this process can ever hold, swap included; None where nothing tells."""
 
 def restore_response(
     index: int,

@@ -9,9 +9,9 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from loamy import _watching
+from loamy import _memory, _watching
 from loamy._journal import recorded_by
-from loamy._loamy import Batch
+from loamy._loamy import Batch, Response
 from loamy._watching import watched
 from loamy.errors import BatchInterrupted, JournalError
 from loamy.policy import resolve
@@ -71,6 +71,7 @@ def send(
 
     Raises:
         TypeError: for a mistake of the whole call. What is wrong with a row is the outcome of that row.
+        TooManyRows: when what comes of so many rows cannot fit into the memory that this process may have.
         BatchInterrupted: on Ctrl-C, with every response.
         JournalError: when the journal cannot be used, or written any further; then with every response.
 
@@ -376,6 +377,7 @@ async def send_async(
 
     Raises:
         TypeError: for a mistake of the whole call.
+        TooManyRows: as for `send`.
         JournalError: as for `send`.
 
     """
@@ -454,15 +456,16 @@ async def _run_beside(
     return responses
 
 
-def listed_rows(rows: Iterable[Any], door: str) -> list[Any]:
-    """Return the rows as a list.
+def listed_rows(rows: Iterable[Any], door: str, outcome: type[Any] = Response) -> list[Any]:
+    """Return the rows as a list, of which each becomes an outcome of that class.
 
     Raises:
         TypeError: when what was given is no list of rows.
+        TooManyRows: when so many outcomes cannot fit into memory.
 
     """
     check_rows(rows, door)
-    return rows if type(rows) is list else list(rows)
+    return _memory.listed(rows, outcome)
 
 
 def check_rows(rows: Any, door: str) -> None:

@@ -50,6 +50,7 @@ __all__ = [
     "FailedResponses",
     "BatchInterrupted",
     "JournalError",
+    "TooManyRows",
     "InsecureWarning",
 ]
 
@@ -306,6 +307,26 @@ class JournalError(LoamyError, RuntimeError):
         super().__init__(message, hint=hint)
         self.trouble = trouble
         self.responses = responses
+
+
+class TooManyRows(LoamyError, MemoryError):
+    """What comes of a list of rows cannot fit into the memory that this process may have; nothing of it was sent.
+
+    It is raised where even empty answers would not fit, so never for a list that might have.
+    """
+
+    rows: int = 0
+    """How many rows there are; of an iterator, how many were drawn from it."""
+    needed: int = 0
+    """Bytes that so many outcomes need at the least."""
+    limit: int = 0
+    """Bytes that the process can have, swap included: by its limits, those of its control groups, or the machine's memory."""
+
+    def __init__(
+        self, message: str = "", hint: str | None = None, rows: int = 0, needed: int = 0, limit: int = 0
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.rows, self.needed, self.limit = rows, needed, limit
 
 
 class InsecureWarning(UserWarning):

@@ -103,7 +103,8 @@ def warn_of_pause(origin: str, seconds: float, longest: float) -> None:
 def warn_of_budget(origin: str) -> None:
     """Tell the log that the retries of a host are used up; called by the binding, once for each host of a call."""
     logger.warning(
-        "the budget of retries of %s is used up (a fifth of its rows and 10): what fails there is not sent again", origin
+        "the budget of retries of %s is used up (a fifth of its rows and 10): what fails there is not sent again",
+        origin,
     )
 
 

@@ -115,10 +115,13 @@ class Clump:
         requests: the requests; rows of the other forms that `loamy.send` takes are fine too.
         policy: how to send them; left out, 100 at once, as ever.
 
+    Raises:
+        TooManyRows: when so many responses cannot fit into the memory that this process may have.
+
     """
 
     def __init__(self, requests: Iterable[RequestMap], *, policy: Policy | None = None) -> None:
-        self._requests: list[Any] = listed_rows(requests, "Clump")
+        self._requests: list[Any] = listed_rows(requests, "Clump", RequestResponse)
         self._policy = as_before("Clump", policy)
 
     def send_requests(

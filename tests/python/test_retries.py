@@ -247,7 +247,9 @@ def test_h10_the_summary_and_the_errors_of_rows_over_budget_tell_of_it(server: T
     assert told in responses._repr_html_()
     over = next(response for response in responses if response.over_budget)
     assert pickle.loads(pickle.dumps(over)).over_budget
-    with pytest.raises(loamy.HTTPStatusError, match="hint: not sent again: the budget of retries of its host is used up"):
+    with pytest.raises(
+        loamy.HTTPStatusError, match="hint: not sent again: the budget of retries of its host is used up"
+    ):
         over.raise_for_status()
     sent_again = next(response for response in responses if not response.over_budget)
     with pytest.raises(loamy.HTTPStatusError) as raised:

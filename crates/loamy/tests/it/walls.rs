@@ -31,7 +31,7 @@ const PURE: &[&str] = &[
 ];
 
 /// Those that only the calls of a user reach.
-const TOP: &[&str] = &["client", "run", "runtime", "stream"];
+const TOP: &[&str] = &["client", "memory", "run", "runtime", "stream"];
 
 /// Rooms without I/O and clock; `now` is an argument there.
 const WITHOUT_CLOCK: &[&str] = &[

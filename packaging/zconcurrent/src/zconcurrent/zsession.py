@@ -88,10 +88,13 @@ class zSession:
         requestMaps: the requests; rows of the other forms that `loamy.send` takes are fine too.
         policy: how to send them; left out, 100 at once, as ever.
 
+    Raises:
+        loamy.TooManyRows: when so many responses cannot fit into the memory that this process may have.
+
     """
 
     def __init__(self, requestMaps: Iterable[RequestMap], *, policy: Policy | None = None) -> None:
-        self._rows: list[Any] = listed_rows(requestMaps, "zSession")
+        self._rows: list[Any] = listed_rows(requestMaps, "zSession", RequestResponse)
         self._policy = as_before("zSession", policy)
 
     def sendRequests(
