@@ -1,7 +1,7 @@
 """The compiled half of loamy."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, final
 
 from loamy._unverified import Place
@@ -150,8 +150,9 @@ class Batch:
         place: Place | None = None,
         watch: Watch | None = None,
         journal: tuple[str, bool, bool, bool] | None = None,
+        carried: Sequence[tuple[str, str]] = (),
     ) -> Batch:
-        """``journal`` is a path, and whether failed rows, rows in doubt, and what is left of a damaged record are taken up."""
+        """``carried`` are headers for rows that have none of these names, ``journal`` is a path, and whether failed rows, rows in doubt, and what is left of a damaged record are taken up."""
     def run(
         self,
         rows: list[Any],

@@ -151,10 +151,12 @@ class Clump:
         """
         rows = self._requests
         recorded = recorded_by(journal, self._policy, retry_failed, resend_in_doubt, False)
-        with telling(progress, len(rows)) as tell, watched("Clump") as watch:
+        with telling(progress, len(rows)) as tell, watched("Clump") as watching:
             if not rows and recorded is None:
                 return []
-            batch = Batch(self._policy._of_call(), "clump", watch=watch, journal=recorded)
+            batch = Batch(
+                self._policy._of_call(), "clump", watch=watching.tell, carried=watching.carried, journal=recorded
+            )
             responses: list[RequestResponse] = batch.run(rows, tell)
             return responses
 

@@ -55,7 +55,8 @@ pub(crate) struct Batch {
 impl Batch {
     #[new]
     #[pyo3(signature = (
-        policy, door="front", response_class=None, first_failure_ends=false, place=None, watch=None, journal=None
+        policy, door="front", response_class=None, first_failure_ends=false, place=None, watch=None, journal=None,
+        carried=Vec::new()
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -70,6 +71,7 @@ impl Batch {
         place: Option<Py<PyAny>>,
         watch: Option<Py<PyAny>>,
         journal: Option<recording::Wanted>,
+        carried: Vec<(String, String)>,
     ) -> PyResult<Self> {
         if ending::is_near() {
             return Err(PyRuntimeError::new_err(
@@ -77,7 +79,8 @@ impl Batch {
             ));
         }
         let door = Door::new(door, response_class, first_failure_ends)?;
-        let terms = convert::terms(policy)?;
+        let mut terms = convert::terms(policy)?;
+        terms.carry(&carried);
         if !terms.policy().tls.is_verified() {
             warn_unverified(py, place.as_ref())?;
         }

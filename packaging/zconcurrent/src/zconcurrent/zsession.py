@@ -124,7 +124,7 @@ class zSession:
         """
         rows = self._rows
         recorded = recorded_by(journal, self._policy, retry_failed, resend_in_doubt, False)
-        with telling(progress, len(rows)) as tell, watched("zSession") as watch:
+        with telling(progress, len(rows)) as tell, watched("zSession") as watching:
             if not rows and recorded is None:
                 return RequestResults([], [])
             batch = Batch(
@@ -132,7 +132,8 @@ class zSession:
                 "zsession",
                 RequestResponse,
                 not return_exceptions,
-                watch=watch,
+                watch=watching.tell,
+                carried=watching.carried,
                 journal=recorded,
             )
             made = batch.run(rows, tell)
