@@ -44,7 +44,7 @@ fn no_rule_of_politeness_breaks_whatever_the_origins_do() {
 }
 
 /// What must happen often enough for the simulation to prove something.
-const THINGS: [&str; 16] = [
+const THINGS: [&str; 17] = [
     "a try outrun by another",
     "a grant",
     "a retry",
@@ -60,6 +60,7 @@ const THINGS: [&str; 16] = [
     "a second sending with the same key",
     "a budget used up",
     "a row over its budget",
+    "a peer that asked for calm",
     "a restart survived",
 ];
 
@@ -90,6 +91,8 @@ struct Origin {
     rows: u64,
     retried: u64,
     failures: u64,
+    /// When it last asked for calm, and how many it bears since.
+    calm: Option<(Instant, usize)>,
     in_flight: usize,
 }
 
@@ -313,6 +316,10 @@ impl World {
         assert!(self.hedged.1 * 20 <= self.hedged.0, "at most one in twenty is tried twice at once");
         origin.in_flight += 1;
         assert!(self.policy.per_host.is_none_or(|most| origin.in_flight <= most));
+        if let Some((asked, most)) = origin.calm {
+            assert!(asked < now, "row {index} is sent to a peer that has just asked for calm");
+            assert!(origin.in_flight <= most, "row {index} is more than a peer bears that asked for calm");
+        }
         let at = row.origin;
         self.granted.push((now, index));
         let span = self.random.up_to_millis(200) + Duration::from_micros(1);
@@ -345,6 +352,9 @@ impl World {
         let row = &mut self.rows[index];
         // A status of 5xx is an answer; what it did is not known. The rule lets idempotent rows alone try again.
         row.has_acted |= !had_no_effect && !is_safe_to_repeat;
+        if self.origins[at].heard(self.now, &job, &end) {
+            self.saw("a peer that asked for calm");
+        }
         self.batch.settle(self.now, job, end);
         if self.batch.progress().retrying > retrying {
             let row = &mut self.rows[index];
@@ -477,14 +487,39 @@ impl Origin {
             8 => Manner::Overloaded,
             _ => Manner::Closed(Duration::from_secs(random.between(1, 200))),
         };
-        Self { manner, taken: Vec::new(), shut_until: None, rows: 0, retried: 0, failures: 0, in_flight: 0 }
+        Self {
+            manner,
+            taken: Vec::new(),
+            shut_until: None,
+            calm: None,
+            rows: 0,
+            retried: 0,
+            failures: 0,
+            in_flight: 0,
+        }
+    }
+
+    /// What it says of how many rows it bears; whether it asked for calm, and not with what it refused before.
+    fn heard(&mut self, now: Instant, job: &Job, end: &End) -> bool {
+        let is_new = self.calm.is_none_or(|(asked, _)| job.claimed.is_some_and(|sent| sent > asked));
+        let calms = matches!(end, End::Broken(_, Failed { asked_for_calm: true, .. }));
+        let were = self.in_flight + 1;
+        match (&mut self.calm, end) {
+            (calm, _) if calms && is_new => {
+                let most = calm.map_or(were, |(_, most)| most.min(were)) / 2;
+                *calm = Some((now, most.max(1)));
+            }
+            (Some((_, most)), End::Answered(_)) if is_new => *most += 1,
+            _ => {}
+        }
+        calms && is_new
     }
 
     fn answer(&mut self, random: &mut Random, begin: Instant, now: Instant, job: &Job) -> End {
         let answer = |status: u16, said: &str| End::Answered(answer(status, said, job));
         match self.manner {
             Manner::Fine => answer(200, ""),
-            Manner::Flaky(part) if random.chance(part) => match random.below(8) {
+            Manner::Flaky(part) if random.chance(part) => match random.below(9) {
                 0 => answer(503, ""),
                 1 => answer(500, ""),
                 2 => answer(404, ""),
@@ -492,6 +527,7 @@ impl Origin {
                 4 => End::NotConnected(Error::new(Kind::ConnectRefused, "refused")),
                 5 => broken(Kind::TimeoutRead, 100),
                 6 => broken(Kind::Closed, random.pick(&[0, 100])),
+                7 => for_calm(random.pick(&[Kind::Closed, Kind::Refused])),
                 _ => broken(Kind::Refused, 100),
             },
             Manner::Flaky(_) => answer(200, ""),
@@ -587,6 +623,14 @@ fn answer(status: u16, said: &str, job: &Job) -> Response {
 fn retry_after(response: &Response) -> Option<Duration> {
     let said = response.headers().get_str("Retry-After")?;
     said.parse().ok().map(Duration::from_secs)
+}
+
+/// How a stream ends whose peer has too much to do.
+fn for_calm(kind: Kind) -> End {
+    match broken(kind, 100) {
+        End::Broken(error, failed) => End::Broken(error, Failed { asked_for_calm: true, ..failed }),
+        other => other,
+    }
 }
 
 fn broken(kind: Kind, sent: u64) -> End {
