@@ -51,7 +51,7 @@ mod linux {
 
         /// What a group lets its processes have. Pages that are swapped out do not count for its memory.
         fn group_limit(&self, version: Version, group: &Path, swap: u64) -> Option<u64> {
-            let number = |name: &str| self.read(&group.join(name))?.trim().parse::<u64>().ok();
+            let number = |name: &str| self.read(group.join(name))?.trim().parse::<u64>().ok();
             match version {
                 Version::One => {
                     let memory = number("memory.limit_in_bytes").map(|memory| memory.saturating_add(swap));
