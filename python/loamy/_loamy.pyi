@@ -150,7 +150,7 @@ class Batch:
         place: Place | None = None,
         watch: Watch | None = None,
         journal: tuple[str, bool, bool, bool] | None = None,
-        carried: Sequence[tuple[str, str]] = (),
+        carried: Sequence[tuple[str, str]] | None = None,
     ) -> Batch:
         """``carried`` are headers for rows that have none of these names, ``journal`` is a path, and whether failed rows, rows in doubt, and what is left of a damaged record are taken up."""
     def run(

@@ -309,7 +309,7 @@ class JournalError(LoamyError, RuntimeError):
         self.responses = responses
 
 
-class TooManyRows(LoamyError, MemoryError):
+class TooManyRows(MemoryError, LoamyError):
     """What comes of a list of rows cannot fit into the memory that this process may have; nothing of it was sent.
 
     It is raised where even empty answers would not fit, so never for a list that might have.
@@ -325,7 +325,7 @@ class TooManyRows(LoamyError, MemoryError):
     def __init__(
         self, message: str = "", hint: str | None = None, rows: int = 0, needed: int = 0, limit: int = 0
     ) -> None:
-        super().__init__(message, hint=hint)
+        LoamyError.__init__(self, message, hint=hint)
         self.rows, self.needed, self.limit = rows, needed, limit
 
 

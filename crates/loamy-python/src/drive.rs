@@ -56,7 +56,7 @@ impl Batch {
     #[new]
     #[pyo3(signature = (
         policy, door="front", response_class=None, first_failure_ends=false, place=None, watch=None, journal=None,
-        carried=Vec::new()
+        carried=None
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -71,7 +71,7 @@ impl Batch {
         place: Option<Py<PyAny>>,
         watch: Option<Py<PyAny>>,
         journal: Option<recording::Wanted>,
-        carried: Vec<(String, String)>,
+        carried: Option<Vec<(String, String)>>,
     ) -> PyResult<Self> {
         if ending::is_near() {
             return Err(PyRuntimeError::new_err(
@@ -80,7 +80,7 @@ impl Batch {
         }
         let door = Door::new(door, response_class, first_failure_ends)?;
         let mut terms = convert::terms(policy)?;
-        terms.carry(&carried);
+        terms.carry(&carried.unwrap_or_default());
         if !terms.policy().tls.is_verified() {
             warn_unverified(py, place.as_ref())?;
         }
