@@ -216,7 +216,8 @@ FIGURES = {
         ),
         Figure(
             "limits",
-            "CPU a request with a limit: one that never binds, and 20,000 a second; and with rows that come at that pace",
+            "CPU a request with a limit: one that never binds, and 20,000 a second; "
+            "and with rows that come at that pace",
             Method.MARGINAL,
             "/json",
             rows(200_000, "engine-stream", "engine-wide", "engine-offered", "engine-paced"),

@@ -41,6 +41,7 @@ from loamy.errors import (
     TLSError,
     TooLarge,
     TooManyRedirects,
+    TooManyRows,
     TotalTimeout,
     WriteTimeout,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "FailedResponses",
     "BatchInterrupted",
     "JournalError",
+    "TooManyRows",
     "InsecureWarning",
     "__version__",
 ]

@@ -1,7 +1,7 @@
 """The compiled half of loamy."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, final
 
 from loamy._unverified import Place
@@ -19,6 +19,7 @@ __all__ = [
     "canonical_name",
     "is_secret_header",
     "masked_url",
+    "memory_limit",
     "Response",
     "restore_response",
     "Server",
@@ -99,6 +100,9 @@ class Response:
     def replayed(self) -> bool:
         """Whether it was not sent in this call: a journal had it from an earlier one."""
     @property
+    def over_budget(self) -> bool:
+        """Whether ``retries`` would have had it sent again, but for the budget of its host, which was used up."""
+    @property
     def error(self) -> LoamyError | None:
         """Why there is no whole answer; None when there is one."""
     @property
@@ -146,8 +150,9 @@ class Batch:
         place: Place | None = None,
         watch: Watch | None = None,
         journal: tuple[str, bool, bool, bool] | None = None,
+        carried: Sequence[tuple[str, str]] | None = None,
     ) -> Batch:
-        """``journal`` is a path, and whether failed rows, rows in doubt, and what is left of a damaged record are taken up."""
+        """``carried`` are headers for rows that have none of these names, ``journal`` is a path, and whether failed rows, rows in doubt, and what is left of a damaged record are taken up."""
     def run(
         self,
         rows: list[Any],
@@ -213,6 +218,9 @@ def is_secret_header(name: str) -> bool:
 def masked_url(url: str) -> str:
     """Return a URL without the credentials that stand in it."""
 
+def memory_limit() -> int | None:
+    """Return the most bytes that this process can ever hold, swap included; None where nothing tells."""
+
 def restore_response(
     index: int,
     row: Any,
@@ -223,5 +231,6 @@ def restore_response(
     error: Any | None,
     earlier: tuple[str, ...],
     replayed: bool,
+    over_budget: bool,
 ) -> Response:
     """Return a response out of a pickle."""

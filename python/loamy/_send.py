@@ -9,9 +9,9 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from loamy import _watching
+from loamy import _memory, _watching
 from loamy._journal import recorded_by
-from loamy._loamy import Batch
+from loamy._loamy import Batch, Response
 from loamy._watching import watched
 from loamy.errors import BatchInterrupted, JournalError
 from loamy.policy import resolve
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from loamy._journal import Recorded
-    from loamy._loamy import Response
-    from loamy._watching import Watch
     from loamy.policy import Policy, PolicyFields
     from loamy.progress import Progress, Tell
 
@@ -71,6 +69,7 @@ def send(
 
     Raises:
         TypeError: for a mistake of the whole call. What is wrong with a row is the outcome of that row.
+        TooManyRows: when what comes of so many rows cannot fit into the memory that this process may have.
         BatchInterrupted: on Ctrl-C, with every response.
         JournalError: when the journal cannot be used, or written any further; then with every response.
 
@@ -90,8 +89,8 @@ def send_again(responses: list[Response], policy: Policy | None, fields: Mapping
     if not responses:
         return []
     rows, places = [response.request for response in responses], [response.index for response in responses]
-    with watched("resend") as watch:
-        return Batch(plan, watch=watch).run(rows, None, places)
+    with watched("resend") as watching:
+        return Batch(plan, watch=watching.tell, carried=watching.carried).run(rows, None, places)
 
 
 def _gather(
@@ -101,11 +100,12 @@ def _gather(
     each: _Each | None,
     journal: Recorded | None,
 ) -> Responses:
-    with telling(progress, len(rows)) as tell, watched("send") as watch:
+    with telling(progress, len(rows)) as tell, watched("send") as watching:
         if not rows and journal is None:
             return Responses(policy=plan)
         plan = plan._of_call()
-        return _run(Batch(plan, watch=watch, journal=journal), rows, plan, tell, each)
+        batch = Batch(plan, watch=watching.tell, carried=watching.carried, journal=journal)
+        return _run(batch, rows, plan, tell, each)
 
 
 def _run(batch: Batch, rows: list[Any], plan: Policy, tell: Tell | None, each: _Each | None) -> Responses:
@@ -210,9 +210,11 @@ class _Streaming:
         journal: Recorded | None,
     ) -> None:
         self.source = self.given(source)
-        # The call begins when its first response is asked for: a stream that nobody reads is none.
-        self.watch: Watch | None = None
-        self.batch = Batch(plan, watch=None if _watching.begin is None else self.tell_watch, journal=journal)
+        self.plan = plan
+        self.journal = journal
+        self.is_watched = _watching.begin is not None
+        if not self.is_watched:
+            self.batch = Batch(plan, journal=journal)
         self.each = each
         self.as_given = as_given
         self.concurrency = plan._slots
@@ -227,15 +229,13 @@ class _Streaming:
         self.broken: BaseException | None = None
 
     def responses(self, progress: bool | Callable[[Progress], object]) -> Generator[Response, None, None]:
-        return self.through(progress) if _watching.begin is None else self.watched(progress)
+        return self.watched(progress) if self.is_watched else self.through(progress)
 
     def watched(self, progress: bool | Callable[[Progress], object]) -> Generator[Response, None, None]:
-        with watched("stream") as self.watch:
+        # The call begins when its first response is asked for, a stream that nobody reads is none; and its rows carry its mark.
+        with watched("stream") as watching:
+            self.batch = Batch(self.plan, watch=watching.tell, carried=watching.carried, journal=self.journal)
             yield from self.through(progress)
-
-    def tell_watch(self, rows: list[tuple[str, str, int, str | None, str, int, float]]) -> None:
-        if self.watch is not None:
-            self.watch(rows)
 
     def through(self, progress: bool | Callable[[Progress], object]) -> Generator[Response, None, None]:
         try:
@@ -268,7 +268,7 @@ class _Streaming:
         finally:
             if not self.batch.finished:
                 self.batch.cancel()
-                if self.watch is not None:
+                if self.is_watched:
                     self.stop()
                 # What broke the stream off is what is told; the next run finds out what became of the record.
                 with suppress(JournalError):
@@ -376,6 +376,7 @@ async def send_async(
 
     Raises:
         TypeError: for a mistake of the whole call.
+        TooManyRows: as for `send`.
         JournalError: as for `send`.
 
     """
@@ -386,11 +387,11 @@ async def send_async(
     recorded = recorded_by(journal, plan, retry_failed, resend_in_doubt, keep_good)
     plan = plan._of_call()
     each = _each(on_response)
-    with watched("send_async") as watch:
+    with watched("send_async") as watching:
         if not listed and recorded is None:
             return Responses(policy=plan)
         # The rows are read on a thread from which the caller cannot be seen.
-        batch = Batch(plan, place=here(), watch=watch, journal=recorded)
+        batch = Batch(plan, place=here(), watch=watching.tell, carried=watching.carried, journal=recorded)
         return await _run_beside(batch, listed, plan, progress, each)
 
 
@@ -454,15 +455,16 @@ async def _run_beside(
     return responses
 
 
-def listed_rows(rows: Iterable[Any], door: str) -> list[Any]:
-    """Return the rows as a list.
+def listed_rows(rows: Iterable[Any], door: str, outcome: type[Any] = Response) -> list[Any]:
+    """Return the rows as a list, of which each becomes an outcome of that class.
 
     Raises:
         TypeError: when what was given is no list of rows.
+        TooManyRows: when so many outcomes cannot fit into memory.
 
     """
     check_rows(rows, door)
-    return rows if type(rows) is list else list(rows)
+    return _memory.listed(rows, outcome)
 
 
 def check_rows(rows: Any, door: str) -> None:

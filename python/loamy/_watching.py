@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -33,15 +33,24 @@ class Ended(NamedTuple):
     """Seconds from taking a slot to the end."""
 
 
-begin: Callable[[str], AbstractContextManager[Watch]] | None = None
+class Watching(NamedTuple):
+    """What a batch has to do with whoever watches its call."""
+
+    tell: Watch | None = None
+    """Who is told of rows that ended."""
+    carried: Sequence[tuple[str, str]] = ()
+    """Headers for every row that neither has them itself nor has them from its policy."""
+
+
+begin: Callable[[str], AbstractContextManager[Watching]] | None = None
 """Begins to watch a call, by the name of its door."""
 
 
 @contextmanager
-def watched(door: str) -> Iterator[Watch | None]:
-    """Give the function that the batch of a call tells of rows that ended, or None."""
+def watched(door: str) -> Iterator[Watching]:
+    """Watch a call, if anybody wants to."""
     if begin is None:
-        yield None
+        yield Watching()
     else:
-        with begin(door) as watch:
-            yield watch
+        with begin(door) as watching:
+            yield watching

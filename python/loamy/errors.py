@@ -50,6 +50,7 @@ __all__ = [
     "FailedResponses",
     "BatchInterrupted",
     "JournalError",
+    "TooManyRows",
     "InsecureWarning",
 ]
 
@@ -308,6 +309,26 @@ class JournalError(LoamyError, RuntimeError):
         self.responses = responses
 
 
+class TooManyRows(MemoryError, LoamyError):
+    """What comes of a list of rows cannot fit into the memory that this process may have; nothing of it was sent.
+
+    It is raised where even empty answers would not fit, so never for a list that might have.
+    """
+
+    rows: int = 0
+    """How many rows there are; of an iterator, how many were drawn from it."""
+    needed: int = 0
+    """Bytes that so many outcomes need at the least."""
+    limit: int = 0
+    """Bytes that the process can have, swap included: by its limits, those of its control groups, or the machine's memory."""
+
+    def __init__(
+        self, message: str = "", hint: str | None = None, rows: int = 0, needed: int = 0, limit: int = 0
+    ) -> None:
+        LoamyError.__init__(self, message, hint=hint)
+        self.rows, self.needed, self.limit = rows, needed, limit
+
+
 class InsecureWarning(UserWarning):
     """A call, or rows of it, want ``verify=False``: their peers need not prove who they are. Once for each call."""
 
@@ -392,6 +413,8 @@ def build_status(subject: tuple[str | None, str | None], response: Response) -> 
     """Make the exception of a status of 400 and above; called by the binding."""
     error = HTTPStatusError(f"status {response.status_code} ({subject[0]} {subject[1]}, attempt {response.attempts})")
     error.status_code = response.status_code
+    if response.over_budget:
+        error.hint = "not sent again: the budget of retries of its host is used up"
     error.attempts = response.attempts
     error.earlier = response.earlier
     error.response = response

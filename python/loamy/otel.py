@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
-from opentelemetry import metrics, trace
+from opentelemetry import metrics, propagate, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from loamy import _watching
 from loamy._loamy import __version__
-from loamy._watching import Ended
+from loamy._watching import Ended, Watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.metrics import Histogram, MeterProvider
     from opentelemetry.trace import Tracer, TracerProvider
-
-    from loamy._watching import Watch
 
 __all__ = ["instrument", "uninstrument"]
 
@@ -53,8 +51,15 @@ def instrument(tracer_provider: TracerProvider | None = None, meter_provider: Me
     that was sent is a span of the kind CLIENT, named after its method, with the attributes of the semantic conventions for HTTP;
     all sendings of a row are one span, and ``http.request.resend_count`` says how many came after the first. Rows that were
     never sent are counted on the span of the call. Durations go to the histogram ``http.client.request.duration``. Credentials in URLs
-    are masked. Nothing is added to the requests: who wants the server's spans below these passes ``headers=`` with a
-    ``traceparent``.
+    are masked.
+
+    Every row carries what the global propagator writes (``traceparent``, ``tracestate`` and ``baggage`` unless ``OTEL_PROPAGATORS`` or
+    `opentelemetry.propagate.set_global_textmap` says otherwise) for the span of the call, so that the servers' spans stand below
+    ``loamy.send``, beside those of the rows. A row or a policy that has such a header keeps its own. The span of a row is made when the
+    row has ended, with the times that the engine took: until then it has no id that a header could name.
+
+    There is no ``http.client.active_requests``: it would cost a word between the engine and Python for each row that begins.
+    ``progress=`` tells how many are in flight.
 
     Args:
         tracer_provider: where spans go; left out, to the global one.
@@ -83,11 +88,14 @@ class _Instrument:
         )
 
     @contextmanager
-    def call(self, door: str) -> Iterator[Watch]:
+    def call(self, door: str) -> Iterator[Watching]:
         span = self.tracer.start_span(f"loamy.{door}", kind=SpanKind.INTERNAL)
-        rows = _Rows(self.tracer, self.duration, trace.set_span_in_context(span))
+        context = trace.set_span_in_context(span)
+        rows = _Rows(self.tracer, self.duration, context)
+        carried: dict[str, str] = {}
+        propagate.inject(carried, context)
         try:
-            yield rows.ended
+            yield Watching(rows.ended, list(carried.items()))
         except Exception as error:
             span.set_attribute("error.type", type(error).__qualname__)
             span.set_status(Status(StatusCode.ERROR, str(error).partition("\n")[0]))

@@ -100,6 +100,14 @@ def warn_of_pause(origin: str, seconds: float, longest: float) -> None:
     logger.warning("%s is paused for %s s: it takes no more requests for now; %s", origin, _rounded(seconds), then)
 
 
+def warn_of_budget(origin: str) -> None:
+    """Tell the log that the retries of a host are used up; called by the binding, once for each host of a call."""
+    logger.warning(
+        "the budget of retries of %s is used up (a fifth of its rows and 10): what fails there is not sent again",
+        origin,
+    )
+
+
 def _rounded(seconds: float) -> str:
     return f"{seconds:.0f}" if seconds >= 10 else f"{round(seconds, 1):g}"
 

@@ -131,6 +131,10 @@ class Responses(list["Response"]):
         if not self:
             return f"0 {noun}"
         parts = [f"{count:,} {ending}{self._hosts(ending)}" for ending, count in self.counts().items()]
+        if over := [response for response in self if response.over_budget]:
+            hosts = {_host(response.url) for response in over}
+            of = hosts.pop() if len(hosts) == 1 else f"{len(hosts):,} hosts"
+            parts.append(f"{len(over):,} not sent again: the budget of retries of {of} is used up")
         return f"{len(self):,} {noun}: {' · '.join(parts)}"
 
     def _hosts(self, ending: str) -> str:
@@ -151,6 +155,8 @@ class Responses(list["Response"]):
 
     def _hint(self) -> str | None:
         """Say what can be done about rows that were refused for now and not sent again."""
+        if any(response.over_budget for response in self):
+            return "responses.resend() sends what failed once more, with a new budget"
         if self._policy is None or self._policy.retries > 0:
             return None
         if not any(response.status_code == 429 for response in self):

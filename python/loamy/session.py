@@ -115,10 +115,13 @@ class Clump:
         requests: the requests; rows of the other forms that `loamy.send` takes are fine too.
         policy: how to send them; left out, 100 at once, as ever.
 
+    Raises:
+        TooManyRows: when so many responses cannot fit into the memory that this process may have.
+
     """
 
     def __init__(self, requests: Iterable[RequestMap], *, policy: Policy | None = None) -> None:
-        self._requests: list[Any] = listed_rows(requests, "Clump")
+        self._requests: list[Any] = listed_rows(requests, "Clump", RequestResponse)
         self._policy = as_before("Clump", policy)
 
     def send_requests(
@@ -148,10 +151,12 @@ class Clump:
         """
         rows = self._requests
         recorded = recorded_by(journal, self._policy, retry_failed, resend_in_doubt, False)
-        with telling(progress, len(rows)) as tell, watched("Clump") as watch:
+        with telling(progress, len(rows)) as tell, watched("Clump") as watching:
             if not rows and recorded is None:
                 return []
-            batch = Batch(self._policy._of_call(), "clump", watch=watch, journal=recorded)
+            batch = Batch(
+                self._policy._of_call(), "clump", watch=watching.tell, carried=watching.carried, journal=recorded
+            )
             responses: list[RequestResponse] = batch.run(rows, tell)
             return responses
 

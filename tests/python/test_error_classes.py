@@ -59,6 +59,7 @@ def test_the_table_has_every_kind_once() -> None:
         "HTTPStatusError",
         "FailedResponses",
         "JournalError",
+        "TooManyRows",
         "BatchInterrupted",
     } == {one.__name__ for one in CLASSES}
 

@@ -184,6 +184,91 @@ def test_every_door_is_traced_below_the_span_of_its_caller(server: TestServer, t
     assert attributes(call)["loamy.rows.ended"] == 3
 
 
+def traces(server: TestServer) -> list[str | None]:
+    """Give the ``traceparent`` of each request, as the server saw it."""
+    return [seen.header("traceparent") for seen in server.requests]
+
+
+@pytest.mark.parametrize("door", ["send", "stream", "send_async", "Clump", "zSession"])
+def test_rows_carry_the_context_of_their_call(server: TestServer, told: Told, door: str) -> None:
+    doors(server)[door]()
+    call, rows = told.spans()
+    context = call.context
+    assert context is not None
+    assert context.trace_flags.sampled
+    assert traces(server) == [f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"] * 3
+    assert {span.parent.span_id for span in rows if span.parent is not None} == {context.span_id}
+
+
+def test_every_sending_of_a_row_carries_it_and_a_resend_that_of_its_own_call(server: TestServer, told: Told) -> None:
+    responses = loamy.send([server.url("/flaky/a?fail=2"), server.url("/redirect/1")], retries=1, backoff=0.01)
+    first, _ = told.spans()
+    told.exporter.clear()
+    responses.resend().raise_for_failures()
+    second, _ = told.spans()
+    ids = [trace.format_span_id(span.context.span_id) for span in (first, second) if span.context is not None]
+    seen = [str(value).split("-")[2] for value in traces(server)]
+    assert seen == [ids[0]] * 4 + [ids[1]]
+
+
+def test_what_a_row_or_a_policy_says_itself_is_not_written_over(server: TestServer, told: Told) -> None:
+    own, common = f"00-{1:032x}-{1:016x}-01", f"00-{2:032x}-{2:016x}-01"
+    loamy.send([{"url": server.url("/json"), "headers": {"Traceparent": own}}, server.url("/json")], concurrency=1)
+    loamy.send([server.url("/json")], headers={"traceparent": common})
+    mine, other, policys = traces(server)
+    assert (mine, policys) == (own, common) and other not in (own, common, None)
+
+
+def test_baggage_goes_along_and_what_is_no_header_stays_away(server: TestServer, told: Told) -> None:
+    from opentelemetry import baggage, context, propagate
+    from opentelemetry.propagators.textmap import TextMapPropagator
+
+    token = context.attach(baggage.set_baggage("tenant", "a b"))
+    try:
+        loamy.send([server.url("/json")]).raise_for_failures()
+    finally:
+        context.detach(token)
+    assert server.requests[0].header("baggage") == "tenant=a+b"
+
+    class Odd(TextMapPropagator):
+        def extract(self, carrier: Any, context: Any = None, getter: Any = None) -> Any:
+            return context
+
+        def inject(self, carrier: Any, context: Any = None, setter: Any = None) -> None:
+            carrier.update({"x-trace": "1", "x y": "2", "x-broken": "3\r\nX-Injected: 4"})
+
+        @property
+        def fields(self) -> set[str]:
+            return set()
+
+    before = propagate.get_global_textmap()
+    propagate.set_global_textmap(Odd())
+    try:
+        loamy.send([server.url("/json")]).raise_for_failures()
+    finally:
+        propagate.set_global_textmap(before)
+    names = {name.lower() for name, _ in server.requests[1].headers}
+    assert "x-trace" in names and not names & {"x y", "x-broken", "x-injected", "traceparent"}
+
+
+def test_rows_that_share_an_answer_and_those_of_a_journal_are_known_again_all_the_same(
+    server: TestServer, told: Told, tmp_path: Path
+) -> None:
+    rows, journal = [server.url("/json")] * 3, tmp_path / "run.loamy"
+    loamy.send(rows, duplicates="share").raise_for_failures()
+    assert len(server.requests) == 1
+    for _ in range(2):
+        assert all(response.ok for response in loamy.stream(rows, journal=journal))
+    assert len(server.requests) == 1 + 3
+
+
+def test_without_it_nothing_is_carried(server: TestServer, told: Told) -> None:
+    loamy.otel.uninstrument()
+    for call in doors(server).values():
+        call()
+    assert set(traces(server)) == {None}
+
+
 def test_resend_is_a_call_too(server: TestServer, told: Told) -> None:
     responses = loamy.send([server.url("/flaky/a")])
     told.exporter.clear()

@@ -6,6 +6,7 @@ import copy
 import itertools
 import logging
 import pickle
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -209,6 +210,64 @@ def test_h10_a_server_that_fails_everything_sees_a_fifth_more_than_its_rows_and_
         # The other host has a budget of its own: as many rows come through as it is worth.
         assert sum(response.ok for response in responses[1::2]) == 50
         assert len(well.requests) == 250
+
+
+@pytest.mark.parametrize("door", ["send", "stream", "clump"])
+def test_h10_rows_that_the_budget_keeps_from_going_again_say_so(
+    server: TestServer, caplog: pytest.LogCaptureFixture, door: str
+) -> None:
+    rows, budget = 20, 14
+    policy = loamy.Policy(retries=1, backoff=SOON)
+    urls = [server.url(f"/status/503?row={n}") for n in range(rows)]
+    with caplog.at_level(logging.INFO, "loamy"):
+        if door == "clump":
+            Clump([RequestMap(url, "GET") for url in urls], policy=policy).send_requests()
+        elif door == "stream":
+            assert sum(response.over_budget for response in loamy.stream(urls, policy=policy)) == rows - budget
+        else:
+            responses = loamy.send(urls, policy=policy)
+            assert [response.over_budget for response in responses] == [
+                response.attempts == 1 for response in responses
+            ]
+    assert len(server.requests) == rows + budget
+    host = server.url("").removeprefix("http://")
+    [record] = caplog.records
+    assert (record.name, record.levelno, record.thread) == ("loamy", logging.WARNING, threading.get_ident())
+    assert record.getMessage() == (
+        f"the budget of retries of {host} is used up (a fifth of its rows and 10): what fails there is not sent again"
+    )
+
+
+def test_h10_the_summary_and_the_errors_of_rows_over_budget_tell_of_it(server: TestServer) -> None:
+    responses = loamy.send([server.url(f"/status/503?row={n}") for n in range(20)], retries=1, backoff=SOON)
+    host = server.url("").removeprefix("http://")
+    told = f"20 responses: 20 status 503 · 6 not sent again: the budget of retries of {host} is used up"
+    assert repr(responses).splitlines()[0] == told
+    assert repr(responses).splitlines()[-1].startswith("hint: responses.resend() sends")
+    assert told in responses._repr_html_()
+    over = next(response for response in responses if response.over_budget)
+    assert pickle.loads(pickle.dumps(over)).over_budget
+    with pytest.raises(
+        loamy.HTTPStatusError, match="hint: not sent again: the budget of retries of its host is used up"
+    ):
+        over.raise_for_status()
+    sent_again = next(response for response in responses if not response.over_budget)
+    with pytest.raises(loamy.HTTPStatusError) as raised:
+        sent_again.raise_for_status()
+    assert raised.value.hint is None
+    with loamy.testing.serve() as other:
+        urls = [peer.url(f"/status/503?row={n}") for n in range(20) for peer in (server, other)]
+        both = repr(loamy.send(urls, retries=1, backoff=SOON))
+    assert "· 12 not sent again: the budget of retries of 2 hosts is used up" in both
+
+
+def test_h10_an_error_over_budget_has_it_in_its_hint(server: TestServer) -> None:
+    [response] = loamy.send([server.url("/close")], retries=99, backoff=(0.001, 0.001))
+    host = server.url("").removeprefix("http://")
+    assert (response.kind, response.attempts, response.over_budget) == ("closed", 11, True)
+    assert response.error is not None
+    assert response.error.hint == f"not sent again: the budget of retries of {host} is used up"
+    assert len(server.requests) == 11
 
 
 def test_a_backoff_grows_to_its_highest(script: Callable[..., Any]) -> None:

@@ -55,7 +55,8 @@ pub(crate) struct Batch {
 impl Batch {
     #[new]
     #[pyo3(signature = (
-        policy, door="front", response_class=None, first_failure_ends=false, place=None, watch=None, journal=None
+        policy, door="front", response_class=None, first_failure_ends=false, place=None, watch=None, journal=None,
+        carried=None
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -70,6 +71,7 @@ impl Batch {
         place: Option<Py<PyAny>>,
         watch: Option<Py<PyAny>>,
         journal: Option<recording::Wanted>,
+        carried: Option<Vec<(String, String)>>,
     ) -> PyResult<Self> {
         if ending::is_near() {
             return Err(PyRuntimeError::new_err(
@@ -77,7 +79,8 @@ impl Batch {
             ));
         }
         let door = Door::new(door, response_class, first_failure_ends)?;
-        let terms = convert::terms(policy)?;
+        let mut terms = convert::terms(policy)?;
+        terms.carry(&carried.unwrap_or_default());
         if !terms.policy().tls.is_verified() {
             warn_unverified(py, place.as_ref())?;
         }
@@ -171,6 +174,7 @@ impl Batch {
             let missing = want.saturating_sub(gathered.made.len());
             let step = self.step(py, missing, left, &mut |made| gathered.made.push(Some(made.1)));
             let step = step.and_then(|()| self.look_up(py, None));
+            let step = if self.run.is_finished() { step.and_then(|()| self.warn(py)) } else { step };
             if step.is_err() || gathered.made.len() >= want || self.run.is_finished() || now() >= end {
                 break step;
             }
@@ -270,7 +274,7 @@ impl Batch {
         while outstanding > 0 {
             outstanding = forward(outstanding.min(WORTH), WAIT)?;
         }
-        self.warn_of_pauses(py)?;
+        self.warn(py)?;
         if let Some(tell) = told.tell {
             tell.call1(self.progress(py)?)?;
         }
@@ -287,19 +291,24 @@ impl Batch {
             }
             *looked = now();
         }
-        self.warn_of_pauses(py)?;
+        self.warn(py)?;
         match tell {
             Some(tell) => tell.call1(self.progress(py)?).map(drop),
             None => Ok(()),
         }
     }
 
-    /// Says of each origin that is paused that it is, once.
-    fn warn_of_pauses(&self, py: Python<'_>) -> PyResult<()> {
+    /// Says of each origin that is paused, or whose budget of retries is used up, that it is, once.
+    fn warn(&self, py: Python<'_>) -> PyResult<()> {
         let longest = self.terms.policy().max_pause.as_secs_f64();
         for pause in self.run.take_pauses() {
             let told = (pause.origin, pause.left.as_secs_f64(), longest);
             py.import("loamy.progress")?.call_method1("warn_of_pause", told)?;
+        }
+        if self.terms.policy().retries > 0 {
+            for origin in self.run.take_spent_budgets() {
+                py.import("loamy.progress")?.call_method1("warn_of_budget", (origin,))?;
+            }
         }
         Ok(())
     }

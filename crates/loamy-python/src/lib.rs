@@ -15,6 +15,7 @@ mod failure;
 mod fields;
 mod json_in;
 mod json_out;
+mod memory;
 mod query;
 mod recording;
 mod response;
@@ -44,6 +45,8 @@ mod _loamy {
     use crate::ending::shut_down;
     #[pymodule_export]
     use crate::fields::{canonical_name, is_secret_header, masked_url};
+    #[pymodule_export]
+    use crate::memory::memory_limit;
     #[pymodule_export]
     use crate::response::{Response, restore_response};
     #[pymodule_export]

@@ -25,6 +25,8 @@ pub(crate) struct Response {
     elapsed: f64,
     #[pyo3(get)]
     replayed: bool,
+    #[pyo3(get)]
+    over_budget: bool,
     /// None: there were none.
     earlier: Option<Py<PyTuple>>,
     end: End,
@@ -72,6 +74,7 @@ impl Response {
             attempts: outcome.attempts,
             elapsed: outcome.timing.elapsed.as_secs_f64(),
             replayed: outcome.replayed,
+            over_budget: outcome.over_budget,
             earlier,
             end,
             headers: PyOnceLock::new(),
@@ -88,6 +91,7 @@ impl Response {
             attempts: 0,
             elapsed: 0.0,
             replayed: false,
+            over_budget: false,
             earlier: None,
             end,
             headers: PyOnceLock::new(),
@@ -109,6 +113,7 @@ impl Response {
             attempts,
             elapsed: 0.0,
             replayed: false,
+            over_budget: false,
             earlier,
             end: End::Answered(Answer::Received(response)),
             headers: PyOnceLock::new(),
@@ -375,6 +380,7 @@ impl Response {
             own.exception(py)?,
             own.earlier(py),
             own.replayed,
+            own.over_budget,
         )
             .into_pyobject(py)?;
         Ok((RESTORE.import(py, "loamy._loamy", "restore_response")?.clone(), parts))
@@ -397,6 +403,7 @@ pub(crate) fn restore_response(
     error: Option<Py<PyAny>>,
     earlier: Py<PyTuple>,
     replayed: bool,
+    over_budget: bool,
 ) -> PyResult<Response> {
     let earlier = Some(earlier);
     let end = match (answer, error) {
@@ -414,5 +421,6 @@ pub(crate) fn restore_response(
         (None, Some(error)) => End::Restored { error },
         (None, None) => return Err(PyValueError::new_err("neither an answer nor an error")),
     };
-    Ok(Response { index, row, tag, attempts, elapsed, replayed, earlier, end, headers: PyOnceLock::new() })
+    let headers = PyOnceLock::new();
+    Ok(Response { index, row, tag, attempts, elapsed, replayed, over_budget, earlier, end, headers })
 }

@@ -29,6 +29,8 @@ impl Backoff {
 pub(crate) struct Budget {
     rows: u64,
     spent: u64,
+    /// Whether anybody was told that it is used up.
+    is_told: bool,
 }
 
 impl Budget {
@@ -43,6 +45,11 @@ impl Budget {
     /// Whether such a row may be sent again.
     pub(crate) fn affords(&mut self, again: Again) -> bool {
         again == Again::WithOthers || self.spend()
+    }
+
+    /// Whether it is to be told that it is used up: the first time alone.
+    pub(crate) fn take_told(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_told, true)
     }
 
     /// Takes one sending out of the budget, if there is one.

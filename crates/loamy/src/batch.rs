@@ -80,6 +80,8 @@ pub(crate) struct Batch {
     risked: Marks,
     /// Pauses that nobody was told of yet.
     pauses: Vec<Pause>,
+    /// Origins whose budget of retries is used up, of which nobody was told yet.
+    spent_budgets: Vec<String>,
 }
 
 /// Why no further row is sent.
@@ -131,6 +133,7 @@ impl Batch {
             shown: Marks::default(),
             risked: Marks::default(),
             pauses: Vec::new(),
+            spent_budgets: Vec::new(),
             policy,
         }
     }
@@ -320,6 +323,11 @@ impl Batch {
     /// The pauses that began since this was asked last.
     pub(crate) fn take_pauses(&mut self) -> Vec<Pause> {
         std::mem::take(&mut self.pauses)
+    }
+
+    /// The origins whose budget of retries was used up since this was asked last.
+    pub(crate) fn take_spent_budgets(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.spent_budgets)
     }
 
     fn check_and_place(&mut self, index: usize, request: &mut Request) -> Result<(Placed, Costs), Error> {

@@ -91,6 +91,9 @@ impl Client {
     /// Sends the list and waits: n requests in, n outcomes out, in the same order, whatever happens on the way.
     ///
     /// With a policy that cannot be followed, every outcome is `bad_request` and says why.
+    ///
+    /// All outcomes are held until the last one is there. Where they cannot fit into what
+    /// [`memory_limit`](crate::memory_limit) says, [`stream`](Self::stream) is what there is.
     pub fn run<R: Into<Request>>(&self, rows: impl IntoIterator<Item = R>, policy: &Policy) -> Vec<Outcome> {
         send_list(&self.begin(policy), rows)
     }

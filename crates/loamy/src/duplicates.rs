@@ -110,6 +110,7 @@ mod tests {
             earlier: Vec::new(),
             timing,
             replayed: false,
+            over_budget: false,
             result,
         }
     }

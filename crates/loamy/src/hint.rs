@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::Kind;
 use crate::target::Origin;
+use crate::{Error, Kind};
 
 /// A hint for a connection that could not be made.
 pub(crate) fn for_connection(kind: Kind, origin: &Origin) -> Option<Cow<'static, str>> {
@@ -16,6 +16,15 @@ pub(crate) fn for_connection(kind: Kind, origin: &Origin) -> Option<Cow<'static,
         });
     }
     ignored_proxy(environment).map(Cow::Owned)
+}
+
+/// The error with a further hint behind the one that it may have.
+pub(crate) fn also(error: Error, further: String) -> Error {
+    let hint = match error.hint() {
+        Some(hint) => format!("{hint}; {further}"),
+        None => further,
+    };
+    error.with_hint(hint)
 }
 
 /// Says that a proxy is set in the environment, which is not read unasked.
@@ -47,5 +56,12 @@ mod tests {
         let set = |name: &str| (name == "ALL_PROXY").then(|| "socks5://p".to_owned());
         assert_eq!(ignored_proxy(set).unwrap(), "ALL_PROXY is set but not used: proxies are not spoken yet");
         assert_eq!(ignored_proxy(|_| Some(String::new())), None);
+    }
+
+    #[test]
+    fn a_further_hint_stands_behind_the_first() {
+        let error = also(Error::new(Kind::Closed, ""), "one".to_owned());
+        assert_eq!(error.hint(), Some("one"));
+        assert_eq!(also(error, "another".to_owned()).hint(), Some("one; another"));
     }
 }

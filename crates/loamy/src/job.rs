@@ -31,6 +31,8 @@ pub(crate) struct Job {
     /// Whether something of it that is not idempotent may have had its effect before the sending that is under way: it was
     /// answered with a redirect that made a GET of it, or the answer never came and the policy has it sent all the same.
     pub(crate) has_acted: bool,
+    /// Whether it would have been sent again, had the budget of its origin not been used up.
+    pub(crate) over_budget: bool,
     /// Whether it must go out on a connection of its own making (rule 3 of `retry`).
     pub(crate) on_new_connection: bool,
     pub(crate) costs: Costs,
@@ -86,6 +88,7 @@ impl Job {
             is_new_attempt: true,
             redirects: 0,
             has_acted: false,
+            over_budget: false,
             on_new_connection: false,
             costs,
             past: None,

@@ -102,6 +102,7 @@ mod kind;
 mod ledger;
 mod limiter;
 mod mask;
+mod memory;
 mod outcome;
 mod plan;
 mod policy;
@@ -137,6 +138,7 @@ pub use journal::drill as unstable_drill;
 pub use journal::{Journal, JournalError, JournalOptions, Trouble};
 pub use kind::{KINDS, Kind, KindRow, Resend};
 pub use mask::MaskedUrl;
+pub use memory::memory_limit;
 pub use outcome::{Attempt, Outcome, Timing};
 pub use policy::{
     Adaptive, Backoff, Downgrade, Duplicates, Governor, Hedging, HttpVersion, Idempotency, Policy, Retried,

@@ -20,6 +20,8 @@ pub struct Outcome {
     pub timing: Timing,
     /// Whether an earlier run of the same journal had this outcome, so that nothing was sent for it now.
     pub replayed: bool,
+    /// Whether `retries` would have had it sent again, but for the budget of its origin, which was used up.
+    pub over_budget: bool,
     /// The whole response, or why there is none.
     pub result: Result<Response, Error>,
 }
@@ -34,6 +36,7 @@ impl Outcome {
             earlier: Vec::new(),
             timing: Timing::default(),
             replayed: false,
+            over_budget: false,
             result,
         }
     }

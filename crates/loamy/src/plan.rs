@@ -285,15 +285,22 @@ impl Plan {
         self.update(id, gate);
     }
 
-    /// A response came from the origin.
-    pub(crate) fn answered(&mut self, id: OriginId, gate: &Gate) {
-        self.lanes[id.0 as usize].gate.answered();
+    /// A response came from the origin, to a row that was sent then.
+    pub(crate) fn answered(&mut self, id: OriginId, sent: Option<Instant>, gate: &Gate) {
+        self.lanes[id.0 as usize].gate.answered(sent);
         self.update(id, gate);
     }
 
+    /// How often in a row the peer has asked for calm before this, which it does with what was sent to it then; None where that is
+    /// only one more word of the last time.
+    pub(crate) fn calms_before(&self, id: OriginId, sent: Instant) -> Option<u32> {
+        let gate = &self.lanes[id.0 as usize].gate;
+        gate.is_new_volley(sent).then(|| gate.calms())
+    }
+
     /// The peer has too much to do: nothing goes to it until then, and fewer at once after that.
-    pub(crate) fn asked_for_calm(&mut self, id: OriginId, now: Instant, until: Instant, gate: &Gate) {
-        self.lanes[id.0 as usize].gate.asked_for_calm(now, until);
+    pub(crate) fn asked_for_calm(&mut self, id: OriginId, until: Instant, gate: &Gate) {
+        self.lanes[id.0 as usize].gate.asked_for_calm(until);
         self.pause(id, until, gate);
     }
 

@@ -139,6 +139,12 @@ impl Run {
         self.shared.lock().batch.take_pauses()
     }
 
+    /// The origins whose budget of retries ([`Policy::retries`]) was used up since this was asked last, each once, as in
+    /// [`Pause::origin`]: what fails there from now on is not sent again.
+    pub fn take_spent_budgets(&self) -> Vec<String> {
+        self.shared.lock().batch.take_spent_budgets()
+    }
+
     /// Interrupts: rows that wait end as `not_sent`, rows in flight as `cancelled`. Returns once no byte of the batch
     /// will be written any more, and what is done is in the journal, if there is one.
     pub fn cancel(&self) {

@@ -36,6 +36,16 @@ impl Terms {
         &self.policy
     }
 
+    /// Has rows carry these fields where neither they nor the policy have them.
+    pub(crate) fn carry(&mut self, fields: &[(String, String)]) {
+        for (name, value) in fields {
+            if self.policy.headers.view().get(name).is_none() {
+                // What is no field stays away: no call fails for what others wanted to write on it.
+                let _ = self.policy.headers.append(name, value);
+            }
+        }
+    }
+
     /// Whether rows were read that want no verification although the policy does; says so once.
     pub(crate) fn take_unverified(&self) -> bool {
         self.unverified.happened.load(Ordering::Relaxed)

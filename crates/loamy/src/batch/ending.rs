@@ -14,7 +14,7 @@ use crate::policy::{Governor, Retried};
 use crate::progress::Pause;
 use crate::quotas::{self, Hint};
 use crate::retry::{self, Failed, Permission, Sender, Verdict};
-use crate::{Error, Kind, Outcome, Response, Timing, idempotency, redirect};
+use crate::{Error, Kind, Outcome, Response, Timing, hint, idempotency, redirect};
 
 /// Pauses shorter than this are nothing to tell anybody.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
@@ -66,6 +66,12 @@ impl Batch {
 
     /// What the end of a sending tells of the limits of where it went.
     fn listen(&mut self, now: Instant, job: &Job, end: &End) -> (Hint, Again) {
+        if let End::Broken(_, Failed { asked_for_calm: true, .. }) = end {
+            self.asked_for_calm(now, job.origin, job.claimed.unwrap_or(now));
+            // However it said so, it is too many that it was sent.
+            self.plan.meter(job.origin).failed(now, job, Kind::Refused);
+            return (Hint::default(), Again::AtACost);
+        }
         let meter = self.plan.meter(job.origin);
         let response = match end {
             End::Answered(response) => response,
@@ -91,14 +97,29 @@ impl Batch {
         (hint, again)
     }
 
+    /// The peer has too much to do (RFC 9113 §7), and said so with what was sent to it then. Whatever becomes of its rows, nothing goes
+    /// there for a while, once for all that it refused together.
+    pub(crate) fn asked_for_calm(&mut self, now: Instant, origin: OriginId, sent: Instant) {
+        let Some(before) = self.plan.calms_before(origin, sent).filter(|_| self.stopped.is_none()) else {
+            return;
+        };
+        let times = (before + 1).min(retry::SENDINGS);
+        let wait = self.policy.backoff.wait(times, None, &mut self.jitter);
+        self.plan.asked_for_calm(origin, now + wait, &self.gate);
+        if wait >= WORTH_TELLING {
+            let origin = self.plan.name(origin);
+            self.pauses.push(Pause { origin, left: wait });
+        }
+    }
+
     fn answered(&mut self, now: Instant, mut job: Box<Job>, response: Response, hint: &Hint, again: Again) {
-        self.plan.answered(job.origin, &self.gate);
+        self.plan.answered(job.origin, job.claimed, &self.gate);
         match redirect::verdict(&job.request, job.redirects, &response, &self.policy) {
             redirect::Verdict::Answer => {
                 let has_key = job.request.headers().get(idempotency::FIELD).is_some();
                 let idempotent = job.request.is_idempotent();
                 if retry::may_better(response.status(), idempotent, has_key, self.permission(&job))
-                    && let Some(at) = self.when_again(now, &job, hint.retry_after, again)
+                    && let Some(at) = self.when_again(now, &mut job, hint.retry_after, again)
                 {
                     let ended = Attempt::Answered(response.status());
                     return self.send_later(at, job, ended, Ok(response));
@@ -128,7 +149,7 @@ impl Batch {
         }
     }
 
-    fn not_connected(&mut self, now: Instant, job: Box<Job>, error: Error) {
+    fn not_connected(&mut self, now: Instant, mut job: Box<Job>, error: Error) {
         let kind = error.kind();
         let late = matches!(
             kind,
@@ -144,7 +165,7 @@ impl Batch {
         let verdict = retry::verdict(Failed::to_connect(kind), self.sender(&job));
         if matches!(verdict, Verdict::ByPermission { .. })
             && !error.is_lasting()
-            && let Some(at) = self.when_again(now, &job, None, Again::AtACost)
+            && let Some(at) = self.when_again(now, &mut job, None, Again::AtACost)
         {
             if alike > 0 {
                 // One row after the other asks whether the peer is there again, not all that wait.
@@ -177,21 +198,19 @@ impl Batch {
         let ended = Attempt::Failed(failed.kind);
         match retry::verdict(failed, self.sender(&job)) {
             Verdict::End { in_doubt } => self.finish(now, job, Err(error.doubtful(in_doubt))),
-            Verdict::ByPermission { in_doubt } => match self.when_again(now, &job, None, Again::AtACost) {
-                Some(at) => {
-                    job.has_acted |= in_doubt;
-                    self.send_later(at, job, ended, Err(error));
+            Verdict::ByPermission { in_doubt } => {
+                match self.when_again(now, &mut job, None, Again::AtACost) {
+                    Some(at) => {
+                        job.has_acted |= in_doubt;
+                        self.send_later(at, job, ended, Err(error));
+                    }
+                    None => self.finish(now, job, Err(error.doubtful(in_doubt))),
                 }
-                None => self.finish(now, job, Err(error.doubtful(in_doubt))),
-            },
+            }
             Verdict::ByProof | Verdict::OnNewConnection if self.stopped.is_some() => {
                 self.finish(now, job, Err(error));
             }
             again @ (Verdict::ByProof | Verdict::OnNewConnection) => {
-                if failed.asked_for_calm {
-                    let wait = self.policy.backoff.wait(job.attempts, None, &mut self.jitter);
-                    self.plan.asked_for_calm(job.origin, now, now + wait, &self.gate);
-                }
                 job.on_new_connection |= again == Verdict::OnNewConnection;
                 job.begins_anew(ended);
                 self.put_back(job);
@@ -220,7 +239,7 @@ impl Batch {
     fn when_again(
         &mut self,
         now: Instant,
-        job: &Job,
+        job: &mut Job,
         asked: Option<Duration>,
         again: Again,
     ) -> Option<Instant> {
@@ -232,7 +251,15 @@ impl Batch {
         if self.deadline.is_some_and(|deadline| at >= deadline) {
             return None;
         }
-        self.plan.meter(job.origin).budget.affords(again).then_some(at)
+        let budget = &mut self.plan.meter(job.origin).budget;
+        if budget.affords(again) {
+            return Some(at);
+        }
+        job.over_budget = true;
+        if budget.take_told() {
+            self.spent_budgets.push(self.plan.name(job.origin));
+        }
+        None
     }
 
     /// The row waits, without a slot, and has all its time again after that.
@@ -374,8 +401,13 @@ impl Batch {
     }
 
     pub(super) fn end(&mut self, now: Option<Instant>, job: Box<Job>, mut result: Result<Response, Error>) {
-        let Job { index, request, attempts, redirects, started, has_acted, past, .. } = *job;
-        if let Err(error) = result {
+        let Job {
+            index, request, attempts, redirects, started, has_acted, past, over_budget, origin, ..
+        } = *job;
+        if let Err(mut error) = result {
+            if over_budget {
+                error = hint::also(error, over_budget_at(&self.plan.name(origin)));
+            }
             let in_doubt = error.in_doubt() || has_acted;
             result = Err(error.about(&request.method, &request.url).after(attempts).doubtful(in_doubt));
         }
@@ -398,9 +430,14 @@ impl Batch {
             earlier: past.map(|past| past.attempts).unwrap_or_default(),
             timing: Timing { elapsed },
             replayed: false,
+            over_budget,
             result,
         });
     }
+}
+
+fn over_budget_at(origin: &str) -> String {
+    format!("not sent again: the budget of retries of {origin} is used up")
 }
 
 /// As the breaker sees it.

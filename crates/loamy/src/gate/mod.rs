@@ -27,6 +27,8 @@ pub(crate) struct OriginGate {
     most: Option<usize>,
     /// Until when it is left alone for that.
     calm_until: Option<Instant>,
+    /// How often it asked since something that was sent after a calm was answered.
+    calms: u32,
 }
 
 /// So many in flight are as good as no limit.
@@ -85,21 +87,33 @@ impl OriginGate {
         }
     }
 
-    /// A response came.
-    pub(crate) fn answered(&mut self) {
+    /// A response came to a row that was sent then. What was sent before the peer asked for calm proves nothing of how many it
+    /// bears.
+    pub(crate) fn answered(&mut self, sent: Option<Instant>) {
         self.proved(1);
-        self.most = self.most.map(|most| most + 1).filter(|most| *most < RETURNED);
+        if self.most.is_some() && sent.is_none_or(|sent| self.is_new_volley(sent)) {
+            self.calms = 0;
+            self.most = self.most.map(|most| most + 1).filter(|most| *most < RETURNED);
+        }
     }
 
-    /// The peer refused a row because it has too much to do: half of what it was sent at once is enough, whatever its next
-    /// connection allows (RFC 9113 §7). Rows that it refused together count as one.
-    pub(crate) fn asked_for_calm(&mut self, now: Instant, until: Instant) {
-        if self.calm_until.is_none_or(|calm| calm < now) {
-            // The row itself has given its place back by now.
-            let were = self.in_flight + 1;
-            self.most = Some((self.most.map_or(were, |most| most.min(were)) / 2).max(1));
-        }
-        self.calm_until = self.calm_until.max(Some(until));
+    /// Whether what was sent then went after the last calm that the peer asked for: what it refuses of one volley counts as one.
+    pub(crate) fn is_new_volley(&self, sent: Instant) -> bool {
+        self.calm_until.is_none_or(|until| until <= sent)
+    }
+
+    /// How often in a row it has asked for calm.
+    pub(crate) fn calms(&self) -> u32 {
+        self.calms
+    }
+
+    /// The peer has too much to do: half of what it was sent at once is enough, whatever its next connection allows
+    /// (RFC 9113 §7).
+    pub(crate) fn asked_for_calm(&mut self, until: Instant) {
+        self.calms = self.calms.saturating_add(1);
+        let were = self.in_flight;
+        self.most = Some((self.most.map_or(were, |most| most.min(were)) / 2).max(1));
+        self.calm_until = Some(until);
     }
 
     /// The peer refused a row that it did not look at: it has more than it can take.
@@ -190,19 +204,27 @@ mod tests {
         origin.proved(100);
         (0..40).for_each(|_| gate.take(&mut origin));
         for _ in 0..40 {
+            if origin.is_new_volley(now) {
+                origin.asked_for_calm(soon);
+            }
             gate.give_back(&mut origin);
-            origin.asked_for_calm(now, soon);
         }
         // A further connection proves that there is room on it, not that the peer has less to do.
         origin.proved(100);
         assert_eq!(gate.allows(&origin), 20);
-        (0..3).for_each(|_| origin.answered());
+        // Nor do answers to what it had already.
+        (0..3).for_each(|_| origin.answered(Some(now)));
+        assert_eq!(gate.allows(&origin), 20);
+        (0..3).for_each(|_| origin.answered(Some(soon)));
         assert_eq!(gate.allows(&origin), 23);
         gate.take(&mut origin);
+        assert!(origin.is_new_volley(soon));
+        assert_eq!(origin.calms(), 0);
+        origin.asked_for_calm(soon + Duration::from_secs(1));
+        assert_eq!(origin.calms(), 1);
         gate.give_back(&mut origin);
-        origin.asked_for_calm(soon + Duration::from_millis(1), soon + Duration::from_secs(1));
         assert_eq!(gate.allows(&origin), 1);
-        (0..2000).for_each(|_| origin.answered());
+        (0..2000).for_each(|_| origin.answered(None));
         assert_eq!(origin.most, None);
     }
 

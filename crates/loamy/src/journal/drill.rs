@@ -190,6 +190,7 @@ impl State {
             timing: Timing::default(),
             earlier: Vec::new(),
             replayed: false,
+            over_budget: false,
             result: Ok(response),
         }
     }
@@ -209,6 +210,7 @@ fn unsent(row: usize) -> Outcome {
         timing: Timing::default(),
         earlier: Vec::new(),
         replayed: false,
+        over_budget: false,
         result,
     }
 }

@@ -197,6 +197,7 @@ mod tests {
             timing: Timing::default(),
             earlier: Vec::new(),
             replayed: false,
+            over_budget: false,
             result: Err(Error::new(kind, "ended")),
         }
     }

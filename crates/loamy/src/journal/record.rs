@@ -74,6 +74,7 @@ pub(crate) fn read(bytes: &[u8], index: usize, request: &Request) -> Result<Outc
         earlier,
         timing: Timing { elapsed },
         replayed: true,
+        over_budget: false,
         result,
     })
 }
@@ -405,6 +406,7 @@ mod tests {
                 timing,
                 earlier: (0..dice.below(3)).map(|_| attempt(&mut dice)).collect(),
                 replayed: false,
+                over_budget: false,
                 result,
             };
             let mut bytes = Vec::new();
@@ -440,6 +442,7 @@ mod tests {
             timing: Timing::default(),
             earlier: Vec::new(),
             replayed: false,
+            over_budget: false,
             result: Err(error),
         };
         let mut bytes = Vec::new();

@@ -223,6 +223,7 @@ fn in_doubt(job: &Job, what: &str) -> Outcome {
         timing: Timing::default(),
         earlier: Vec::new(),
         replayed: false,
+        over_budget: false,
         result: Err(error),
     }
 }

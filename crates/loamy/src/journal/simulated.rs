@@ -14,27 +14,24 @@ use super::scribe::{Effect, Finished, Group, Scribe};
 use super::sqlite::Sqlite;
 use super::store::{Commit, Done, Known, Standing, Store};
 use super::trouble::{JournalError, Trouble};
+use crate::backoff::Jitter;
 use crate::ledger::Word;
 use crate::{JournalOptions, Outcome, Request, Response, Timing};
 
-/// Random numbers that a seed brings back (splitmix64).
-pub(crate) struct Dice(u64);
+/// What happens by chance, the same way for the same seed.
+pub(crate) struct Dice(Jitter);
 
 impl Dice {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
+        Self(Jitter::seeded(seed))
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.next()
     }
 
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
+        self.0.below(bound.max(1))
     }
 
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
@@ -530,6 +527,7 @@ impl World {
             timing: Timing::default(),
             earlier: Vec::new(),
             replayed: false,
+            over_budget: false,
             result: Ok(response),
         }
     }

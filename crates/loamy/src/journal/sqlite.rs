@@ -508,6 +508,7 @@ mod tests {
             timing: Timing::default(),
             earlier: Vec::new(),
             replayed: false,
+            over_budget: false,
             result,
         };
         let fingerprint = Fingerprint::of(request, &scribe.standing().salt);

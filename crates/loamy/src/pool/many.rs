@@ -80,6 +80,16 @@ impl Many {
         Some(self.carrier.allowed())
     }
 
+    /// Whether the peer went away because it has too much to do; the first time alone.
+    pub(crate) fn take_calm(&mut self) -> bool {
+        self.carrier.take_calm()
+    }
+
+    /// The rows on it.
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.rows.iter().flatten().map(|(_, task)| task)
+    }
+
     /// When its last row ended, if none is on it.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         (self.carrier.open() == 0).then_some(self.since)

@@ -193,6 +193,7 @@ fn look_up(book: &mut Book, mut job: Box<Job>) -> Said {
         earlier: Vec::new(),
         timing,
         replayed,
+        over_budget: false,
         result,
     }));
     said

@@ -44,7 +44,7 @@ fn no_rule_of_politeness_breaks_whatever_the_origins_do() {
 }
 
 /// What must happen often enough for the simulation to prove something.
-const THINGS: [&str; 16] = [
+const THINGS: [&str; 18] = [
     "a try outrun by another",
     "a grant",
     "a retry",
@@ -60,6 +60,8 @@ const THINGS: [&str; 16] = [
     "a second sending with the same key",
     "a budget used up",
     "a retry of a row refused with others",
+    "a row over its budget",
+    "a peer that asked for calm",
     "a restart survived",
 ];
 
@@ -90,6 +92,8 @@ struct Origin {
     rows: u64,
     retried: u64,
     failures: u64,
+    /// When it last asked for calm, and how many it bears since.
+    calm: Option<(Instant, usize)>,
     in_flight: usize,
     /// How many were granted, and how many when the last pause began: what was among those and is refused costs nothing.
     granted: u64,
@@ -321,6 +325,10 @@ impl World {
         origin.granted += 1;
         let number = origin.granted;
         assert!(self.policy.per_host.is_none_or(|most| origin.in_flight <= most));
+        if let Some((asked, most)) = origin.calm {
+            assert!(asked < now, "row {index} is sent to a peer that has just asked for calm");
+            assert!(origin.in_flight <= most, "row {index} is more than a peer bears that asked for calm");
+        }
         let at = row.origin;
         self.granted.push((now, index));
         let span = self.random.up_to_millis(200) + Duration::from_micros(1);
@@ -355,6 +363,9 @@ impl World {
         row.has_acted |= !had_no_effect && !is_safe_to_repeat;
         let governed = self.policy.governor == Governor::On;
         let costs_nothing = governed && self.origins[at].refuses_with_others(number, &end);
+        if self.origins[at].heard(self.now, &job, &end) {
+            self.saw("a peer that asked for calm");
+        }
         self.batch.settle(self.now, job, end);
         if self.batch.progress().retrying > retrying {
             let row = &mut self.rows[index];
@@ -408,6 +419,12 @@ impl World {
                 if text.contains(words) {
                     self.saw(what);
                 }
+            }
+            if outcome.over_budget {
+                let row = &self.rows[index];
+                assert!(row.same_as.is_some() || row.retried < self.policy.retries, "{outcome:?}");
+                assert!(self.origins[at].retried >= 10, "the budget is 10 at the least: {outcome:?}");
+                self.saw("a row over its budget");
             }
             if let Some(first) = self.rows[index].same_as {
                 let shared =
@@ -488,6 +505,7 @@ impl Origin {
             manner,
             taken: Vec::new(),
             shut_until: None,
+            calm: None,
             rows: 0,
             retried: 0,
             failures: 0,
@@ -516,11 +534,27 @@ impl Origin {
         response.status() == 429 && !is_alone && self.has_taken
     }
 
+    /// What it says of how many rows it bears; whether it asked for calm, and not with what it refused before.
+    fn heard(&mut self, now: Instant, job: &Job, end: &End) -> bool {
+        let is_new = self.calm.is_none_or(|(asked, _)| job.claimed.is_some_and(|sent| sent > asked));
+        let calms = matches!(end, End::Broken(_, Failed { asked_for_calm: true, .. }));
+        let were = self.in_flight + 1;
+        match (&mut self.calm, end) {
+            (calm, _) if calms && is_new => {
+                let most = calm.map_or(were, |(_, most)| most.min(were)) / 2;
+                *calm = Some((now, most.max(1)));
+            }
+            (Some((_, most)), End::Answered(_)) if is_new => *most += 1,
+            _ => {}
+        }
+        calms && is_new
+    }
+
     fn answer(&mut self, random: &mut Random, begin: Instant, now: Instant, job: &Job) -> End {
         let answer = |status: u16, said: &str| End::Answered(answer(status, said, job));
         match self.manner {
             Manner::Fine => answer(200, ""),
-            Manner::Flaky(part) if random.chance(part) => match random.below(8) {
+            Manner::Flaky(part) if random.chance(part) => match random.below(9) {
                 0 => answer(503, ""),
                 1 => answer(500, ""),
                 2 => answer(404, ""),
@@ -528,6 +562,7 @@ impl Origin {
                 4 => End::NotConnected(Error::new(Kind::ConnectRefused, "refused")),
                 5 => broken(Kind::TimeoutRead, 100),
                 6 => broken(Kind::Closed, random.pick(&[0, 100])),
+                7 => for_calm(random.pick(&[Kind::Closed, Kind::Refused])),
                 _ => broken(Kind::Refused, 100),
             },
             Manner::Flaky(_) => answer(200, ""),
@@ -623,6 +658,14 @@ fn answer(status: u16, said: &str, job: &Job) -> Response {
 fn retry_after(response: &Response) -> Option<Duration> {
     let said = response.headers().get_str("Retry-After")?;
     said.parse().ok().map(Duration::from_secs)
+}
+
+/// How a stream ends whose peer has too much to do.
+fn for_calm(kind: Kind) -> End {
+    match broken(kind, 100) {
+        End::Broken(error, failed) => End::Broken(error, Failed { asked_for_calm: true, ..failed }),
+        other => other,
+    }
 }
 
 fn broken(kind: Kind, sent: u64) -> End {

@@ -64,6 +64,8 @@ struct Seat {
     workers: usize,
     /// Origins that were connected to, and how many rows that is proof for.
     connected: Vec<(OriginId, usize)>,
+    /// Origins that have too much to do.
+    calm: Vec<OriginId>,
     ended: Vec<(Box<Job>, End)>,
     needs_turn: bool,
     /// Whether its rows were let go of: it was interrupted.
@@ -159,6 +161,7 @@ impl Worker {
                     in_flight: 0,
                     workers: 1,
                     connected: Vec::new(),
+                    calm: Vec::new(),
                     ended: Vec::new(),
                     needs_turn: true,
                     let_go: false,
@@ -208,6 +211,9 @@ impl Worker {
             turn.batch.expire(now);
             for (origin, proofs) in own.connected.drain(..) {
                 turn.batch.connected(origin, proofs);
+            }
+            for origin in own.calm.drain(..) {
+                turn.batch.asked_for_calm(now, origin, now);
             }
             let mut ready = Vec::with_capacity(own.ended.len());
             for (job, end) in own.ended.drain(..) {
@@ -343,6 +349,7 @@ impl Worker {
     /// Rows ended on a connection that they share with others.
     fn settle_shared(&mut self, slot: usize) {
         let route = self.pool.slot_mut(slot).route;
+        self.hear_calm(slot, route);
         for Ended { task, end, wants_http1 } in std::mem::take(&mut self.ended) {
             let key = &self.pool.route(route).key;
             if wants_http1 && key.version == HttpVersion::Auto {
@@ -363,6 +370,36 @@ impl Worker {
         }
         self.pool.look_at_shared(slot);
         self.to_feed.push(route);
+    }
+
+    /// A peer that has too much to do, by its farewell or by how it ended a row, gets nothing for now: neither do rows go there that
+    /// have their turn already and wait for a stream.
+    fn hear_calm(&mut self, slot: usize, route: usize) {
+        let Stage::Many(many) = &mut self.pool.slot_mut(slot).stage else {
+            return;
+        };
+        let went_away = many.take_calm();
+        let ended = |own: &Ended| matches!(&own.end, End::Broken(_, failed) if failed.asked_for_calm);
+        if !went_away && !self.ended.iter().any(ended) {
+            return;
+        }
+        let on_it: Vec<_> = many.tasks().map(|task| (task.seat, task.job.origin)).collect();
+        if went_away {
+            let origin = Arc::clone(&self.pool.route(route).key.origin);
+            for (number, seat) in self.seats.iter_mut().enumerate() {
+                let Some(seat) = seat else {
+                    continue;
+                };
+                let leads_there = |own: &usize| self.pool.route(*own).key.origin == origin;
+                let routes = seat.routes.iter().filter(|(_, own)| leads_there(own)).map(|(id, _)| *id);
+                let rows = on_it.iter().filter(|(own, _)| *own == number).map(|(_, id)| *id);
+                seat.calm.extend(routes.chain(rows));
+                seat.needs_turn |= !seat.calm.is_empty();
+            }
+        }
+        for task in std::mem::take(&mut self.pool.route_mut(route).waiting).into_iter().rev() {
+            self.settle(task, End::NotTried);
+        }
     }
 
     /// A bug in a connection that rows share ends them all.

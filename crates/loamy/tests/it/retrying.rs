@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use loamy::{Attempt, Backoff, Client, Kind, Policy, Request, Timeouts};
-use testkit::Server;
+use testkit::{Server, refused_port};
 
 /// How much later than it may be sent again a row may have its answer.
 const SOON: Duration = Duration::from_millis(1500);
@@ -28,4 +28,48 @@ fn a_row_that_was_late_goes_out_again_though_nothing_else_happens() {
     assert!(outcomes[0].is_ok(), "{outcomes:?}");
     assert_eq!(outcomes[0].earlier, [Attempt::Failed(Kind::TimeoutFirstByte); 2]);
     assert_eq!(server.visits()["late"].values().sum::<u64>(), 3);
+}
+
+#[test]
+fn h10_rows_that_the_budget_keeps_from_going_again_say_so_and_their_origin_is_told_once() {
+    const ROWS: usize = 20;
+    const BUDGET: usize = ROWS / 5 + 10;
+    let server = Server::serve();
+    let client = Client::builder().threads(1).build().unwrap();
+    let backoff = Backoff { base: Duration::from_millis(5), cap: Duration::from_millis(5) };
+    let policy = Policy::default().retries(1).backoff(backoff);
+    let run = client.begin(&policy);
+    run.admit((0..ROWS).map(|_| Request::get(server.url("/flaky/down?fail=99"))));
+    run.close();
+    let mut outcomes = Vec::new();
+    while !run.is_finished() {
+        outcomes.extend(run.wait(ROWS, SOON));
+    }
+    // Who was sent as often as `retries` allows was not kept from anything.
+    let kept = |own: &&loamy::Outcome| own.over_budget && own.attempts == 1;
+    let sent_again = |own: &&loamy::Outcome| !own.over_budget && own.attempts == 2;
+    assert_eq!(outcomes.iter().filter(kept).count(), ROWS - BUDGET, "{outcomes:?}");
+    assert_eq!(outcomes.iter().filter(sent_again).count(), BUDGET, "{outcomes:?}");
+    let origin = server.url("");
+    assert_eq!(run.take_spent_budgets(), [origin.trim_start_matches("http://").trim_end_matches('/')]);
+    assert_eq!(run.take_spent_budgets(), [""; 0]);
+    assert_eq!(server.visits()["down"].values().sum::<u64>(), (ROWS + BUDGET) as u64);
+}
+
+#[test]
+fn h10_the_error_of_a_row_that_the_budget_keeps_from_going_again_has_it_in_its_hint() {
+    const BUDGET: u32 = 10;
+    let client = Client::builder().threads(1).build().unwrap();
+    let backoff = Backoff { base: Duration::from_millis(1), cap: Duration::from_millis(1) };
+    let policy = Policy::default().retries(99).backoff(backoff);
+    let port = refused_port();
+    let [outcome] = &client.run([Request::get(format!("http://127.0.0.1:{port}/"))], &policy)[..] else {
+        panic!("one row has one outcome");
+    };
+    assert_eq!((outcome.attempts, outcome.over_budget), (BUDGET + 1, true));
+    let error = outcome.result.as_ref().unwrap_err();
+    let hint = error.hint().unwrap();
+    assert!(hint.starts_with(&format!("nothing listens on port {port} of this machine")), "{hint}");
+    let budget = format!("; not sent again: the budget of retries of 127.0.0.1:{port} is used up");
+    assert!(hint.ends_with(&budget), "{hint}");
 }

@@ -88,10 +88,13 @@ class zSession:
         requestMaps: the requests; rows of the other forms that `loamy.send` takes are fine too.
         policy: how to send them; left out, 100 at once, as ever.
 
+    Raises:
+        loamy.TooManyRows: when so many responses cannot fit into the memory that this process may have.
+
     """
 
     def __init__(self, requestMaps: Iterable[RequestMap], *, policy: Policy | None = None) -> None:
-        self._rows: list[Any] = listed_rows(requestMaps, "zSession")
+        self._rows: list[Any] = listed_rows(requestMaps, "zSession", RequestResponse)
         self._policy = as_before("zSession", policy)
 
     def sendRequests(
@@ -121,7 +124,7 @@ class zSession:
         """
         rows = self._rows
         recorded = recorded_by(journal, self._policy, retry_failed, resend_in_doubt, False)
-        with telling(progress, len(rows)) as tell, watched("zSession") as watch:
+        with telling(progress, len(rows)) as tell, watched("zSession") as watching:
             if not rows and recorded is None:
                 return RequestResults([], [])
             batch = Batch(
@@ -129,7 +132,8 @@ class zSession:
                 "zsession",
                 RequestResponse,
                 not return_exceptions,
-                watch=watch,
+                watch=watching.tell,
+                carried=watching.carried,
                 journal=recorded,
             )
             made = batch.run(rows, tell)

@@ -36,8 +36,12 @@ pub(crate) fn failure(error: &Error, has_head: bool) -> Failure {
     } else {
         ended(has_head, "the connection broke".to_owned())
     };
-    let asks_for_calm = error.is_remote() && reason == Reason::ENHANCE_YOUR_CALM;
-    Failure { fault, of_connection: !error.is_reset(), wants_http1, asks_for_calm }
+    Failure { fault, of_connection: !error.is_reset(), wants_http1, asks_for_calm: asks_for_calm(error) }
+}
+
+/// Whether the peer says that it has too much to do (RFC 9113 §7).
+pub(super) fn asks_for_calm(error: &Error) -> bool {
+    error.is_remote() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
 }
 
 fn ended(has_head: bool, what: String) -> Fault {

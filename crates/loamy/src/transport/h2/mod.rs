@@ -21,6 +21,7 @@ use ::h2::{Ping, PingPong, SendStream};
 use bytes::Bytes;
 
 use farewell::Farewell;
+use fault::asks_for_calm;
 pub(crate) use fault::failure;
 use heard_out::HeardOut;
 pub(crate) use request::{RequestHead, defaults, head as request_head};
@@ -66,10 +67,21 @@ pub(crate) struct Carrier {
     is_closing: bool,
     /// Whether the peer said that it would close the connection.
     farewell: Rc<RefCell<Farewell>>,
+    /// Whether the peer went away because it has too much to do.
+    calm: Calm,
     /// What had been read when a row last took something of it.
     useful: u64,
     /// When anything was last read, and how much had been by then.
     heard: (Instant, u64),
+}
+
+/// What is known of a peer that goes away because it has too much to do (RFC 9113 §7). Streams that it may have worked on go
+/// on, or end with the connection: none of them tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Calm {
+    NotAsked,
+    Asked,
+    HandedOn,
 }
 
 /// A stream that was opened for a row.
@@ -108,6 +120,7 @@ impl Carrier {
             is_told: false,
             is_closing: false,
             farewell,
+            calm: Calm::NotAsked,
         })
     }
 
@@ -163,8 +176,14 @@ impl Carrier {
             self.pinged = None;
             self.is_closing |= answered.is_err();
         }
-        self.is_closing |= polled.is_ready()
-            || !matches!(self.sender.poll_ready(context), Poll::Ready(Ok(())) | Poll::Pending);
+        let ready = self.sender.poll_ready(context);
+        self.is_closing |= polled.is_ready() || matches!(ready, Poll::Ready(Err(_)));
+        if let (Calm::NotAsked, Poll::Ready(Err(error)), _) | (Calm::NotAsked, _, Poll::Ready(Err(error))) =
+            (self.calm, &polled, &ready)
+            && asks_for_calm(error)
+        {
+            self.calm = Calm::Asked;
+        }
         let allowed = self.connection.max_concurrent_send_streams();
         self.is_told = allowed != NOT_TOLD;
         self.allowed = if self.is_told { allowed } else { UNTIL_TOLD };
@@ -190,6 +209,15 @@ impl Carrier {
     pub(crate) fn close_stream(&mut self, served: bool) {
         self.open -= 1;
         self.served += u32::from(served);
+    }
+
+    /// Whether the peer went away because it has too much to do; the first time alone.
+    pub(crate) fn take_calm(&mut self) -> bool {
+        let is_asked = self.calm == Calm::Asked;
+        if is_asked {
+            self.calm = Calm::HandedOn;
+        }
+        is_asked
     }
 
     /// Takes no further row.

@@ -286,6 +286,129 @@ pub(super) fn fewer_rows_at_once_go_to_a_peer_that_asked_for_calm(cell: &Cell) -
     wrong
 }
 
+pub(super) fn fewer_rows_at_once_go_to_a_peer_that_ended_each_stream_for_calm(cell: &Cell) -> Vec<String> {
+    let in_frames = [
+        "h2 preface",
+        "h2 read 40 requests",
+        "h2 rst stream=all ENHANCE_YOUR_CALM",
+        r#"{40 times} h2 read request | h2 wait 200ms | h2 answer stream=all "ok""#,
+    ];
+    after_a_calm(cell, &in_frames, Kind::Closed)
+}
+
+pub(super) fn fewer_rows_at_once_go_to_a_peer_that_went_away_for_calm_and_answered_none(
+    cell: &Cell,
+) -> Vec<String> {
+    let in_frames = [
+        "h2 preface",
+        "h2 read 40 requests",
+        "h2 goaway ENHANCE_YOUR_CALM",
+        "h2 wait 20ms",
+        "h2 close",
+        "connection",
+        "h2 preface",
+        r#"{40 times} h2 read request | h2 wait 200ms | h2 answer stream=all "ok""#,
+    ];
+    after_a_calm(cell, &in_frames, Kind::Closed)
+}
+
+pub(super) fn fewer_rows_at_once_go_to_a_peer_that_went_away_for_calm_and_answered_all(
+    cell: &Cell,
+) -> Vec<String> {
+    let in_frames = [
+        "h2 preface",
+        "h2 read 40 requests",
+        "h2 goaway ENHANCE_YOUR_CALM",
+        r#"h2 answer stream=all "ok""#,
+        "h2 close",
+        "connection",
+        "h2 preface",
+        r#"{40 times} h2 read request | h2 wait 200ms | h2 answer stream=all "ok""#,
+    ];
+    after_a_calm(cell, &in_frames, None)
+}
+
+/// Twice as many rows as go at once. A peer that has all of the first half says that it is too much, and answers as many as come
+/// together after that together.
+fn after_a_calm(cell: &Cell, in_frames: &[&str], first: impl Into<Option<Kind>>) -> Vec<String> {
+    const AT_ONCE: usize = 40;
+    let first = first.into();
+    let server = Server::start(script(cell, &[], in_frames));
+    let policy = policy(cell, BACKOFF).concurrency(AT_ONCE).h2_connections(1);
+    let outcomes = client().run(rows(cell, &server, 2 * AT_ONCE), &policy);
+    let mut wrong = all_told(&outcomes, 2 * AT_ONCE);
+    for outcome in &outcomes {
+        let fits = match (first, outcome.index) {
+            (Some(kind), 0..AT_ONCE) => outcome.result.as_ref().is_err_and(|error| error.kind() == kind),
+            _ => outcome.is_ok(),
+        };
+        if !fits || outcome.attempts != 1 {
+            wrong.push(format!("{outcome:?}"));
+        }
+    }
+    let arrived: Vec<_> = server.into_log().requests.iter().map(|request| request.arrived).collect();
+    let Some(after) = arrived.get(AT_ONCE..) else {
+        return [wrong, vec![format!("{} requests seen", arrived.len())]].concat();
+    };
+    let together = after.iter().filter(|at| **at < after[0] + Duration::from_millis(150)).count();
+    if together > AT_ONCE / 2 || arrived.len() != 2 * AT_ONCE {
+        wrong.push(format!("{together} at once after it, {} requests", arrived.len()));
+    }
+    wrong
+}
+
+pub(super) fn rows_that_wait_for_a_stream_of_a_peer_that_asks_for_calm_wait_on(cell: &Cell) -> Vec<String> {
+    // As many streams as the peer allows; the other rows have their turn and wait for one.
+    const STREAMS: usize = 4;
+    const ROWS: usize = 20;
+    let in_frames = [
+        "h2 preface max_concurrent_streams=4",
+        "h2 read 4 requests",
+        "h2 wait 100ms",
+        "h2 goaway last=0 ENHANCE_YOUR_CALM",
+        "h2 close",
+        "connection",
+        "h2 preface",
+        r#"{20 times} h2 read request | h2 wait 200ms | h2 answer stream=all "ok""#,
+    ];
+    let server = Server::start(script(cell, &[], &in_frames));
+    let outcomes =
+        client().run(rows(cell, &server, ROWS), &policy(cell, BACKOFF).concurrency(ROWS).h2_connections(1));
+    let mut wrong = not_answered(&outcomes, ROWS);
+    let twice = outcomes.iter().filter(|own| own.earlier == [Attempt::Failed(Kind::Refused)]).count();
+    let log = server.into_log();
+    let together = at_once(&log, 1, Duration::from_millis(150));
+    if twice != STREAMS || together > ROWS / 2 || log.requests.len() != ROWS + STREAMS {
+        wrong.push(format!("{twice} twice, {together} at once after it, {} requests", log.requests.len()));
+    }
+    wrong
+}
+
+pub(super) fn a_peer_that_asks_for_calm_of_each_row_is_given_some_before_each(cell: &Cell) -> Vec<String> {
+    // Twelve waits, each drawn from nothing to a ceiling of 100 ms, 200 ms and from the third on 400 ms: that they last less than
+    // this in all happens once in a million times.
+    const ROWS: usize = 13;
+    const CEILING: Duration = Duration::from_millis(100);
+    const IN_ALL: Duration = Duration::from_millis(500);
+    let in_frames = ["h2 preface", "{13 times} h2 read request | h2 rst ENHANCE_YOUR_CALM", "h2 drain"];
+    let server = Server::start(script(cell, &[], &in_frames));
+    let outcomes = client().run(rows(cell, &server, ROWS), &policy(cell, CEILING).concurrency(1));
+    let mut wrong = all_told(&outcomes, ROWS);
+    for outcome in &outcomes {
+        let in_doubt = cell.column == Column::Post;
+        let fits = |error: &loamy::Error| error.kind() == Kind::Closed && error.in_doubt() == in_doubt;
+        if !outcome.result.as_ref().is_err_and(fits) || outcome.attempts != 1 {
+            wrong.push(format!("{outcome:?}"));
+        }
+    }
+    let arrived: Vec<_> = server.into_log().requests.iter().map(|request| request.arrived).collect();
+    let in_all = arrived.last().zip(arrived.first()).map(|(last, first)| *last - *first);
+    if arrived.len() != ROWS || in_all < Some(IN_ALL) {
+        wrong.push(format!("{} requests seen, within {in_all:?}", arrived.len()));
+    }
+    wrong
+}
+
 /// How many requests came on a connection within so long of its first.
 fn at_once(log: &Log, connection: usize, within: Duration) -> usize {
     let own = || log.requests.iter().filter(|request| request.connection == connection);
@@ -307,21 +430,22 @@ pub(super) fn a_peer_that_fails_everything_is_sent_a_fifth_more_and_ten(cell: &C
     });
     let outcomes = client().run(both, &policy(cell, BACKOFF).concurrency(20).retries(RETRIES));
     let mut wrong = all_told(&outcomes, 2 * ROWS);
+    let protected = cell.column != Column::Post || cell.retried == Retried::All;
     for outcome in &outcomes {
         let status = outcome.result.as_ref().map(loamy::Response::status);
         let fits = match outcome.index % 2 {
             0 => {
                 matches!(status, Ok(503))
                     && outcome.attempts <= RETRIES + 1
+                    && outcome.over_budget == (protected && outcome.attempts <= RETRIES)
                     && outcome.earlier.iter().all(|own| *own == Attempt::Answered(503))
             }
-            _ => outcome.is_ok() && outcome.attempts == 1,
+            _ => outcome.is_ok() && outcome.attempts == 1 && !outcome.over_budget,
         };
         if !fits {
             wrong.push(format!("{outcome:?}"));
         }
     }
-    let protected = cell.column != Column::Post || cell.retried == Retried::All;
     let should = if protected { ROWS + AGAIN } else { ROWS };
     let (failed, answered) = (server.into_log().requests.len(), well.into_log().requests.len());
     if (failed, answered) != (should, ROWS) {

@@ -14,7 +14,7 @@ use super::{again, beside, profiles, recorded};
 
 type Check = fn(&Cell) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 41] = [
+const CHECKS: [(&str, Check); 46] = [
     ("an empty list gives nothing at once", an_empty_list_gives_nothing_at_once),
     ("the same row twice gives two outcomes", the_same_row_twice_gives_two_outcomes),
     (
@@ -65,6 +65,26 @@ const CHECKS: [(&str, Check); 41] = [
     (
         "fewer rows at once go to a peer that asked for calm",
         again::fewer_rows_at_once_go_to_a_peer_that_asked_for_calm,
+    ),
+    (
+        "fewer rows at once go to a peer that ended each stream for calm",
+        again::fewer_rows_at_once_go_to_a_peer_that_ended_each_stream_for_calm,
+    ),
+    (
+        "fewer rows at once go to a peer that went away for calm and answered none",
+        again::fewer_rows_at_once_go_to_a_peer_that_went_away_for_calm_and_answered_none,
+    ),
+    (
+        "fewer rows at once go to a peer that went away for calm and answered all",
+        again::fewer_rows_at_once_go_to_a_peer_that_went_away_for_calm_and_answered_all,
+    ),
+    (
+        "rows that wait for a stream of a peer that asks for calm wait on",
+        again::rows_that_wait_for_a_stream_of_a_peer_that_asks_for_calm_wait_on,
+    ),
+    (
+        "a peer that asks for calm of each row is given some before each",
+        again::a_peer_that_asks_for_calm_of_each_row_is_given_some_before_each,
     ),
     (
         "a peer that fails everything is sent a fifth more and ten",
