@@ -157,7 +157,7 @@ def stream(
     """Send rows as they are pulled from an iterable of any length, and yield responses while others are under way.
 
     The iterable is only used by the thread that consumes the responses. When it raises, the rows that it gave before are
-    finished and yielded first. Leaving the loop cancels what is under way.
+    finished and yielded first, and a journal is left to a later run. Leaving the loop cancels what is under way.
 
     Args:
         rows: as for `send`; a generator may go on for ever.
@@ -256,7 +256,8 @@ class _Streaming:
                             yield response
                 if tell is not None:
                     tell(*self.batch.progress())
-            self.batch.end_journal()
+            if self.broken is None:
+                self.batch.end_journal()
         except BatchInterrupted as stop:
             stop.responses = self.left(stop.responses)
             raise
@@ -302,7 +303,8 @@ class _Streaming:
         else:
             self.exhausted = pulled < room
         self.admit()
-        if self.exhausted:
+        # A source that broke off has not said which row is its last: a journal that was told so would refuse those that follow.
+        if self.exhausted and self.broken is None:
             self.batch.close()
 
     def admit(self) -> None:
