@@ -105,14 +105,17 @@ def _gather(
         if not rows and journal is None:
             return Responses(policy=plan)
         plan = plan._of_call()
-        return _run(Batch(plan, watch=watch, journal=journal), rows, plan, tell, each)
+        return _run(Batch(plan, watch=watch, journal=journal), rows, plan, journal, tell, each)
 
 
-def _run(batch: Batch, rows: list[Any], plan: Policy, tell: Tell | None, each: _Each | None) -> Responses:
+def _run(
+    batch: Batch, rows: list[Any], plan: Policy, journal: Recorded | None, tell: Tell | None, each: _Each | None
+) -> Responses:
+    path = None if journal is None else journal[0]
     try:
-        return Responses(batch.run(rows, tell, None, each), policy=plan)
+        return Responses(batch.run(rows, tell, None, each), policy=plan, journal=path)
     except (BatchInterrupted, JournalError) as stop:
-        stop.responses = Responses(stop.responses or [], policy=plan)
+        stop.responses = Responses(stop.responses or [], policy=plan, journal=path)
         raise
 
 
@@ -213,6 +216,7 @@ class _Streaming:
         # The call begins when its first response is asked for: a stream that nobody reads is none.
         self.watch: Watch | None = None
         self.batch = Batch(plan, watch=None if _watching.begin is None else self.tell_watch, journal=journal)
+        self.journal = None if journal is None else journal[0]
         self.each = each
         self.as_given = as_given
         self.concurrency = plan._slots
@@ -324,7 +328,8 @@ class _Streaming:
     def left(self, taken: list[Response]) -> Responses:
         """Return what was not yielded."""
         left = [*self.ready, *self.early.values(), *taken]
-        return Responses(sorted(left, key=lambda response: response.index) if self.as_given else left)
+        ordered = sorted(left, key=lambda response: response.index) if self.as_given else left
+        return Responses(ordered, journal=self.journal)
 
     def take(self) -> None:
         """Take what has ended; wait for something only when there is nothing else to do."""
@@ -393,11 +398,16 @@ async def send_async(
             return Responses(policy=plan)
         # The rows are read on a thread from which the caller cannot be seen.
         batch = Batch(plan, place=here(), watch=watch, journal=recorded)
-        return await _run_beside(batch, listed, plan, progress, each)
+        return await _run_beside(batch, listed, plan, recorded, progress, each)
 
 
 async def _run_beside(
-    batch: Batch, rows: list[Any], plan: Policy, progress: bool | Callable[[Progress], object], each: _Each | None
+    batch: Batch,
+    rows: list[Any],
+    plan: Policy,
+    journal: Recorded | None,
+    progress: bool | Callable[[Progress], object],
+    each: _Each | None,
 ) -> Responses:
     """Run a batch on a thread of its own and wait for it in the event loop."""
     import asyncio
@@ -434,7 +444,7 @@ async def _run_beside(
         result, error = None, None
         try:
             with telling(progress, len(rows)) as tell:
-                result = _run(batch, rows, plan, tell, None if each is None else hand_over)
+                result = _run(batch, rows, plan, journal, tell, None if each is None else hand_over)
         except BaseException as raised:
             error = raised
         try:

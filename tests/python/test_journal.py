@@ -131,6 +131,40 @@ def test_retry_failed_sends_rows_again_that_had_no_answer(server: TestServer, jo
     assert (second[1].status_code, second[1].replayed) == (503, True), "an answer is an answer"
 
 
+def test_h5_what_a_journal_has_is_not_sent_past_it(server: TestServer, journal: Path) -> None:
+    row = [server.url("/flaky/a?fail=1&status=close"), server.url("/count/a")]
+    first = loamy.send(row, journal=journal)
+    copies = [first, first.failed, first[:1], pickle.loads(pickle.dumps(first)), first[1:], first[1:].failed]
+    for responses in copies:
+        with pytest.raises(TypeError, match="retry_failed=True") as caught:
+            responses.resend()
+        assert str(journal) in str(caught.value)
+    with pytest.raises(TypeError, match="resend_in_doubt=True"):
+        first.resend(in_doubt=True)
+    assert len(server.requests) == 2, "nothing was sent again"
+    second = loamy.send(row, journal=journal, retry_failed=True)
+    assert second.counts() == {"ok": 2} and len(server.requests) == 3
+    assert loamy.send([server.url("/status/503")]).resend().counts() == {"status 503": 1}, "without a journal it goes on"
+
+
+def test_h5_nor_are_rows_of_a_call_that_was_broken_off(server: TestServer, journal: Path) -> None:
+    def stop(response: loamy.Response) -> None:
+        raise KeyboardInterrupt
+
+    urls = [server.url(f"/count/{n}") for n in range(50)]
+    with pytest.raises(loamy.BatchInterrupted) as sent:
+        loamy.send(urls, journal=journal, concurrency=1, on_response=stop)
+    with pytest.raises(loamy.BatchInterrupted) as streamed:
+        list(loamy.stream(urls, journal=journal, concurrency=1, on_response=stop))
+    asynchronous = asyncio.run(loamy.send_async(urls[:2], journal=journal.with_suffix(".other")))
+    before = server.counts["requests"]
+    for responses in (sent.value.responses, streamed.value.responses, asynchronous):
+        assert isinstance(responses, loamy.Responses)
+        with pytest.raises(TypeError, match="the next run would send them once more"):
+            responses.resend()
+    assert server.counts["requests"] == before
+
+
 def test_a_stream_yields_what_it_had_or_only_what_is_new(server: TestServer, journal: Path) -> None:
     def source(count: int) -> Iterator[str]:
         return (server.url(f"/count/{n}") for n in range(count))
