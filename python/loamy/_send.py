@@ -343,8 +343,13 @@ class _Streaming:
             # A few at once cost fewer awakenings; a lone one is not kept waiting for long.
             fresh = self.batch.take(min(under_way, _PULL), 0.01) or self.batch.take(1, 0.1)
         self.taken += len(fresh)
+        self.file(fresh)
+        # When they are in their places: what is raised in there may be Ctrl-C, which hands over all that was not yielded.
         if self.each is not None and fresh:
             self.each([response for response in fresh if self.replays or not response.replayed])
+
+    def file(self, fresh: list[Response]) -> None:
+        """Put responses where they wait to be yielded."""
         if not self.as_given:
             self.ready.extend(fresh)
             return
