@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -9,7 +10,6 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from loamy import _watching
 from loamy._journal import recorded_by
 from loamy._loamy import Batch
 from loamy._watching import watched
@@ -19,13 +19,13 @@ from loamy.progress import telling
 from loamy.responses import Responses
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from typing_extensions import Unpack
 
     from loamy._journal import Recorded
     from loamy._loamy import Response
+    from loamy._unverified import Place
     from loamy._watching import Watch
     from loamy.policy import Policy, PolicyFields
     from loamy.progress import Progress, Tell
@@ -162,6 +162,8 @@ def stream(
     The iterable is only used by the thread that consumes the responses. When it raises, the rows that it gave before are
     finished and yielded first, and a journal is left to a later run. Leaving the loop cancels what is under way.
 
+    The call begins when the first response is asked for: a journal is opened then, and a deadline runs from then.
+
     Args:
         rows: as for `send`; a generator may go on for ever.
         order: ``"done"`` yields each response when it has ended, ``"given"`` in the order of the rows.
@@ -192,16 +194,24 @@ def stream(
     room = 4 * plan._slots + (0 if recorded is None else _JOURNAL_GROUP) if window is None else window
     if type(room) is not int or room < 1:
         raise ValueError(f"window is {window!r}; it must be a number of rows, 1 or more")
+    from loamy._unverified import here
+
     streaming = _Streaming(iter(rows), plan._of_call(), order == "given", room, _each(on_response), recorded)
     streaming.replays = replay
+    # Whoever reads it may be far from here.
+    streaming.place = here()
     return streaming.responses(progress)
 
 
 class _Streaming:
-    """A stream under way."""
+    """A stream under way. Nothing of it refers to itself: left to itself, it frees its journal and its source at once."""
 
     replays = True
     """Whether what a journal had is yielded."""
+    place: Place
+    """Where the call stands in the user's code."""
+    batch: Batch
+    """Begun when the first response is asked for: a stream that nobody reads sends nothing, and its deadline does not run."""
 
     def __init__(
         self,
@@ -212,11 +222,10 @@ class _Streaming:
         each: _Each | None,
         journal: Recorded | None,
     ) -> None:
-        self.source = self.given(source)
-        # The call begins when its first response is asked for: a stream that nobody reads is none.
-        self.watch: Watch | None = None
-        self.batch = Batch(plan, watch=None if _watching.begin is None else self.tell_watch, journal=journal)
-        self.journal = None if journal is None else journal[0]
+        self.broken: list[Exception] = []
+        self.source = _given(source, self.broken)
+        self.plan = plan
+        self.journal = journal
         self.each = each
         self.as_given = as_given
         self.concurrency = plan._slots
@@ -228,20 +237,16 @@ class _Streaming:
         self.taken = 0
         self.yielded = 0
         self.exhausted = False
-        self.broken: BaseException | None = None
 
     def responses(self, progress: bool | Callable[[Progress], object]) -> Generator[Response, None, None]:
-        return self.through(progress) if _watching.begin is None else self.watched(progress)
+        with watched("stream") as watch:
+            self.batch = Batch(self.plan, place=self.place, watch=watch, journal=self.journal)
+            yield from self.through(progress, watch)
 
-    def watched(self, progress: bool | Callable[[Progress], object]) -> Generator[Response, None, None]:
-        with watched("stream") as self.watch:
-            yield from self.through(progress)
-
-    def tell_watch(self, rows: list[tuple[str, str, int, str | None, str, int, float]]) -> None:
-        if self.watch is not None:
-            self.watch(rows)
-
-    def through(self, progress: bool | Callable[[Progress], object]) -> Generator[Response, None, None]:
+    def through(
+        self, progress: bool | Callable[[Progress], object], watch: Watch | None
+    ) -> Generator[Response, None, None]:
+        process = os.getpid()
         try:
             with telling(progress, None) as tell:
                 told = time.monotonic()
@@ -260,7 +265,7 @@ class _Streaming:
                             yield response
                 if tell is not None:
                     tell(*self.batch.progress())
-            if self.broken is None:
+            if not self.broken:
                 self.batch.end_journal()
         except BatchInterrupted as stop:
             stop.responses = self.left(stop.responses)
@@ -271,24 +276,21 @@ class _Streaming:
                 raise
             raise BatchInterrupted(self.left(self.stop())) from None
         finally:
-            if not self.batch.finished:
-                self.batch.cancel()
-                if self.watch is not None:
-                    self.stop()
-                # What broke the stream off is what is told; the next run finds out what became of the record.
-                with suppress(JournalError):
-                    self.batch.end_journal()
-        if self.broken is not None:
-            raise self.broken
+            # A process that was forked meanwhile has a copy of what is its parent's to end.
+            if os.getpid() == process:
+                self.end(watch)
+        if self.broken:
+            raise self.broken.pop()
 
-    def given(self, source: Iterator[Any]) -> Iterator[Any]:
-        """Yield the rows of the source; what it raises ends them, and is raised once they are through."""
-        try:
-            # No `yield from`, which would close a source that the caller may go on with.
-            for row in source:  # noqa: UP028
-                yield row
-        except Exception as error:
-            self.broken = error
+    def end(self, watch: Watch | None) -> None:
+        """Cancel what is left, and let go of the journal."""
+        if not self.batch.finished:
+            self.batch.cancel()
+            if watch is not None:
+                self.stop()
+        # What broke the stream off is what is told; the next run finds out what became of the record.
+        with suppress(JournalError):
+            self.batch.end_journal()
 
     def pull(self) -> None:
         """Take rows from the source as far as the window has room."""
@@ -308,7 +310,7 @@ class _Streaming:
             self.exhausted = pulled < room
         self.admit()
         # A source that broke off has not said which row is its last: a journal that was told so would refuse those that follow.
-        if self.exhausted and self.broken is None:
+        if self.exhausted and not self.broken:
             self.batch.close()
 
     def admit(self) -> None:
@@ -329,7 +331,7 @@ class _Streaming:
         """Return what was not yielded."""
         left = [*self.ready, *self.early.values(), *taken]
         ordered = sorted(left, key=lambda response: response.index) if self.as_given else left
-        return Responses(ordered, journal=self.journal)
+        return Responses(ordered, journal=None if self.journal is None else self.journal[0])
 
     def take(self) -> None:
         """Take what has ended; wait for something only when there is nothing else to do."""
@@ -356,6 +358,16 @@ class _Streaming:
         self.early.update((response.index, response) for response in fresh)
         while (following := self.early.pop(self.yielded + len(self.ready), None)) is not None:
             self.ready.append(following)
+
+
+def _given(source: Iterator[Any], broken: list[Exception]) -> Iterator[Any]:
+    """Yield the rows of the source; what it raises ends them, and is raised once they are through."""
+    try:
+        # No `yield from`, which would close a source that the caller may go on with.
+        for row in source:  # noqa: UP028
+            yield row
+    except Exception as error:
+        broken.append(error)
 
 
 async def send_async(

@@ -144,7 +144,7 @@ def test_h5_what_a_journal_has_is_not_sent_past_it(server: TestServer, journal: 
     assert len(server.requests) == 2, "nothing was sent again"
     second = loamy.send(row, journal=journal, retry_failed=True)
     assert second.counts() == {"ok": 2} and len(server.requests) == 3
-    assert loamy.send([server.url("/status/503")]).resend().counts() == {"status 503": 1}, "without a journal it goes on"
+    assert loamy.send([server.url("/status/503")]).resend().counts() == {"status 503": 1}, "as ever"
 
 
 def test_h5_nor_are_rows_of_a_call_that_was_broken_off(server: TestServer, journal: Path) -> None:
