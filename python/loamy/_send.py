@@ -384,7 +384,7 @@ async def send_async(
 ) -> Responses:
     """Send every row and return what came of each, in order, without holding up the event loop.
 
-    Cancelling the awaiting task cancels the batch. A ``progress`` function is called on a thread of its own, ``on_response`` in the
+    Cancelling the awaiting task cancels the batch; with a journal, the task ends when that is free. A ``progress`` function is called on a thread of its own, ``on_response`` in the
     event loop.
 
     Args:
@@ -432,23 +432,26 @@ async def _run_beside(
 
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[Responses] = loop.create_future()
+    # The thread is through with the batch, and with its journal.
+    over: asyncio.Future[None] = loop.create_future()
+    # Kept beside the future, which does not take every exception.
     broken: list[BaseException] = []
+    left = False
 
     def settle(result: Responses | None, error: BaseException | None) -> None:
+        over.set_result(None)
         if ended.done():
             return
         if error is not None:
-            ended.set_exception(error)
-        elif result is not None:
-            ended.set_result(result)
+            broken.append(error)
+        ended.set_result(Responses() if result is None else result)
 
     def hear(responses: list[Response]) -> None:
-        if each is None or ended.done():
+        if each is None or left or ended.done():
             return
         try:
             each(responses)
         except BaseException as raised:
-            # Kept beside the future, which does not take every exception.
             broken.append(raised)
             ended.set_result(Responses())
 
@@ -470,16 +473,28 @@ async def _run_beside(
             # The loop was closed meanwhile: nobody is there to be told.
             return
 
+    async def leave() -> None:
+        batch.cancel()
+        # Whoever was told of the end may make the same call again, and its journal must be free by then.
+        if journal is not None:
+            await asyncio.shield(over)
+
     thread = threading.Thread(target=work, name="loamy.send_async", daemon=True)
     thread.start()
     try:
         responses = await ended
-    except asyncio.CancelledError:
+    except GeneratorExit:
+        # The coroutine was closed or thrown away, and cannot wait for anything.
+        left = True
         batch.cancel()
         raise
+    except BaseException:
+        left = True
+        await leave()
+        raise
     if broken:
-        batch.cancel()
-        raise broken[0]
+        await leave()
+        raise broken.pop()
     return responses
 
 
