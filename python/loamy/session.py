@@ -85,7 +85,8 @@ class RequestMap(_Named):
     """Sent in this spelling."""
 
 
-class RequestResponse(_Named, gc=False):
+# The collector must see it: raising its error ties a knot of exception, frame and response.
+class RequestResponse(_Named):
     """What came of one request."""
 
     request_map: RequestMap
