@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from loamy._journal import recorded_by
+from loamy._journal import check_flag, recorded_by
 from loamy._loamy import Batch
 from loamy._watching import watched
 from loamy.errors import BatchInterrupted, JournalError
@@ -187,6 +187,7 @@ def stream(
     check_rows(rows, "stream")
     plan = resolve("stream", policy, fields)
     recorded = recorded_by(journal, plan, retry_failed, resend_in_doubt, keep_good)
+    check_flag("replay", replay)
     if not replay and recorded is None:
         raise TypeError("replay=False passes over what a journal has\nhint: pass journal='run.loamy' too")
     if order not in ("done", "given"):

@@ -252,6 +252,10 @@ def test_the_files_are_their_owners_alone_and_hold_no_secrets(server: TestServer
         ({"retry_failed": True}, TypeError, "pass journal='run.loamy' too"),
         ({"resend_in_doubt": True}, TypeError, "resend_in_doubt=True"),
         ({"keep_good": True}, TypeError, "keep_good=True"),
+        ({"journal": "run.loamy", "retry_failed": "no"}, TypeError, "retry_failed must be True or False, not str"),
+        ({"journal": "run.loamy", "resend_in_doubt": None}, TypeError, "resend_in_doubt must be True or False"),
+        ({"journal": "run.loamy", "keep_good": 1}, TypeError, "keep_good must be True or False, not int"),
+        ({"keep_good": 0}, TypeError, "keep_good must be True or False, not int"),
         ({"journal": 7}, TypeError, "journal must be a path, not int"),
         ({"journal": b"run"}, TypeError, "not bytes"),
         ({"journal": ""}, ValueError, "journal is empty"),
@@ -264,9 +268,11 @@ def test_a_wish_that_cannot_be_is_refused_by_name(arguments: dict[str, Any], err
     assert text in str(caught.value)
 
 
-def test_replay_is_a_matter_of_journals() -> None:
+def test_replay_is_a_matter_of_journals(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="replay=False"):
         loamy.stream(["http://127.0.0.1:9/"], replay=False)
+    with pytest.raises(TypeError, match="replay must be True or False, not str"):
+        loamy.stream(["http://127.0.0.1:9/"], journal=tmp_path / "run.loamy", replay="no")  # type: ignore[arg-type]
 
 
 def test_the_older_doors_have_a_journal_too(server: TestServer, tmp_path: Path) -> None:
@@ -283,3 +289,34 @@ def test_the_older_doors_have_a_journal_too(server: TestServer, tmp_path: Path) 
     assert visits(server) == {"a": {"GET": 2}}, "each of them sent it once"
     with pytest.raises(TypeError, match="retry_failed=True"):
         session.Clump(requests=[]).send_requests(retry_failed=True)
+
+
+@pytest.mark.parametrize("door", ["send", "clump", "zsession"])
+def test_h7_every_door_takes_up_what_can_be_read_of_a_damaged_journal(
+    server: TestServer, journal: Path, door: str
+) -> None:
+    from loamy import session
+    from zconcurrent import zsession
+
+    urls = [server.url(f"/json/200?n={n}") for n in range(50)]
+    clump = session.Clump([session.RequestMap(url, "GET") for url in urls])
+    old = zsession.zSession([zsession.RequestMap(url, "GET") for url in urls])
+    calls: dict[str, Callable[..., list[Any]]] = {
+        "send": lambda **fields: loamy.send(urls, journal=journal, **fields),
+        "clump": lambda **fields: clump.send_requests(journal=journal, **fields),
+        "zsession": lambda **fields: old.sendRequests(journal=journal, **fields).requestResponses,
+    }
+    call = calls[door]
+    assert len(call()) == 50 and len(server.requests) == 50
+    bodies = Path(f"{journal}.bodies")
+    content = bytearray(bodies.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    bodies.write_bytes(content)
+    with pytest.raises(loamy.JournalError) as caught:
+        call()
+    assert caught.value.trouble == "damaged" and "keep_good=True" in str(caught.value)
+    assert len(server.requests) == 50
+    assert len(call(keep_good=True)) == 50
+    assert 50 < len(server.requests) <= 100, "what was lost is sent again"
+    with pytest.raises(TypeError, match="keep_good must be True or False, not str"):
+        call(keep_good="yes")
