@@ -332,7 +332,7 @@ class _Streaming:
         """Return what was not yielded."""
         left = [*self.ready, *self.early.values(), *taken]
         ordered = sorted(left, key=lambda response: response.index) if self.as_given else left
-        return Responses(ordered, journal=None if self.journal is None else self.journal[0])
+        return Responses(ordered, policy=self.plan, journal=None if self.journal is None else self.journal[0])
 
     def take(self) -> None:
         """Take what has ended; wait for something only when there is nothing else to do."""

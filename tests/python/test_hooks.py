@@ -238,3 +238,18 @@ def test_p1_ctrl_c_in_it_loses_no_response_of_a_stream(server: TestServer, order
     until(lambda: server.counts["in_flight"] == 0)
     answered = [response for response in left.values() if response.ok]
     assert len(answered) + len(yielded) <= len(server.requests) <= 60
+
+
+def test_p1_what_a_stream_left_is_sent_again_as_the_stream_was(server: TestServer) -> None:
+    def hear(response: loamy.Response) -> None:
+        raise KeyboardInterrupt
+
+    rows = [server.url("/json"), server.url("/flaky/a?fail=1&status=close")]
+    with pytest.raises(loamy.BatchInterrupted) as raised:
+        list(loamy.stream(rows, on_response=hear, headers={"X-Own": "kept"}))
+    left = raised.value.responses
+    assert isinstance(left, loamy.Responses)
+    before = len(server.requests)
+    left.resend()
+    again = server.requests[before:]
+    assert again and all(seen.header("x-own") == "kept" for seen in again)
