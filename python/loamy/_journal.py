@@ -18,12 +18,14 @@ def recorded_by(
     """Return what a batch is to be told of its journal.
 
     Raises:
-        TypeError: for a path that is none, or a wish that only a journal can fulfil.
+        TypeError: for a path that is none, a wish that is no bool, or one that only a journal can fulfil.
         ValueError: for a path that is empty, and for keys that would not outlast this call.
 
     """
+    wishes = {"retry_failed": retry_failed, "resend_in_doubt": resend_in_doubt, "keep_good": keep_good}
+    for name, wish in wishes.items():
+        check_flag(name, wish)
     if path is None:
-        wishes = {"retry_failed": retry_failed, "resend_in_doubt": resend_in_doubt, "keep_good": keep_good}
         for name, wish in wishes.items():
             if wish:
                 raise TypeError(f"{name}=True says what a journal's rows are for\nhint: pass journal='run.loamy' too")
@@ -39,3 +41,14 @@ def recorded_by(
             "\nhint: name the job: job='invoices-2026-11'"
         )
     return name, retry_failed, resend_in_doubt, keep_good
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is only taken for true or false.
+
+    Raises:
+        TypeError: with the name.
+
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")

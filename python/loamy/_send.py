@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -9,8 +10,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from loamy import _memory, _watching
-from loamy._journal import recorded_by
+from loamy import _memory
+from loamy._journal import check_flag, recorded_by
 from loamy._loamy import Batch, Response
 from loamy._watching import watched
 from loamy.errors import BatchInterrupted, JournalError
@@ -19,12 +20,13 @@ from loamy.progress import telling
 from loamy.responses import Responses
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from typing_extensions import Unpack
 
     from loamy._journal import Recorded
+    from loamy._unverified import Place
+    from loamy._watching import Watching
     from loamy.policy import Policy, PolicyFields
     from loamy.progress import Progress, Tell
 
@@ -105,14 +107,17 @@ def _gather(
             return Responses(policy=plan)
         plan = plan._of_call()
         batch = Batch(plan, watch=watching.tell, carried=watching.carried, journal=journal)
-        return _run(batch, rows, plan, tell, each)
+        return _run(batch, rows, plan, journal, tell, each)
 
 
-def _run(batch: Batch, rows: list[Any], plan: Policy, tell: Tell | None, each: _Each | None) -> Responses:
+def _run(
+    batch: Batch, rows: list[Any], plan: Policy, journal: Recorded | None, tell: Tell | None, each: _Each | None
+) -> Responses:
+    path = None if journal is None else journal[0]
     try:
-        return Responses(batch.run(rows, tell, None, each), policy=plan)
+        return Responses(batch.run(rows, tell, None, each), policy=plan, journal=path)
     except (BatchInterrupted, JournalError) as stop:
-        stop.responses = Responses(stop.responses or [], policy=plan)
+        stop.responses = Responses(stop.responses or [], policy=plan, journal=path)
         raise
 
 
@@ -157,7 +162,9 @@ def stream(
     """Send rows as they are pulled from an iterable of any length, and yield responses while others are under way.
 
     The iterable is only used by the thread that consumes the responses. When it raises, the rows that it gave before are
-    finished and yielded first. Leaving the loop cancels what is under way.
+    finished and yielded first, and a journal is left to a later run. Leaving the loop cancels what is under way.
+
+    The call begins when the first response is asked for: a journal is opened then, and a deadline runs from then.
 
     Args:
         rows: as for `send`; a generator may go on for ever.
@@ -182,6 +189,7 @@ def stream(
     check_rows(rows, "stream")
     plan = resolve("stream", policy, fields)
     recorded = recorded_by(journal, plan, retry_failed, resend_in_doubt, keep_good)
+    check_flag("replay", replay)
     if not replay and recorded is None:
         raise TypeError("replay=False passes over what a journal has\nhint: pass journal='run.loamy' too")
     if order not in ("done", "given"):
@@ -189,16 +197,24 @@ def stream(
     room = 4 * plan._slots + (0 if recorded is None else _JOURNAL_GROUP) if window is None else window
     if type(room) is not int or room < 1:
         raise ValueError(f"window is {window!r}; it must be a number of rows, 1 or more")
+    from loamy._unverified import here
+
     streaming = _Streaming(iter(rows), plan._of_call(), order == "given", room, _each(on_response), recorded)
     streaming.replays = replay
+    # Whoever reads it may be far from here.
+    streaming.place = here()
     return streaming.responses(progress)
 
 
 class _Streaming:
-    """A stream under way."""
+    """A stream under way. Nothing of it refers to itself: left to itself, it frees its journal and its source at once."""
 
     replays = True
     """Whether what a journal had is yielded."""
+    place: Place
+    """Where the call stands in the user's code."""
+    batch: Batch
+    """Begun when the first response is asked for: a stream that nobody reads sends nothing, and its deadline does not run."""
 
     def __init__(
         self,
@@ -209,12 +225,10 @@ class _Streaming:
         each: _Each | None,
         journal: Recorded | None,
     ) -> None:
-        self.source = self.given(source)
+        self.broken: list[Exception] = []
+        self.source = _given(source, self.broken)
         self.plan = plan
         self.journal = journal
-        self.is_watched = _watching.begin is not None
-        if not self.is_watched:
-            self.batch = Batch(plan, journal=journal)
         self.each = each
         self.as_given = as_given
         self.concurrency = plan._slots
@@ -226,18 +240,18 @@ class _Streaming:
         self.taken = 0
         self.yielded = 0
         self.exhausted = False
-        self.broken: BaseException | None = None
 
     def responses(self, progress: bool | Callable[[Progress], object]) -> Generator[Response, None, None]:
-        return self.watched(progress) if self.is_watched else self.through(progress)
-
-    def watched(self, progress: bool | Callable[[Progress], object]) -> Generator[Response, None, None]:
-        # The call begins when its first response is asked for, a stream that nobody reads is none; and its rows carry its mark.
         with watched("stream") as watching:
-            self.batch = Batch(self.plan, watch=watching.tell, carried=watching.carried, journal=self.journal)
-            yield from self.through(progress)
+            self.batch = Batch(
+                self.plan, place=self.place, watch=watching.tell, carried=watching.carried, journal=self.journal
+            )
+            yield from self.through(progress, watching)
 
-    def through(self, progress: bool | Callable[[Progress], object]) -> Generator[Response, None, None]:
+    def through(
+        self, progress: bool | Callable[[Progress], object], watching: Watching
+    ) -> Generator[Response, None, None]:
+        process = os.getpid()
         try:
             with telling(progress, None) as tell:
                 told = time.monotonic()
@@ -256,7 +270,8 @@ class _Streaming:
                             yield response
                 if tell is not None:
                     tell(*self.batch.progress())
-            self.batch.end_journal()
+            if not self.broken:
+                self.batch.end_journal()
         except BatchInterrupted as stop:
             stop.responses = self.left(stop.responses)
             raise
@@ -266,24 +281,21 @@ class _Streaming:
                 raise
             raise BatchInterrupted(self.left(self.stop())) from None
         finally:
-            if not self.batch.finished:
-                self.batch.cancel()
-                if self.is_watched:
-                    self.stop()
-                # What broke the stream off is what is told; the next run finds out what became of the record.
-                with suppress(JournalError):
-                    self.batch.end_journal()
-        if self.broken is not None:
-            raise self.broken
+            # A process that was forked meanwhile has a copy of what is its parent's to end.
+            if os.getpid() == process:
+                self.end(watching)
+        if self.broken:
+            raise self.broken.pop()
 
-    def given(self, source: Iterator[Any]) -> Iterator[Any]:
-        """Yield the rows of the source; what it raises ends them, and is raised once they are through."""
-        try:
-            # No `yield from`, which would close a source that the caller may go on with.
-            for row in source:  # noqa: UP028
-                yield row
-        except Exception as error:
-            self.broken = error
+    def end(self, watching: Watching) -> None:
+        """Cancel what is left, and let go of the journal."""
+        if not self.batch.finished:
+            self.batch.cancel()
+            if watching.tell is not None:
+                self.stop()
+        # What broke the stream off is what is told; the next run finds out what became of the record.
+        with suppress(JournalError):
+            self.batch.end_journal()
 
     def pull(self) -> None:
         """Take rows from the source as far as the window has room."""
@@ -302,7 +314,8 @@ class _Streaming:
         else:
             self.exhausted = pulled < room
         self.admit()
-        if self.exhausted:
+        # A source that broke off has not said which row is its last: a journal that was told so would refuse those that follow.
+        if self.exhausted and not self.broken:
             self.batch.close()
 
     def admit(self) -> None:
@@ -322,7 +335,8 @@ class _Streaming:
     def left(self, taken: list[Response]) -> Responses:
         """Return what was not yielded."""
         left = [*self.ready, *self.early.values(), *taken]
-        return Responses(sorted(left, key=lambda response: response.index) if self.as_given else left)
+        ordered = sorted(left, key=lambda response: response.index) if self.as_given else left
+        return Responses(ordered, policy=self.plan, journal=None if self.journal is None else self.journal[0])
 
     def take(self) -> None:
         """Take what has ended; wait for something only when there is nothing else to do."""
@@ -336,14 +350,29 @@ class _Streaming:
             # A few at once cost fewer awakenings; a lone one is not kept waiting for long.
             fresh = self.batch.take(min(under_way, _PULL), 0.01) or self.batch.take(1, 0.1)
         self.taken += len(fresh)
+        self.file(fresh)
+        # When they are in their places: what is raised in there may be Ctrl-C, which hands over all that was not yielded.
         if self.each is not None and fresh:
             self.each([response for response in fresh if self.replays or not response.replayed])
+
+    def file(self, fresh: list[Response]) -> None:
+        """Put responses where they wait to be yielded."""
         if not self.as_given:
             self.ready.extend(fresh)
             return
         self.early.update((response.index, response) for response in fresh)
         while (following := self.early.pop(self.yielded + len(self.ready), None)) is not None:
             self.ready.append(following)
+
+
+def _given(source: Iterator[Any], broken: list[Exception]) -> Iterator[Any]:
+    """Yield the rows of the source; what it raises ends them, and is raised once they are through."""
+    try:
+        # No `yield from`, which would close a source that the caller may go on with.
+        for row in source:  # noqa: UP028
+            yield row
+    except Exception as error:
+        broken.append(error)
 
 
 async def send_async(
@@ -360,7 +389,7 @@ async def send_async(
 ) -> Responses:
     """Send every row and return what came of each, in order, without holding up the event loop.
 
-    Cancelling the awaiting task cancels the batch. A ``progress`` function is called on a thread of its own, ``on_response`` in the
+    Cancelling the awaiting task cancels the batch; with a journal, the task ends when that is free. A ``progress`` function is called on a thread of its own, ``on_response`` in the
     event loop.
 
     Args:
@@ -392,11 +421,16 @@ async def send_async(
             return Responses(policy=plan)
         # The rows are read on a thread from which the caller cannot be seen.
         batch = Batch(plan, place=here(), watch=watching.tell, carried=watching.carried, journal=recorded)
-        return await _run_beside(batch, listed, plan, progress, each)
+        return await _run_beside(batch, listed, plan, recorded, progress, each)
 
 
 async def _run_beside(
-    batch: Batch, rows: list[Any], plan: Policy, progress: bool | Callable[[Progress], object], each: _Each | None
+    batch: Batch,
+    rows: list[Any],
+    plan: Policy,
+    journal: Recorded | None,
+    progress: bool | Callable[[Progress], object],
+    each: _Each | None,
 ) -> Responses:
     """Run a batch on a thread of its own and wait for it in the event loop."""
     import asyncio
@@ -404,23 +438,26 @@ async def _run_beside(
 
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[Responses] = loop.create_future()
+    # The thread is through with the batch, and with its journal.
+    over: asyncio.Future[None] = loop.create_future()
+    # Kept beside the future, which does not take every exception.
     broken: list[BaseException] = []
+    left = False
 
     def settle(result: Responses | None, error: BaseException | None) -> None:
+        over.set_result(None)
         if ended.done():
             return
         if error is not None:
-            ended.set_exception(error)
-        elif result is not None:
-            ended.set_result(result)
+            broken.append(error)
+        ended.set_result(Responses() if result is None else result)
 
     def hear(responses: list[Response]) -> None:
-        if each is None or ended.done():
+        if each is None or left or ended.done():
             return
         try:
             each(responses)
         except BaseException as raised:
-            # Kept beside the future, which does not take every exception.
             broken.append(raised)
             ended.set_result(Responses())
 
@@ -433,7 +470,7 @@ async def _run_beside(
         result, error = None, None
         try:
             with telling(progress, len(rows)) as tell:
-                result = _run(batch, rows, plan, tell, None if each is None else hand_over)
+                result = _run(batch, rows, plan, journal, tell, None if each is None else hand_over)
         except BaseException as raised:
             error = raised
         try:
@@ -442,16 +479,28 @@ async def _run_beside(
             # The loop was closed meanwhile: nobody is there to be told.
             return
 
+    async def leave() -> None:
+        batch.cancel()
+        # Whoever was told of the end may make the same call again, and its journal must be free by then.
+        if journal is not None:
+            await asyncio.shield(over)
+
     thread = threading.Thread(target=work, name="loamy.send_async", daemon=True)
     thread.start()
     try:
         responses = await ended
-    except asyncio.CancelledError:
+    except GeneratorExit:
+        # The coroutine was closed or thrown away, and cannot wait for anything.
+        left = True
         batch.cancel()
         raise
+    except BaseException:
+        left = True
+        await leave()
+        raise
     if broken:
-        batch.cancel()
-        raise broken[0]
+        await leave()
+        raise broken.pop()
     return responses
 
 

@@ -275,7 +275,7 @@ class BatchInterrupted(KeyboardInterrupt):
         super().__init__()
 
     def __str__(self) -> str:
-        answered = sum(1 for response in self.responses if getattr(response, "error", response) is None)
+        answered = sum(map(_is_answer, self.responses))
         return (
             f"interrupted: {answered:,} of {len(self.responses):,} rows have their answer; every row is in the exception: "
             "`except loamy.BatchInterrupted as stop: stop.responses`, or `sys.last_value.responses` in a session"
@@ -283,6 +283,11 @@ class BatchInterrupted(KeyboardInterrupt):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.responses,)
+
+
+def _is_answer(made: Any) -> bool:
+    """Whether a door made it of a whole answer, without having an exception made only to be asked."""
+    return not isinstance(made, BaseException) and getattr(made, "status_code", 1) != 0
 
 
 class JournalError(LoamyError, RuntimeError):
@@ -304,6 +309,9 @@ class JournalError(LoamyError, RuntimeError):
         trouble: str = "system",
         responses: list[Any] | None = None,
     ) -> None:
+        if hint is not None and trouble == "damaged":
+            # The engine names the option; here it is a keyword.
+            hint = hint.replace("keep_good", "keep_good=True")
         super().__init__(message, hint=hint)
         self.trouble = trouble
         self.responses = responses

@@ -22,14 +22,17 @@ _SHOWN = 10
 class Responses(list["Response"]):
     """One `Response` for each row, in the order given, whatever happened on the way."""
 
-    def __init__(self, responses: Iterable[Response] = (), *, policy: Policy | None = None) -> None:
+    def __init__(
+        self, responses: Iterable[Response] = (), *, policy: Policy | None = None, journal: str | None = None
+    ) -> None:
         super().__init__(responses)
         self._policy = policy
+        self._journal = journal
 
     @property
     def failed(self) -> Responses:
         """Those that are not ok: without a whole answer, or with a status of 400 or above."""
-        return Responses((response for response in self if not response.ok), policy=self._policy)
+        return self._of(response for response in self if not response.ok)
 
     def counts(self) -> dict[str, int]:
         """How many ended in which way: ``{"ok": 4962, "status 503": 21, "timeout.connect": 17}``, the most frequent first."""
@@ -66,16 +69,23 @@ class Responses(list["Response"]):
     ) -> Responses:
         """Send the failures again and return the whole list anew, with the new answers in their places.
 
+        What a journal has is not sent past it: make the same call again with ``retry_failed=True``.
+
         Args:
             in_doubt: whether rows whose effect is unknown are sent too; the server may then act on them twice.
             policy: how to send; left out, as before.
             fields: fields of the policy to set otherwise.
 
         Raises:
+            TypeError: for responses of a call with a journal, which would not know of the sending, and send them once more.
             BatchInterrupted: on Ctrl-C, with the whole list.
 
         """
         from loamy._send import send_again
+
+        if self._journal is not None:
+            # Even where nothing failed: a program that is right by luck breaks on the first day that something does.
+            raise TypeError(_past_the_journal(self._journal, in_doubt))
 
         again = [
             place
@@ -102,8 +112,12 @@ class Responses(list["Response"]):
     def __getitem__(self, place: slice) -> Responses: ...
     def __getitem__(self, place: SupportsIndex | slice) -> Response | Responses:
         if isinstance(place, slice):
-            return Responses(super().__getitem__(place), policy=self._policy)
+            return self._of(super().__getitem__(place))
         return super().__getitem__(place)
+
+    def _of(self, some: Iterable[Response]) -> Responses:
+        """Make a list of some of them, which knows what this one knows."""
+        return Responses(some, policy=self._policy, journal=self._journal)
 
     def __repr__(self) -> str:
         lines = [self._summary(), *(f"  {line}" for line in self._failures())]
@@ -162,6 +176,15 @@ class Responses(list["Response"]):
         if not any(response.status_code == 429 for response in self):
             return None
         return "status 429 asks to come again later; retries=3 does, when the server allows it; a rate such as rate='10/s' avoids it"
+
+
+def _past_the_journal(journal: str, in_doubt: bool) -> str:
+    wish = "resend_in_doubt=True" if in_doubt else "retry_failed=True"
+    return (
+        f"resend() would send rows of the journal {journal!r} without its knowledge, and the next run would send them once more"
+        f"\nhint: make the same call again with {wish}; rows whose answer has a status of 400 and above are done: "
+        "for another answer send them as a list of their own, loamy.send([r.request for r in responses.failed])"
+    )
 
 
 def _ending(response: Response) -> str:

@@ -85,7 +85,8 @@ class RequestMap(_Named):
     """Sent in this spelling."""
 
 
-class RequestResponse(_Named, gc=False):
+# The collector must see it: raising its error ties a knot of exception, frame and response.
+class RequestResponse(_Named):
     """What came of one request."""
 
     request_map: RequestMap
@@ -132,6 +133,7 @@ class Clump:
         journal: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
         resend_in_doubt: bool = False,
+        keep_good: bool = False,
     ) -> list[RequestResponse]:
         """Send the requests and return a response for each, in order.
 
@@ -143,6 +145,7 @@ class Clump:
             journal: as for `loamy.send`.
             retry_failed: as for `loamy.send`.
             resend_in_doubt: as for `loamy.send`.
+            keep_good: as for `loamy.send`.
 
         Raises:
             BatchInterrupted: on Ctrl-C, with every response.
@@ -150,7 +153,7 @@ class Clump:
 
         """
         rows = self._requests
-        recorded = recorded_by(journal, self._policy, retry_failed, resend_in_doubt, False)
+        recorded = recorded_by(journal, self._policy, retry_failed, resend_in_doubt, keep_good)
         with telling(progress, len(rows)) as tell, watched("Clump") as watching:
             if not rows and recorded is None:
                 return []

@@ -213,3 +213,43 @@ def test_the_collector_runs_while_it_is_called(server: TestServer) -> None:
     enabled: set[bool] = set()
     loamy.send([server.url("/json")] * 50, on_response=lambda response: enabled.add(gc.isenabled()))
     assert enabled == {True}
+
+
+@pytest.mark.parametrize("order", ["done", "given"])
+def test_p1_ctrl_c_in_it_loses_no_response_of_a_stream(server: TestServer, order: Any) -> None:
+    # What ends while the hook takes its time comes as one slice; it is broken off in the midst of one.
+    rows = [server.url(f"/json?n={n}") for n in range(60)]
+    heard: list[int] = []
+    yielded: list[int] = []
+
+    def hear(response: loamy.Response) -> None:
+        heard.append(response.index)
+        time.sleep(0.002)
+        if len(heard) == 31:
+            raise KeyboardInterrupt
+
+    with pytest.raises(loamy.BatchInterrupted) as raised:
+        for response in loamy.stream(rows, order=order, on_response=hear):
+            yielded.append(response.index)
+    left = {response.index: response for response in raised.value.responses}
+    assert len(left) == len(raised.value.responses) and not set(left) & set(yielded), "none is there twice"
+    assert sorted([*left, *yielded]) == list(range(60)), "and none is missing"
+    assert all(left[index].ok for index in set(heard) - set(yielded)), "what was told has its answer"
+    until(lambda: server.counts["in_flight"] == 0)
+    answered = [response for response in left.values() if response.ok]
+    assert len(answered) + len(yielded) <= len(server.requests) <= 60
+
+
+def test_p1_what_a_stream_left_is_sent_again_as_the_stream_was(server: TestServer) -> None:
+    def hear(response: loamy.Response) -> None:
+        raise KeyboardInterrupt
+
+    rows = [server.url("/json"), server.url("/flaky/a?fail=1&status=close")]
+    with pytest.raises(loamy.BatchInterrupted) as raised:
+        list(loamy.stream(rows, on_response=hear, headers={"X-Own": "kept"}))
+    left = raised.value.responses
+    assert isinstance(left, loamy.Responses)
+    before = len(server.requests)
+    left.resend()
+    again = server.requests[before:]
+    assert again and all(seen.header("x-own") == "kept" for seen in again)

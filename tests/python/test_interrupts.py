@@ -285,12 +285,14 @@ def test_ctrl_c_leaves_a_clump_at_once_with_every_response(server: TestServer, c
     except loamy.BatchInterrupted as stop:
         errors = [getattr(response.error, "kind", None) for response in stop.responses]
         assert all(response.request_map is own for response, own in zip(stop.responses, maps))
-        tell(kinds=[errors.count(kind) for kind in (None, "cancelled", "not_sent")], codes=sum(r.status_code for r in stop.responses))
+        tell(kinds=[errors.count(kind) for kind in (None, "cancelled", "not_sent")], codes=sum(r.status_code for r in stop.responses),
+             text=str(stop))
         time.sleep(0.2)
     """,
         103,
     )
     assert told["kinds"] == [3, 100, 100] and told["codes"] == 600
+    assert told["text"].startswith("interrupted: 3 of 203 rows have their answer; ")
     assert told["took"] <= AT_ONCE_S + SCHEDULING_S
     assert server.counts["requests"] == 103
 
@@ -311,12 +313,13 @@ def test_ctrl_c_leaves_a_zsession_at_once_with_what_came_of_every_request(
         kinds = [getattr(made, "kind", None) for made in stop.responses]
         rows = [getattr(made, "request_map", None) or made.requestMap for made in stop.responses]
         assert all(row is own for row, own in zip(rows, maps))
-        tell(kinds=[kinds.count(kind) for kind in (None, "cancelled", "not_sent")])
+        tell(kinds=[kinds.count(kind) for kind in (None, "cancelled", "not_sent")], text=str(stop))
         time.sleep(0.2)
     """,
         103,
     )
     assert told["kinds"] == [3, 100, 100]
+    assert told["text"].startswith("interrupted: 3 of 203 rows have their answer; every row is in the exception: ")
     assert told["took"] <= AT_ONCE_S + SCHEDULING_S
     assert server.counts["requests"] == 103
 

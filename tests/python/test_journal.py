@@ -131,6 +131,40 @@ def test_retry_failed_sends_rows_again_that_had_no_answer(server: TestServer, jo
     assert (second[1].status_code, second[1].replayed) == (503, True), "an answer is an answer"
 
 
+def test_h5_what_a_journal_has_is_not_sent_past_it(server: TestServer, journal: Path) -> None:
+    row = [server.url("/flaky/a?fail=1&status=close"), server.url("/count/a")]
+    first = loamy.send(row, journal=journal)
+    copies = [first, first.failed, first[:1], pickle.loads(pickle.dumps(first)), first[1:], first[1:].failed]
+    for responses in copies:
+        with pytest.raises(TypeError, match="retry_failed=True") as caught:
+            responses.resend()
+        assert str(journal) in str(caught.value)
+    with pytest.raises(TypeError, match="resend_in_doubt=True"):
+        first.resend(in_doubt=True)
+    assert len(server.requests) == 2, "nothing was sent again"
+    second = loamy.send(row, journal=journal, retry_failed=True)
+    assert second.counts() == {"ok": 2} and len(server.requests) == 3
+    assert loamy.send([server.url("/status/503")]).resend().counts() == {"status 503": 1}, "as ever"
+
+
+def test_h5_nor_are_rows_of_a_call_that_was_broken_off(server: TestServer, journal: Path) -> None:
+    def stop(response: loamy.Response) -> None:
+        raise KeyboardInterrupt
+
+    urls = [server.url(f"/count/{n}") for n in range(50)]
+    with pytest.raises(loamy.BatchInterrupted) as sent:
+        loamy.send(urls, journal=journal, concurrency=1, on_response=stop)
+    with pytest.raises(loamy.BatchInterrupted) as streamed:
+        list(loamy.stream(urls, journal=journal, concurrency=1, on_response=stop))
+    asynchronous = asyncio.run(loamy.send_async(urls[:2], journal=journal.with_suffix(".other")))
+    before = server.counts["requests"]
+    for responses in (sent.value.responses, streamed.value.responses, asynchronous):
+        assert isinstance(responses, loamy.Responses)
+        with pytest.raises(TypeError, match="the next run would send them once more"):
+            responses.resend()
+    assert server.counts["requests"] == before
+
+
 def test_a_stream_yields_what_it_had_or_only_what_is_new(server: TestServer, journal: Path) -> None:
     def source(count: int) -> Iterator[str]:
         return (server.url(f"/count/{n}") for n in range(count))
@@ -218,6 +252,10 @@ def test_the_files_are_their_owners_alone_and_hold_no_secrets(server: TestServer
         ({"retry_failed": True}, TypeError, "pass journal='run.loamy' too"),
         ({"resend_in_doubt": True}, TypeError, "resend_in_doubt=True"),
         ({"keep_good": True}, TypeError, "keep_good=True"),
+        ({"journal": "run.loamy", "retry_failed": "no"}, TypeError, "retry_failed must be True or False, not str"),
+        ({"journal": "run.loamy", "resend_in_doubt": None}, TypeError, "resend_in_doubt must be True or False"),
+        ({"journal": "run.loamy", "keep_good": 1}, TypeError, "keep_good must be True or False, not int"),
+        ({"keep_good": 0}, TypeError, "keep_good must be True or False, not int"),
         ({"journal": 7}, TypeError, "journal must be a path, not int"),
         ({"journal": b"run"}, TypeError, "not bytes"),
         ({"journal": ""}, ValueError, "journal is empty"),
@@ -230,9 +268,11 @@ def test_a_wish_that_cannot_be_is_refused_by_name(arguments: dict[str, Any], err
     assert text in str(caught.value)
 
 
-def test_replay_is_a_matter_of_journals() -> None:
+def test_replay_is_a_matter_of_journals(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="replay=False"):
         loamy.stream(["http://127.0.0.1:9/"], replay=False)
+    with pytest.raises(TypeError, match="replay must be True or False, not str"):
+        loamy.stream(["http://127.0.0.1:9/"], journal=tmp_path / "run.loamy", replay="no")  # type: ignore[arg-type]
 
 
 def test_the_older_doors_have_a_journal_too(server: TestServer, tmp_path: Path) -> None:
@@ -249,3 +289,34 @@ def test_the_older_doors_have_a_journal_too(server: TestServer, tmp_path: Path) 
     assert visits(server) == {"a": {"GET": 2}}, "each of them sent it once"
     with pytest.raises(TypeError, match="retry_failed=True"):
         session.Clump(requests=[]).send_requests(retry_failed=True)
+
+
+@pytest.mark.parametrize("door", ["send", "clump", "zsession"])
+def test_h7_every_door_takes_up_what_can_be_read_of_a_damaged_journal(
+    server: TestServer, journal: Path, door: str
+) -> None:
+    from loamy import session
+    from zconcurrent import zsession
+
+    urls = [server.url(f"/json/200?n={n}") for n in range(50)]
+    clump = session.Clump([session.RequestMap(url, "GET") for url in urls])
+    old = zsession.zSession([zsession.RequestMap(url, "GET") for url in urls])
+    calls: dict[str, Callable[..., list[Any]]] = {
+        "send": lambda **fields: loamy.send(urls, journal=journal, **fields),
+        "clump": lambda **fields: clump.send_requests(journal=journal, **fields),
+        "zsession": lambda **fields: old.sendRequests(journal=journal, **fields).requestResponses,
+    }
+    call = calls[door]
+    assert len(call()) == 50 and len(server.requests) == 50
+    bodies = Path(f"{journal}.bodies")
+    content = bytearray(bodies.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    bodies.write_bytes(content)
+    with pytest.raises(loamy.JournalError) as caught:
+        call()
+    assert caught.value.trouble == "damaged" and "keep_good=True" in str(caught.value)
+    assert len(server.requests) == 50
+    assert len(call(keep_good=True)) == 50
+    assert 50 < len(server.requests) <= 100, "what was lost is sent again"
+    with pytest.raises(TypeError, match="keep_good must be True or False, not str"):
+        call(keep_good="yes")

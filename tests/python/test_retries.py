@@ -383,6 +383,8 @@ def test_a_named_job_has_the_same_keys_each_time_and_a_nameless_one_has_not(serv
     assert not set(sent(places, job="invoices")) & set(first)
     numbers = [{**row, "tag": n} for n, row in enumerate(rows)]
     assert sent(numbers, job="invoices") == list(reversed(sent(list(reversed(numbers)), job="invoices")))
+    texts = [{**row, "tag": str(n)} for n, row in enumerate(rows)]
+    assert sent(texts, job="invoices") == sent(numbers, job="invoices"), "a number counts as its text"
 
 
 @pytest.mark.parametrize("job", [None, "invoices"])

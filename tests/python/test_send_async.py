@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import loamy
@@ -113,6 +115,75 @@ def test_an_exception_of_the_progress_function_leaves_it_as_itself(server: TestS
 
     with pytest.raises(LookupError, match="no display"):
         run(loamy.send_async([server.url("/delay/5")], progress=progress))
+
+
+def test_any_exception_of_the_progress_function_ends_it(server: TestServer, run: Run) -> None:
+    def progress(now: loamy.Progress) -> None:
+        next(iter(()))
+
+    async def main() -> None:
+        await asyncio.wait_for(loamy.send_async([server.url("/delay/5")] * 3, progress=progress), 5)
+
+    with pytest.raises(RuntimeError) as caught:  # what Python makes of a StopIteration out of a coroutine
+        run(main())
+    assert isinstance(caught.value.__cause__, StopIteration)
+    until(lambda: server.counts["in_flight"] == 0)
+    assert server.counts["requests"] == 3
+
+
+@pytest.mark.parametrize("how", ["closed", "thrown away", "broken off"])
+def test_p1_a_coroutine_that_is_left_sends_nothing_further(server: TestServer, how: str) -> None:
+    async def main() -> int:
+        coroutine = loamy.send_async([server.url("/delay/0.05")] * 200, concurrency=2)
+        coroutine.send(None)
+        while server.counts["requests"] < 4:
+            await asyncio.sleep(0.005)
+        if how == "closed":
+            coroutine.close()
+        elif how == "thrown away":
+            del coroutine
+        else:
+            with pytest.raises(LookupError):
+                coroutine.throw(LookupError("mine"))
+        gc.collect()
+        sent = server.counts["requests"]
+        await asyncio.sleep(0.3)
+        return server.counts["requests"] - sent
+
+    assert asyncio.run(main()) == 0
+    until(lambda: server.counts["in_flight"] == 0)
+    assert server.counts["requests"] <= 40
+
+
+@pytest.mark.parametrize("how", ["timeout", "hook", "progress"])
+def test_h7_a_journal_is_free_for_the_next_call_when_one_was_broken_off(
+    server: TestServer, run: Run, tmp_path: Path, how: str
+) -> None:
+    rows: list[Any] = [("POST", server.url(f"/count/{n}?takes=5ms")) for n in range(1000)]
+
+    def after_ten(response: loamy.Response) -> None:
+        if response.index >= 10:
+            raise LookupError("enough")
+
+    def at_once(now: loamy.Progress) -> None:
+        raise LookupError("enough")
+
+    async def once(journal: Path) -> None:
+        if how == "timeout":
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(loamy.send_async(rows, journal=journal), 0.15)
+        else:
+            hook: Any = {"on_response": after_ten} if how == "hook" else {"progress": at_once}
+            with pytest.raises(LookupError, match="enough"):
+                await loamy.send_async(rows, journal=journal, **hook)
+        again = await loamy.send_async(rows, journal=journal, deadline=0.2)
+        assert len(again) == 1000
+
+    for attempt in range(5):
+        run(once(tmp_path / f"{attempt}.loamy"))
+    until(lambda: server.counts["in_flight"] == 0)
+    counts = loamy.send([server.url("/counts")])[0].json()
+    assert counts and all(methods["POST"] <= 5 for methods in counts.values()), "once for each journal at most"
 
 
 def test_a_loop_that_is_closed_meanwhile_harms_nobody(server: TestServer, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -170,3 +172,24 @@ def test_the_repr_names_every_field_of_a_request() -> None:
         "RequestMap(url='http://h/?token=***', http_op='POST', body={'a': 1}, query_params={'q': '1'}, "
         "headers={'Cookie': '***', 'X-Own': 'v'})"
     )
+
+
+def test_raising_the_error_of_a_response_leaks_nothing(server: TestServer, refused_port: int) -> None:
+    class Probe:
+        """Stands in a frame that must go."""
+
+    def fetch(probes: list[weakref.ref[Probe]]) -> None:
+        probe = Probe()
+        probes.append(weakref.ref(probe))
+        rows = [RequestMap(server.url("/bytes/1000"), "GET"), RequestMap(f"http://127.0.0.1:{refused_port}/", "GET")]
+        for response in Clump(rows).send_requests():
+            if response.error is not None:
+                raise response.error
+
+    probes: list[weakref.ref[Probe]] = []
+    for _ in range(5):
+        with pytest.raises(loamy.LoamyError):
+            fetch(probes)
+    gc.collect()
+    assert [probe() for probe in probes] == [None] * 5
+    assert len(server.requests) == 5

@@ -6,6 +6,7 @@ import gc
 import itertools
 import resource
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -90,6 +91,38 @@ def test_nothing_is_pulled_or_sent_before_the_first_is_asked_for(server: TestSer
     stream = loamy.stream(noted(pulled, server.url("/json"), 3))
     assert pulled == [] and server.counts["connections"] == 0
     assert sum(1 for _ in stream) == 3
+
+
+def test_a_deadline_begins_when_the_first_response_is_asked_for(server: TestServer) -> None:
+    stream = loamy.stream([server.url("/json")] * 3, deadline=1)
+    time.sleep(1.2)
+    assert [response.kind for response in stream] == [None] * 3
+    assert server.counts["requests"] == 3
+
+
+def test_a_stream_that_was_left_lets_go_of_its_source_at_once(server: TestServer) -> None:
+    ended: list[int] = []
+
+    def rows() -> Iterator[str]:
+        try:
+            while True:
+                yield server.url("/json")
+        finally:
+            ended.append(server.counts["requests"])
+
+    gc.disable()
+    try:
+        for _ in loamy.stream(rows(), window=3):
+            break
+        assert len(ended) == 1, "its cursor is closed without the collector"
+        own = rows()
+        for _ in loamy.stream(own, window=3):
+            break
+        assert next(own) and len(ended) == 1, "whoever holds it may go on with it"
+    finally:
+        gc.enable()
+    until(lambda: server.counts["open"] == 0)
+    assert server.counts["requests"] <= 6
 
 
 def test_a_consumer_that_pauses_holds_up_the_source_and_not_the_answers(server: TestServer) -> None:

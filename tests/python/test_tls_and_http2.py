@@ -367,6 +367,17 @@ def test_d6_a_call_without_verification_warns_once_at_the_line_that_made_it(secu
         assert "verify=False" in str(warning.message) and "extra_ca=" in str(warning.message)
 
 
+def test_d6_a_stream_warns_at_the_line_that_made_it_and_not_at_its_reader(secure: SecureNginx) -> None:
+    unverified = {"url": secure.url("stranger"), "verify": False}
+    for rows, fields in (([secure.url("stranger")], {"verify": False}), ([unverified], {})):
+        make: Callable[[], Any] = lambda: loamy.stream(rows, **fields)  # noqa: B023, E731 (called at once)
+        stream = make()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert [response.status_code for response in stream] == [200]
+        assert insecure(caught) == [(HERE, make.__code__.co_firstlineno)]
+
+
 def test_d6_rows_without_verification_warn_once_a_call(secure: SecureNginx) -> None:
     unverified = {"url": secure.url("stranger"), "verify": False}
     rows: list[Any] = [*[secure.url()] * 5, *[unverified] * 5, {"url": secure.url(), "verify": False}] * 3

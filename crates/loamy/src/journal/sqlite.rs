@@ -299,7 +299,7 @@ fn make(
             place,
             if empty { "its index is empty" } else { "its index has lost what it held" },
         )
-        .with_hint("open it with keep_good to use what is left, or remove its part file too to begin anew"));
+        .with_hint("use what is left with keep_good, or remove its part file too to begin anew"));
     }
     let mut salt: Salt = [0; 16];
     getrandom::fill(&mut salt)

@@ -43,7 +43,7 @@ impl JournalError {
 
     pub(crate) fn damaged(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Trouble::Damaged, message)
-            .with_hint("what can still be read is usable: open the journal with keep_good")
+            .with_hint("what can still be read is usable with keep_good")
     }
 
     /// What the system refused.

@@ -105,6 +105,7 @@ class zSession:
         journal: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
         resend_in_doubt: bool = False,
+        keep_good: bool = False,
     ) -> RequestResults:
         """Send the requests and return their answers.
 
@@ -115,6 +116,7 @@ class zSession:
             journal: as for `loamy.send`.
             retry_failed: as for `loamy.send`.
             resend_in_doubt: as for `loamy.send`.
+            keep_good: as for `loamy.send`.
 
         Raises:
             loamy.LoamyError: a failure, with its request as ``request_map``.
@@ -123,7 +125,7 @@ class zSession:
 
         """
         rows = self._rows
-        recorded = recorded_by(journal, self._policy, retry_failed, resend_in_doubt, False)
+        recorded = recorded_by(journal, self._policy, retry_failed, resend_in_doubt, keep_good)
         with telling(progress, len(rows)) as tell, watched("zSession") as watching:
             if not rows and recorded is None:
                 return RequestResults([], [])
