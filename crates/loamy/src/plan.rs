@@ -5,6 +5,7 @@
 //! comes, one of its rows in flight ends. What concerns a meter (a rate, a quota) puts all queues to sleep that belong to it, at once.
 
 mod intents;
+mod lane;
 mod placing;
 mod ranks;
 #[cfg(test)]
@@ -15,50 +16,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::intents::Asked;
-use self::intents::{Ahead, Intents};
-use self::ranks::{Firsts, Own, Rank};
+use self::intents::Ahead;
+use self::lane::{Lane, Nearest};
+use self::ranks::{Firsts, Own};
 use crate::Policy;
 use crate::backoff::Jitter;
-use crate::gate::{Cost, Gate, Limits, Meter, OriginGate};
-use crate::job::{Job, OriginId};
+use crate::gate::{Cost, Gate, Limits, Meter};
+use crate::job::{Again, Job, OriginId};
 use crate::limiter::Admission;
 use crate::rate::Scope;
 use crate::target::Origin;
-
-/// What waits for one origin, or for the rows of one `limit_key` there.
-#[derive(Debug)]
-struct Lane {
-    origin: Arc<Origin>,
-    key: Option<Box<str>>,
-    meter: usize,
-    gate: OriginGate,
-    queue: VecDeque<Box<Job>>,
-    intents: Intents,
-    /// Its place among the turns of its meter, while it may have another row in flight: how many it has, and since when it waits.
-    turn: Option<Rank>,
-    asleep_until: Option<Instant>,
-}
-
-impl Lane {
-    /// Whether it may have another row in flight, as far as it is its own to say.
-    fn is_ready(&self, gate: &Gate) -> bool {
-        self.has_next() && self.asleep_until.is_none() && gate.admits(&self.gate)
-    }
-
-    fn has_next(&self) -> bool {
-        !self.queue.is_empty() || self.intents.front().is_some()
-    }
-
-    /// Whether the next row is one that had to be on record first. Those that go out again come before the rest.
-    fn intent_is_next(&self) -> bool {
-        let Some(ready) = self.intents.front() else { return false };
-        self.queue.front().is_none_or(|job| job.started.is_none() && ready.index < job.index)
-    }
-
-    fn front_mut(&mut self) -> Option<&mut Box<Job>> {
-        if self.intent_is_next() { self.intents.front_mut() } else { self.queue.front_mut() }
-    }
-}
 
 /// A meter, with the queues that belong to it: one, or all with its `limit_key`.
 #[derive(Debug)]
@@ -188,10 +155,10 @@ impl Plan {
         self.update(id, gate);
     }
 
-    /// Puts a row that goes out again before all that wait.
-    pub(crate) fn push_first(&mut self, job: Box<Job>, gate: &Gate) {
+    /// Takes in a row that was sent before. It goes before all that were not, and behind those that began before it.
+    pub(crate) fn push_again(&mut self, job: Box<Job>, gate: &Gate) {
         let id = job.origin;
-        self.lanes[id.0 as usize].queue.push_front(job);
+        self.lanes[id.0 as usize].again.insert((job.started, job.index), job);
         self.count(id, 1);
         self.update(id, gate);
     }
@@ -244,7 +211,7 @@ impl Plan {
             && entry.key().0 <= now
         {
             let job = entry.remove();
-            self.push_first(job, gate);
+            self.push_again(job, gate);
         }
     }
 
@@ -306,7 +273,12 @@ impl Plan {
             self.limits.take(now, job);
             meter.take(now, job);
             gate.take(&mut lane.gate);
-            let job = if lane.intent_is_next() { self.take_ready(id) } else { lane.queue.pop_front() };
+            let job = match lane.nearest() {
+                Some(Nearest::Again) => lane.again.pop_first().map(|(_, job)| job),
+                Some(Nearest::Intent) => self.take_ready(id),
+                Some(Nearest::Queue) => lane.queue.pop_front(),
+                None => None,
+            };
             let Some(job) = job else {
                 break;
             };
@@ -366,8 +338,15 @@ impl Plan {
     ) -> VecDeque<Box<Job>> {
         let ahead = self.ahead_of(id);
         let lane = &mut self.lanes[id.0 as usize];
-        let most = most.min(lane.queue.len() + lane.intents.len());
+        let most = most.min(lane.again.len() + lane.queue.len() + lane.intents.len());
         let mut taken = VecDeque::with_capacity(most);
+        let mut left = Vec::new();
+        while taken.len() < most
+            && let Some((place, job)) = lane.again.pop_first()
+        {
+            if alike(&job) { taken.push_back(job) } else { left.push((place, job)) }
+        }
+        lane.again.extend(left);
         let [ready, asked, unsure] = lane.intents.queues();
         for queue in [&mut lane.queue, ready, asked, unsure] {
             let mut left = Vec::new();
@@ -385,13 +364,12 @@ impl Plan {
     }
 
     /// Takes one row out that was sent before.
-    pub(crate) fn take(&mut self, id: OriginId, index: usize, gate: &Gate) -> Option<Box<Job>> {
-        let queue = &mut self.lanes[id.0 as usize].queue;
-        let position = queue.iter().position(|job| job.index == index)?;
-        let job = queue.remove(position);
+    pub(crate) fn take(&mut self, again: Again, gate: &Gate) -> Option<Box<Job>> {
+        let id = again.origin;
+        let job = self.lanes[id.0 as usize].again.remove(&(again.started, again.index))?;
         self.count(id, -1);
         self.update(id, gate);
-        job
+        Some(job)
     }
 
     /// Takes out every row that waits.
@@ -411,7 +389,8 @@ impl Plan {
             lane.asleep_until = None;
             let [ready, asked, unsure] = lane.intents.queues();
             let intents = ready.drain(..).chain(asked.drain(..)).chain(unsure.drain(..));
-            lane.queue.drain(..).chain(intents)
+            let again = std::mem::take(&mut lane.again).into_values();
+            again.chain(lane.queue.drain(..)).chain(intents)
         });
         queued.chain(std::mem::take(&mut self.later).into_values()).collect()
     }

@@ -7,7 +7,7 @@ use super::hedging::{self, Meaning};
 use super::{Batch, Stop};
 use crate::breaker::{Ended, HostFailures, Trip};
 use crate::gate::Cost;
-use crate::job::{End, Job, OriginId, Try};
+use crate::job::{Again, End, Job, OriginId, Try};
 use crate::outcome::Attempt;
 use crate::policy::{Governor, Retried};
 use crate::progress::Pause;
@@ -50,7 +50,7 @@ impl Batch {
         match hedges.ended(now, job, ended) {
             Meaning::TheRow => true,
             Meaning::TheRowTakeBack(origin) => {
-                self.plan.take(origin, job.index, &self.gate);
+                self.plan.take(Again { origin, ..job.again() }, &self.gate);
                 true
             }
             Meaning::TheRowBeside(other) => {
@@ -253,14 +253,14 @@ impl Batch {
 
     pub(super) fn put_back(&mut self, job: Box<Job>) {
         if let Some(deadline) = job.deadline {
-            self.late.insert((deadline, job.origin, job.index));
+            self.late.insert((deadline, job.again()));
         }
-        self.plan.push_first(job, &self.gate);
+        self.plan.push_again(job, &self.gate);
     }
 
     pub(super) fn forget_deadline(&mut self, job: &Job) {
         if let Some(deadline) = job.deadline {
-            self.late.remove(&(deadline, job.origin, job.index));
+            self.late.remove(&(deadline, job.again()));
         }
     }
 

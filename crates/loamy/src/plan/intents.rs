@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Firsts, Plan, Rank};
+use super::Plan;
+use super::ranks::{Firsts, Rank};
 use crate::gate::Gate;
 use crate::job::{Job, OriginId};
 

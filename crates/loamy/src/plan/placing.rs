@@ -1,11 +1,11 @@
 //! From a row to the queue that it waits in.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Intents, Keyed, Lane, Metered, Own, Plan};
+use super::{Keyed, Lane, Metered, Own, Plan};
 use crate::Error;
-use crate::gate::{Gate, Meter, OriginGate};
+use crate::gate::{Gate, Meter};
 use crate::job::{OriginId, Placed};
 use crate::request::Request;
 use crate::target::{self, Origin, Target};
@@ -70,16 +70,7 @@ impl Plan {
                 meter.unwrap_or_default()
             }
         };
-        self.lanes.push(Lane {
-            origin,
-            key: key.map(Into::into),
-            meter,
-            gate: OriginGate::default(),
-            queue: VecDeque::new(),
-            intents: Intents::default(),
-            turn: None,
-            asleep_until: None,
-        });
+        self.lanes.push(Lane::new(origin, key, meter));
         if self.lanes.len() == 2 {
             self.update(OriginId(0), gate);
         }

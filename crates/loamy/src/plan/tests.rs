@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Next, Plan};
+use super::{Asked, Next, Plan};
 use crate::backoff::Jitter;
 use crate::clock;
 use crate::gate::Gate;
@@ -115,4 +115,70 @@ fn a_pause_of_one_origin_keeps_no_other_row_of_its_limit_key_back() {
     assert!(waiting.next(now).is_none());
     waiting.plan.wake(now + SECOND, &waiting.gate);
     assert_eq!(waiting.next(now + SECOND).map(|job| job.index), Some(0));
+}
+
+/// A row waits for its intent.
+fn push_unsure(waiting: &mut Waiting, host: usize, key: Option<&str>) {
+    let job = waiting.job(host, key);
+    waiting.plan.push_unsure(job, &waiting.gate);
+}
+
+#[test]
+fn who_was_sent_before_goes_first_and_among_those_who_began_first() {
+    let mut waiting = Waiting::new(Policy::default());
+    let begin = clock::now();
+    let hops = (0..4).map(|second| {
+        let mut job = waiting.job(0, None);
+        job.started = Some(begin + SECOND * second);
+        job
+    });
+    let mut hops: Vec<_> = hops.collect();
+    waiting.push(0, None);
+    hops.swap(1, 2);
+    for hop in hops {
+        waiting.plan.push_again(hop, &waiting.gate);
+    }
+    waiting.plan.proved(OriginId(0), 8, &waiting.gate);
+    let order: Vec<_> = std::iter::from_fn(|| waiting.next(begin)).map(|job| job.index).collect();
+    assert_eq!(order, [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn an_origin_that_sleeps_is_not_looked_at_to_find_who_is_put_on_record_next() {
+    let mut waiting = Waiting::new(Policy::default());
+    let now = clock::now();
+    for host in 0..HOSTS {
+        push_unsure(&mut waiting, host, None);
+        waiting.plan.pause(OriginId(host as u32), now + SECOND, &waiting.gate);
+    }
+    assert!(waiting.plan.ahead.asking.is_empty(), "who sleeps does not stand among those that may ask");
+    push_unsure(&mut waiting, HOSTS, None);
+    assert_eq!(waiting.plan.ask(&waiting.gate), Some(Asked::Intend(HOSTS)));
+    assert_eq!(waiting.plan.ask(&waiting.gate), None);
+    assert!(waiting.plan.ahead.asking.is_empty(), "nor does who is ahead by as much as it may");
+    waiting.plan.wake(now + SECOND, &waiting.gate);
+    let asked = std::iter::from_fn(|| waiting.plan.ask(&waiting.gate)).count();
+    assert_eq!(asked, HOSTS.min(waiting.gate.concurrency() - 1));
+}
+
+#[test]
+fn hosts_of_a_limit_key_that_sleeps_give_back_what_another_origin_could_use() {
+    let limit = Limit::new("requests", "1/s".parse().unwrap()).burst(1).for_each_origin();
+    let mut waiting = Waiting::new(Policy::default().limit(limit).concurrency(4));
+    let now = clock::now();
+    (0..6).for_each(|_| push_unsure(&mut waiting, 0, Some("account")));
+    waiting.plan.proved(OriginId(0), 8, &waiting.gate);
+    for row in 0..4 {
+        assert_eq!(waiting.plan.ask(&waiting.gate), Some(Asked::Intend(row)));
+        waiting.plan.intended(row, &waiting.gate);
+    }
+    push_unsure(&mut waiting, 1, None);
+    assert_eq!(waiting.plan.ask(&waiting.gate), None, "who is awake gives nothing back");
+    let job = waiting.next(now).unwrap();
+    assert_eq!(waiting.plan.ask(&waiting.gate), Some(Asked::Intend(6)));
+    push_unsure(&mut waiting, 2, None);
+    waiting.give_back(&job);
+    assert!(waiting.next(now).is_none(), "the rate has the key sleep");
+    assert_eq!(waiting.plan.ask(&waiting.gate), Some(Asked::TakeBack(3)));
+    assert_eq!(waiting.plan.ask(&waiting.gate), Some(Asked::Intend(7)));
 }
