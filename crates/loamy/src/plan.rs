@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use self::intents::Asked;
 use self::intents::Ahead;
+pub(crate) use self::intents::Asked;
 use self::lane::{Lane, Nearest};
 use self::ranks::{Firsts, Own};
 use crate::Policy;

@@ -152,9 +152,8 @@ impl Plan {
     pub(super) fn list(&mut self, id: OriginId, gate: &Gate) {
         let lane = &mut self.lanes[id.0 as usize];
         let ahead = lane.intents.ahead();
-        let may_ask = !lane.intents.unsure.is_empty()
-            && lane.asleep_until.is_none()
-            && ahead < gate.allows(&lane.gate);
+        let may_ask =
+            !lane.intents.unsure.is_empty() && lane.asleep_until.is_none() && ahead < gate.allows(&lane.gate);
         let wanted = may_ask.then_some((ahead, 0));
         let asked = std::mem::replace(&mut lane.intents.asks, wanted);
         let spare = (!lane.intents.ready.is_empty()).then_some(ahead);
