@@ -43,8 +43,8 @@ impl Budget {
     }
 
     /// Whether such a row may be sent again.
-    pub(crate) fn affords(&mut self, again: Again) -> bool {
-        again == Again::WithOthers || self.spend()
+    pub(crate) fn affords(&mut self, charge: Charge) -> bool {
+        charge == Charge::WithOthers || self.spend()
     }
 
     /// Whether it is to be told that it is used up: the first time alone.
@@ -60,9 +60,9 @@ impl Budget {
     }
 }
 
-/// What another sending of a row is.
+/// What another sending of a row costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Again {
+pub(crate) enum Charge {
     /// It is taken out of the budget.
     AtACost,
     /// It is not: the row was under way when another was refused, and refused like it, by an origin that does take rows. Together
@@ -170,8 +170,8 @@ mod tests {
     #[test]
     fn rows_that_were_refused_with_another_cost_nothing() {
         let mut budget = Budget::default();
-        assert!((0..99).all(|_| budget.affords(Again::WithOthers)));
-        assert_eq!((0..99).filter(|_| budget.affords(Again::AtACost)).count(), 10);
+        assert!((0..99).all(|_| budget.affords(Charge::WithOthers)));
+        assert_eq!((0..99).filter(|_| budget.affords(Charge::AtACost)).count(), 10);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::breaker::Breaker;
 use crate::duplicates::{Found, Sharing};
 use crate::gate::Gate;
 use crate::headers::Headers;
-use crate::job::{Costs, Job, OriginId, Placed, Try};
+use crate::job::{Again, Costs, Job, OriginId, Placed, Try};
 use crate::ledger::{Ledger, NoLedger};
 use crate::plan::{Next, Plan};
 use crate::policy::Duplicates;
@@ -57,7 +57,7 @@ pub(crate) struct Batch {
     sharing: Option<Sharing>,
     hedges: Option<Hedges>,
     /// When the time of rows that wait although they were sent before (hops, second sendings) is over.
-    late: BTreeSet<(Instant, OriginId, usize)>,
+    late: BTreeSet<(Instant, Again)>,
     stopped: Option<Stop>,
     /// Why the ledger can record nothing any more.
     unrecordable: Option<Error>,
@@ -204,11 +204,11 @@ impl Batch {
         if self.deadline.is_some_and(|deadline| deadline <= now) && self.stopped.is_none() {
             self.stop(Stop::Deadline, now);
         }
-        while let Some((at, origin, index)) = self.late.first().copied()
+        while let Some((at, again)) = self.late.first().copied()
             && at <= now
         {
-            self.late.remove(&(at, origin, index));
-            if let Some(job) = self.plan.take(origin, index, &self.gate) {
+            self.late.pop_first();
+            if let Some(job) = self.plan.take(again, &self.gate) {
                 let error =
                     Error::new(Kind::TimeoutTotal, "the time of the row was over before it could go on");
                 self.finish(now, job, Err(error));
@@ -218,14 +218,14 @@ impl Batch {
         while self.stopped.is_none()
             && let Some(job) = self.hedges.as_mut().and_then(|hedges| hedges.due(now))
         {
-            self.plan.push_first(job, &self.gate);
+            self.plan.push_again(job, &self.gate);
         }
     }
 
     /// When [`expire`](Self::expire) has something to do.
     pub(crate) fn next_event(&self) -> Option<Instant> {
         let deadline = if self.stopped.is_some() { None } else { self.deadline };
-        let late = self.late.first().map(|(at, ..)| *at);
+        let late = self.late.first().map(|(at, _)| *at);
         let hedge = self.hedges.as_ref().filter(|_| self.stopped.is_none()).and_then(Hedges::next_due);
         [deadline, late, hedge].into_iter().flatten().min()
     }

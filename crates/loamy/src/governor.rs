@@ -28,7 +28,7 @@ mod pace;
 use std::time::{Duration, Instant};
 
 use self::pace::Pace;
-use crate::backoff::{Again, Jitter};
+use crate::backoff::{Charge, Jitter};
 use crate::limiter::Admission;
 use crate::policy::Backoff;
 use crate::quotas::{Hint, Precision, Quota, Unit};
@@ -118,19 +118,19 @@ impl Governor {
 
     /// The head of a response came. (A row without one tells nothing: it is not reported.) Says what another sending of the row
     /// would be.
-    pub(crate) fn answered(&mut self, now: Instant, sending: Sending, status: u16, hint: &Hint) -> Again {
+    pub(crate) fn answered(&mut self, now: Instant, sending: Sending, status: u16, hint: &Hint) -> Charge {
         self.learn(now, sending, hint);
         match status {
             429 => self.refused(now, sending, hint.retry_after),
             503 if hint.retry_after.is_some() => {
                 self.refused(now, sending, hint.retry_after);
-                Again::AtACost
+                Charge::AtACost
             }
             ..500 => {
                 self.accepted(now, sending);
-                Again::AtACost
+                Charge::AtACost
             }
-            _ => Again::AtACost,
+            _ => Charge::AtACost,
         }
     }
 
@@ -153,13 +153,13 @@ impl Governor {
         }
     }
 
-    fn refused(&mut self, now: Instant, sending: Sending, retry_after: Option<Duration>) -> Again {
+    fn refused(&mut self, now: Instant, sending: Sending, retry_after: Option<Duration>) -> Charge {
         let asked = retry_after.filter(|span| !span.is_zero());
         self.pace.refused();
         if sending.0 <= self.volley {
             let until = asked.and_then(|span| now.checked_add(span));
             self.paused_until = self.paused_until.max(until);
-            return if self.has_accepted { Again::WithOthers } else { Again::AtACost };
+            return if self.has_accepted { Charge::WithOthers } else { Charge::AtACost };
         }
         self.volley = self.sent;
         self.refusals += 1;
@@ -174,7 +174,7 @@ impl Governor {
         let span = asked.or(spent).unwrap_or(by_itself);
         let chance = self.jitter.up_to((span / 20).min(Duration::from_secs(1)));
         self.paused_until = self.paused_until.max(now.checked_add(span + chance));
-        Again::AtACost
+        Charge::AtACost
     }
 
     fn learn(&mut self, now: Instant, sending: Sending, hint: &Hint) {

@@ -48,6 +48,14 @@ pub(crate) struct Job {
     pub(crate) limit: Option<Duration>,
 }
 
+/// Where a row waits that was sent before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Again {
+    pub(crate) origin: OriginId,
+    pub(crate) started: Option<Instant>,
+    pub(crate) index: usize,
+}
+
 /// Rows that take long may be tried twice at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Try {
@@ -112,6 +120,11 @@ impl Job {
             limit: self.limit,
             ..Self::new(self.index, self.request.clone(), placed, self.costs.clone())
         }
+    }
+
+    /// Where it waits if it is to be sent again.
+    pub(crate) fn again(&self) -> Again {
+        Again { origin: self.origin, started: self.started, index: self.index }
     }
 
     /// How often it was sent again because the policy allows it.

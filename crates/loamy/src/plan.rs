@@ -2,60 +2,49 @@
 //!
 //! A queue is in one of three states. It has a **turn** while its first row could take a slot. It is **asleep** while that row has
 //! to wait for a moment that is known: a rate, a pause, a failure to connect. Else something must happen first: a row
-//! comes, one of its rows in flight ends.
+//! comes, one of its rows in flight ends. What concerns a meter (a rate, a quota) puts all queues to sleep that belong to it, at once.
 
 mod intents;
+mod lane;
 mod placing;
+mod ranks;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::intents::Ahead;
 pub(crate) use self::intents::Asked;
-use self::intents::{Ahead, Intents};
+use self::lane::{Lane, Nearest};
+use self::ranks::{Firsts, Own};
 use crate::Policy;
 use crate::backoff::Jitter;
-use crate::gate::{Cost, Gate, Limits, Meter, OriginGate};
-use crate::job::{Job, OriginId};
+use crate::gate::{Cost, Gate, Limits, Meter};
+use crate::job::{Again, Job, OriginId};
 use crate::limiter::Admission;
 use crate::rate::Scope;
 use crate::target::Origin;
-
-/// What waits for one origin, or for the rows of one `limit_key` there.
-#[derive(Debug)]
-struct Lane {
-    origin: Arc<Origin>,
-    key: Option<Box<str>>,
-    meter: usize,
-    gate: OriginGate,
-    queue: VecDeque<Box<Job>>,
-    intents: Intents,
-    /// Its place among `turns`, while it may have another row in flight.
-    turn: Option<(usize, u64)>,
-    asleep_until: Option<Instant>,
-}
-
-impl Lane {
-    fn has_next(&self) -> bool {
-        !self.queue.is_empty() || self.intents.front().is_some()
-    }
-
-    /// Whether the next row is one that had to be on record first. Those that go out again come before the rest.
-    fn intent_is_next(&self) -> bool {
-        let Some(ready) = self.intents.front() else { return false };
-        self.queue.front().is_none_or(|job| job.started.is_none() && ready.index < job.index)
-    }
-
-    fn front_mut(&mut self) -> Option<&mut Box<Job>> {
-        if self.intent_is_next() { self.intents.front_mut() } else { self.queue.front_mut() }
-    }
-}
 
 /// A meter, with the queues that belong to it: one, or all with its `limit_key`.
 #[derive(Debug)]
 struct Metered {
     meter: Meter,
-    lanes: Vec<OriginId>,
+    /// The first of them; what a pause of the meter is called by.
+    lane: OriginId,
+    asleep_until: Option<Instant>,
+    /// Those that may have another row in flight, as far as it is theirs to say.
+    turns: Own,
+    /// Those with rows whose intent may be asked for: fewest ahead first.
+    asking: Own,
+}
+
+/// Who sleeps: one queue, or all of a meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Sleeper {
+    Lane(OriginId),
+    Meter(usize),
 }
 
 /// The rows of one `limit_key`.
@@ -89,18 +78,21 @@ pub(crate) struct Plan {
     by_key: HashMap<Box<str>, Keyed>,
     /// The lanes that may have another row in flight: fewest in flight first, then longest unserved. Slots are so
     /// shared max-min over origins with work. Kept only where there are two lanes or more.
-    turns: BTreeSet<(usize, u64, OriginId)>,
+    turns: Firsts,
     served: u64,
     waiting: usize,
     ahead: Ahead,
     /// The limits of the batch as a whole, and until when they let nothing pass.
     limits: Limits,
     held_until: Option<Instant>,
-    asleep: BTreeSet<(Instant, OriginId)>,
+    asleep: BTreeSet<(Instant, Sleeper)>,
     /// Rows that are sent again once their time has come.
     later: BTreeMap<(Instant, usize), Box<Job>>,
     /// The scheme and authority of the row before, as typed: the next row's mostly is the same and need not be parsed.
     before: Option<(String, OriginId)>,
+    /// How often a queue was looked at.
+    #[cfg(test)]
+    visits: u64,
 }
 
 impl Plan {
@@ -114,7 +106,7 @@ impl Plan {
             meters: Vec::new(),
             by_origin: HashMap::new(),
             by_key: HashMap::new(),
-            turns: BTreeSet::new(),
+            turns: Firsts::default(),
             served: 0,
             waiting: 0,
             ahead: Ahead::default(),
@@ -122,6 +114,8 @@ impl Plan {
             asleep: BTreeSet::new(),
             later: BTreeMap::new(),
             before: None,
+            #[cfg(test)]
+            visits: 0,
         }
     }
 
@@ -161,10 +155,10 @@ impl Plan {
         self.update(id, gate);
     }
 
-    /// Puts a row that goes out again before all that wait.
-    pub(crate) fn push_first(&mut self, job: Box<Job>, gate: &Gate) {
+    /// Takes in a row that was sent before. It goes before all that were not, and behind those that began before it.
+    pub(crate) fn push_again(&mut self, job: Box<Job>, gate: &Gate) {
         let id = job.origin;
-        self.lanes[id.0 as usize].queue.push_front(job);
+        self.lanes[id.0 as usize].again.insert((job.started, job.index), job);
         self.count(id, 1);
         self.update(id, gate);
     }
@@ -179,27 +173,45 @@ impl Plan {
         let lane = &mut self.lanes[id.0 as usize];
         let until = lane.asleep_until.map_or(until, |already| already.max(until));
         if let Some(already) = lane.asleep_until.replace(until) {
-            self.asleep.remove(&(already, id));
+            self.asleep.remove(&(already, Sleeper::Lane(id)));
         }
-        self.asleep.insert((until, id));
+        self.asleep.insert((until, Sleeper::Lane(id)));
         self.update(id, gate);
+    }
+
+    /// Nothing goes by the meter until then.
+    fn pause_meter(&mut self, meter: usize, until: Instant) {
+        let own = &mut self.meters[meter];
+        if let Some(already) = own.asleep_until.replace(until) {
+            self.asleep.remove(&(already, Sleeper::Meter(meter)));
+        }
+        self.asleep.insert((until, Sleeper::Meter(meter)));
+        self.show(meter);
     }
 
     /// What slept until now sleeps no more.
     pub(crate) fn wake(&mut self, now: Instant, gate: &Gate) {
         self.held_until = self.held_until.filter(|until| *until > now);
-        while let Some((until, id)) = self.asleep.first().copied()
+        while let Some((until, sleeper)) = self.asleep.first().copied()
             && until <= now
         {
             self.asleep.pop_first();
-            self.lanes[id.0 as usize].asleep_until = None;
-            self.update(id, gate);
+            match sleeper {
+                Sleeper::Lane(id) => {
+                    self.lanes[id.0 as usize].asleep_until = None;
+                    self.update(id, gate);
+                }
+                Sleeper::Meter(meter) => {
+                    self.meters[meter].asleep_until = None;
+                    self.show(meter);
+                }
+            }
         }
         while let Some(entry) = self.later.first_entry()
             && entry.key().0 <= now
         {
             let job = entry.remove();
-            self.push_first(job, gate);
+            self.push_again(job, gate);
         }
     }
 
@@ -250,7 +262,8 @@ impl Plan {
                 }
             }
             if let Admission::NotBefore(until) = told.and(meter.is_held_to(now, job)) {
-                self.pause(id, until, gate);
+                let meter = lane.meter;
+                self.pause_meter(meter, until);
                 continue;
             }
             if let Admission::NotBefore(until) = self.limits.check(now, job) {
@@ -260,7 +273,12 @@ impl Plan {
             self.limits.take(now, job);
             meter.take(now, job);
             gate.take(&mut lane.gate);
-            let job = if lane.intent_is_next() { self.take_ready(id) } else { lane.queue.pop_front() };
+            let job = match lane.nearest() {
+                Some(Nearest::Again) => lane.again.pop_first().map(|(_, job)| job),
+                Some(Nearest::Intent) => self.take_ready(id),
+                Some(Nearest::Queue) => lane.queue.pop_front(),
+                None => None,
+            };
             let Some(job) = job else {
                 break;
             };
@@ -327,8 +345,15 @@ impl Plan {
     ) -> VecDeque<Box<Job>> {
         let ahead = self.ahead_of(id);
         let lane = &mut self.lanes[id.0 as usize];
-        let most = most.min(lane.queue.len() + lane.intents.len());
+        let most = most.min(lane.again.len() + lane.queue.len() + lane.intents.len());
         let mut taken = VecDeque::with_capacity(most);
+        let mut left = Vec::new();
+        while taken.len() < most
+            && let Some((place, job)) = lane.again.pop_first()
+        {
+            if alike(&job) { taken.push_back(job) } else { left.push((place, job)) }
+        }
+        lane.again.extend(left);
         let [ready, asked, unsure] = lane.intents.queues();
         for queue in [&mut lane.queue, ready, asked, unsure] {
             let mut left = Vec::new();
@@ -346,13 +371,12 @@ impl Plan {
     }
 
     /// Takes one row out that was sent before.
-    pub(crate) fn take(&mut self, id: OriginId, index: usize, gate: &Gate) -> Option<Box<Job>> {
-        let queue = &mut self.lanes[id.0 as usize].queue;
-        let position = queue.iter().position(|job| job.index == index)?;
-        let job = queue.remove(position);
+    pub(crate) fn take(&mut self, again: Again, gate: &Gate) -> Option<Box<Job>> {
+        let id = again.origin;
+        let job = self.lanes[id.0 as usize].again.remove(&(again.started, again.index))?;
         self.count(id, -1);
         self.update(id, gate);
-        job
+        Some(job)
     }
 
     /// Takes out every row that waits.
@@ -361,14 +385,19 @@ impl Plan {
         self.asleep.clear();
         self.held_until = None;
         self.waiting = 0;
-        self.meters.iter_mut().for_each(|own| own.meter.waiting = 0);
+        for own in &mut self.meters {
+            own.meter.waiting = 0;
+            own.asleep_until = None;
+            own.turns.clear();
+        }
         self.nobody_asks();
         let queued = self.lanes.iter_mut().flat_map(|lane| {
             lane.turn = None;
             lane.asleep_until = None;
             let [ready, asked, unsure] = lane.intents.queues();
             let intents = ready.drain(..).chain(asked.drain(..)).chain(unsure.drain(..));
-            lane.queue.drain(..).chain(intents)
+            let again = std::mem::take(&mut lane.again).into_values();
+            again.chain(lane.queue.drain(..)).chain(intents)
         });
         queued.chain(std::mem::take(&mut self.later).into_values()).collect()
     }
@@ -384,26 +413,29 @@ impl Plan {
     pub(crate) fn paused(&mut self, now: Instant) -> Vec<(String, Instant)> {
         let until = self.meters.iter_mut().map(|own| own.meter.paused_until(now)).collect::<Vec<_>>();
         let paused = self.meters.iter().zip(until);
-        paused.filter_map(|(own, until)| Some((self.name(*own.lanes.first()?), until?))).collect()
+        paused.filter_map(|(own, until)| Some((self.name(own.lane), until?))).collect()
     }
 
     fn whose_turn(&self, prefer: Option<OriginId>, gate: &Gate) -> Option<OriginId> {
         if let [only] = self.lanes.as_slice() {
             return self.is_ready(only, gate).then_some(OriginId(0));
         }
-        let (fewest, _, first) = *self.turns.first()?;
-        match prefer {
-            Some(id) if self.lanes[id.0 as usize].turn.is_some_and(|(in_flight, _)| in_flight <= fewest) => {
-                Some(id)
-            }
-            _ => Some(first),
-        }
+        let ((fewest, _), first) = self.turns.first()?;
+        let goes_on = |id: &OriginId| {
+            let lane = &self.lanes[id.0 as usize];
+            lane.turn.is_some_and(|(in_flight, _)| in_flight <= fewest)
+                && self.meters[lane.meter].turns.is_shown()
+        };
+        Some(prefer.filter(goes_on).unwrap_or(first))
     }
 
     fn is_ready(&self, lane: &Lane, gate: &Gate) -> bool {
-        lane.has_next()
-            && lane.asleep_until.is_none()
-            && gate.admits(&lane.gate, &self.meters[lane.meter].meter)
+        let own = &self.meters[lane.meter];
+        own.asleep_until.is_none() && own.meter.has_room() && lane.is_ready(gate)
+    }
+
+    fn is_asleep(&self, lane: &Lane) -> bool {
+        lane.asleep_until.is_some() || self.meters[lane.meter].asleep_until.is_some()
     }
 
     fn count(&mut self, id: OriginId, rows: isize) {
@@ -412,32 +444,36 @@ impl Plan {
         meter.waiting = meter.waiting.wrapping_add_signed(rows);
     }
 
-    /// Something changed that may give the lane a turn or take it away; and those whose meter it shares.
+    /// Something changed that may give the lane a turn or take it away, or its meter.
     fn update(&mut self, id: OriginId, gate: &Gate) {
+        #[cfg(test)]
+        {
+            self.visits += 1;
+        }
+        self.list(id, gate);
         if self.lanes.len() < 2 {
             return;
         }
-        let meter = self.lanes[id.0 as usize].meter;
-        for position in 0..self.meters[meter].lanes.len() {
-            self.update_one(self.meters[meter].lanes[position], gate);
-        }
-    }
-
-    fn update_one(&mut self, id: OriginId, gate: &Gate) {
-        let wanted = self.is_ready(&self.lanes[id.0 as usize], gate);
         let lane = &mut self.lanes[id.0 as usize];
         let in_flight = lane.gate.in_flight();
-        match (lane.turn, wanted) {
-            (Some((stands, _)), true) if stands == in_flight => return,
-            (None, false) => return,
-            _ => {}
+        let wanted = match lane.turn {
+            _ if !lane.is_ready(gate) => None,
+            Some(turn) if turn.0 == in_flight => Some(turn),
+            _ => Some((in_flight, self.served)),
+        };
+        let stands = std::mem::replace(&mut lane.turn, wanted);
+        if stands != wanted {
+            self.meters[lane.meter].turns.rank(id, stands, wanted);
         }
-        if let Some((stands, since)) = lane.turn.take() {
-            self.turns.remove(&(stands, since, id));
-        }
-        if wanted {
-            lane.turn = Some((in_flight, self.served));
-            self.turns.insert((in_flight, self.served, id));
-        }
+        let meter = lane.meter;
+        self.show(meter);
+    }
+
+    /// Something changed that may let the queues of the meter come first among all, or keep them from it.
+    fn show(&mut self, meter: usize) {
+        let own = &mut self.meters[meter];
+        let is_awake = own.asleep_until.is_none();
+        own.turns.show(&mut self.turns, is_awake && own.meter.has_room());
+        own.asking.show(&mut self.ahead.asking, is_awake);
     }
 }

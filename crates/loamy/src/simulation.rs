@@ -2,7 +2,7 @@
 //! what it must do. Each step is compared with the model, so the first rule that breaks names itself and its seed.
 //!
 //! The model knows the rules of the design, not the code: queues per origin, first in first out, with rows that go out
-//! again before the rest; one row goes first and each success allows two more; a refusal halves what successes
+//! again before the rest, who began first before the others; one row goes first and each success allows two more; a refusal halves what successes
 //! allow; the k-th failure to connect takes 2^k waiting rows with it, or 8^k where it cost time; slots are shared max-min.
 //! In some worlds there is a ledger that answers late, knows rows from before, and may fail on the way.
 //!
@@ -1083,7 +1083,11 @@ impl World {
         }
         self.rows[index].place = Place::Waiting;
         let lane = self.rows[index].lane;
-        self.lanes[lane].queue.push_front(index);
+        let place = |row: usize| self.rows[row].started.map(|started| (started, row));
+        let goes_before = |row: &usize| place(*row).is_some_and(|other| Some(other) < place(index));
+        let queue = &mut self.lanes[lane].queue;
+        let before = queue.iter().take_while(|row| goes_before(row)).count();
+        queue.insert(before, index);
         let must_end = self.rows[index].must_end;
         self.late.extend(must_end.map(|at| (at, index)));
     }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::hedging::{self, Meaning};
 use super::{Batch, Stop};
-use crate::backoff::Again;
+use crate::backoff::Charge;
 use crate::breaker::{Ended, HostFailures, Trip};
 use crate::gate::Cost;
-use crate::job::{End, Job, OriginId, Try};
+use crate::job::{Again, End, Job, OriginId, Try};
 use crate::outcome::Attempt;
 use crate::policy::{Governor, Retried};
 use crate::progress::Pause;
@@ -22,13 +22,13 @@ const WORTH_TELLING: Duration = Duration::from_secs(1);
 impl Batch {
     /// A sending ended: the row is done, or goes back among those that wait.
     pub(crate) fn settle(&mut self, now: Instant, mut job: Box<Job>, end: End) {
-        let (hint, again) = self.listen(now, &job, &end);
+        let (hint, charge) = self.listen(now, &job, &end);
         self.plan.give_back(job.origin, &mut self.gate);
         if !self.is_the_rows(now, &mut job, &end) {
             return;
         }
         match end {
-            End::Answered(response) => self.answered(now, job, response, &hint, again),
+            End::Answered(response) => self.answered(now, job, response, &hint, charge),
             End::NotConnected(error) => self.not_connected(now, job, error),
             End::NotTried => self.not_tried(now, job),
             End::Broken(error, failed) => self.broken(now, job, error, failed),
@@ -51,7 +51,7 @@ impl Batch {
         match hedges.ended(now, job, ended) {
             Meaning::TheRow => true,
             Meaning::TheRowTakeBack(origin) => {
-                self.plan.take(origin, job.index, &self.gate);
+                self.plan.take(Again { origin, ..job.again() }, &self.gate);
                 true
             }
             Meaning::TheRowBeside(other) => {
@@ -65,21 +65,21 @@ impl Batch {
     }
 
     /// What the end of a sending tells of the limits of where it went.
-    fn listen(&mut self, now: Instant, job: &Job, end: &End) -> (Hint, Again) {
+    fn listen(&mut self, now: Instant, job: &Job, end: &End) -> (Hint, Charge) {
         if let End::Broken(_, Failed { asked_for_calm: true, .. }) = end {
             self.asked_for_calm(now, job.origin, job.claimed.unwrap_or(now));
             // However it said so, it is too many that it was sent.
             self.plan.meter(job.origin).failed(now, job, Kind::Refused);
-            return (Hint::default(), Again::AtACost);
+            return (Hint::default(), Charge::AtACost);
         }
         let meter = self.plan.meter(job.origin);
         let response = match end {
             End::Answered(response) => response,
             End::NotConnected(error) | End::Broken(error, _) => {
                 meter.failed(now, job, error.kind());
-                return (Hint::default(), Again::AtACost);
+                return (Hint::default(), Charge::AtACost);
             }
-            End::NotTried | End::Over(_) => return (Hint::default(), Again::AtACost),
+            End::NotTried | End::Over(_) => return (Hint::default(), Charge::AtACost),
         };
         let is_governed = self.policy.governor == Governor::On;
         let hint = if is_governed || self.policy.retries > 0 {
@@ -87,14 +87,14 @@ impl Batch {
         } else {
             Hint::default()
         };
-        let again = meter.answered(now, job, response.status(), &hint);
+        let charge = meter.answered(now, job, response.status(), &hint);
         if let Some(until) = meter.newly_paused_until(now)
             && until - now >= WORTH_TELLING
         {
             let origin = self.plan.name(job.origin);
             self.pauses.push(Pause { origin, left: until - now });
         }
-        (hint, again)
+        (hint, charge)
     }
 
     /// The peer has too much to do (RFC 9113 §7), and said so with what was sent to it then. Whatever becomes of its rows, nothing goes
@@ -112,14 +112,14 @@ impl Batch {
         }
     }
 
-    fn answered(&mut self, now: Instant, mut job: Box<Job>, response: Response, hint: &Hint, again: Again) {
+    fn answered(&mut self, now: Instant, mut job: Box<Job>, response: Response, hint: &Hint, charge: Charge) {
         self.plan.answered(job.origin, job.claimed, &self.gate);
         match redirect::verdict(&job.request, job.redirects, &response, &self.policy) {
             redirect::Verdict::Answer => {
                 let has_key = job.request.headers().get(idempotency::FIELD).is_some();
                 let idempotent = job.request.is_idempotent();
                 if retry::may_better(response.status(), idempotent, has_key, self.permission(&job))
-                    && let Some(at) = self.when_again(now, &mut job, hint.retry_after, again)
+                    && let Some(at) = self.when_again(now, &mut job, hint.retry_after, charge)
                 {
                     let ended = Attempt::Answered(response.status());
                     return self.send_later(at, job, ended, Ok(response));
@@ -165,7 +165,7 @@ impl Batch {
         let verdict = retry::verdict(Failed::to_connect(kind), self.sender(&job));
         if matches!(verdict, Verdict::ByPermission { .. })
             && !error.is_lasting()
-            && let Some(at) = self.when_again(now, &mut job, None, Again::AtACost)
+            && let Some(at) = self.when_again(now, &mut job, None, Charge::AtACost)
         {
             if alike > 0 {
                 // One row after the other asks whether the peer is there again, not all that wait.
@@ -199,7 +199,7 @@ impl Batch {
         match retry::verdict(failed, self.sender(&job)) {
             Verdict::End { in_doubt } => self.finish(now, job, Err(error.doubtful(in_doubt))),
             Verdict::ByPermission { in_doubt } => {
-                match self.when_again(now, &mut job, None, Again::AtACost) {
+                match self.when_again(now, &mut job, None, Charge::AtACost) {
                     Some(at) => {
                         job.has_acted |= in_doubt;
                         self.send_later(at, job, ended, Err(error));
@@ -241,7 +241,7 @@ impl Batch {
         now: Instant,
         job: &mut Job,
         asked: Option<Duration>,
-        again: Again,
+        charge: Charge,
     ) -> Option<Instant> {
         if self.stopped.is_some() || asked.is_some_and(|asked| asked > self.policy.max_pause) {
             return None;
@@ -252,7 +252,7 @@ impl Batch {
             return None;
         }
         let budget = &mut self.plan.meter(job.origin).budget;
-        if budget.affords(again) {
+        if budget.affords(charge) {
             return Some(at);
         }
         job.over_budget = true;
@@ -287,14 +287,14 @@ impl Batch {
 
     pub(super) fn put_back(&mut self, job: Box<Job>) {
         if let Some(deadline) = job.deadline {
-            self.late.insert((deadline, job.origin, job.index));
+            self.late.insert((deadline, job.again()));
         }
-        self.plan.push_first(job, &self.gate);
+        self.plan.push_again(job, &self.gate);
     }
 
     pub(super) fn forget_deadline(&mut self, job: &Job) {
         if let Some(deadline) = job.deadline {
-            self.late.remove(&(deadline, job.origin, job.index));
+            self.late.remove(&(deadline, job.again()));
         }
     }
 

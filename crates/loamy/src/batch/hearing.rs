@@ -73,7 +73,7 @@ impl Batch {
     pub(super) fn enter(&mut self, entry: Entry) {
         match (entry, self.stopped) {
             (Entry::Held, _) => self.held += 1,
-            (Entry::Unsure(job), None) => self.plan.push_unsure(job),
+            (Entry::Unsure(job), None) => self.plan.push_unsure(job, &self.gate),
             (Entry::Open(job) | Entry::Unsure(job), _) => self.open(job),
         }
     }

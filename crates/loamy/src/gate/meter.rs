@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::adaptive;
-use crate::backoff::{Again, Budget, Jitter};
+use crate::backoff::{Budget, Charge, Jitter};
 use crate::breaker::HostFailures;
 use crate::governor::Governor;
 use crate::job::Job;
@@ -85,14 +85,14 @@ impl Meter {
     }
 
     /// It answered the row, and said this of its limits. Says what another sending of it would be.
-    pub(crate) fn answered(&mut self, now: Instant, job: &Job, status: u16, hint: &Hint) -> Again {
-        let again = match self.governor.as_mut().zip(job.sending) {
+    pub(crate) fn answered(&mut self, now: Instant, job: &Job, status: u16, hint: &Hint) -> Charge {
+        let charge = match self.governor.as_mut().zip(job.sending) {
             Some((governor, sending)) => governor.answered(now, sending, status, hint),
-            None => Again::AtACost,
+            None => Charge::AtACost,
         };
         let refused = matches!(status, 429 | 503);
         self.bore(now, job, if refused { adaptive::Outcome::Refused } else { adaptive::Outcome::Ok });
-        again
+        charge
     }
 
     /// It gave no answer.

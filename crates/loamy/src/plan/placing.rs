@@ -1,11 +1,11 @@
 //! From a row to the queue that it waits in.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Intents, Keyed, Lane, Metered, Plan};
+use super::{Keyed, Lane, Metered, Own, Plan};
 use crate::Error;
-use crate::gate::{Gate, Meter, OriginGate};
+use crate::gate::{Gate, Meter};
 use crate::job::{OriginId, Placed};
 use crate::request::Request;
 use crate::target::{self, Origin, Target};
@@ -56,11 +56,11 @@ impl Plan {
         let meter = match key {
             None => {
                 self.by_origin.insert(Arc::clone(&origin), id);
-                self.new_meter()
+                self.new_meter(id)
             }
             Some(key) => {
                 if !self.by_key.contains_key(key) {
-                    let keyed = Keyed { meter: self.new_meter(), by_origin: HashMap::new() };
+                    let keyed = Keyed { meter: self.new_meter(id), by_origin: HashMap::new() };
                     self.by_key.insert(key.into(), keyed);
                 }
                 let meter = self.by_key.get_mut(key).map(|keyed| {
@@ -70,26 +70,21 @@ impl Plan {
                 meter.unwrap_or_default()
             }
         };
-        self.meters[meter].lanes.push(id);
-        self.lanes.push(Lane {
-            origin,
-            key: key.map(Into::into),
-            meter,
-            gate: OriginGate::default(),
-            queue: VecDeque::new(),
-            intents: Intents::default(),
-            turn: None,
-            asleep_until: None,
-        });
+        self.lanes.push(Lane::new(origin, key, meter));
         if self.lanes.len() == 2 {
             self.update(OriginId(0), gate);
         }
         id
     }
 
-    fn new_meter(&mut self) -> usize {
-        let meter = Meter::new(&self.policy, &mut self.jitter);
-        self.meters.push(Metered { meter, lanes: Vec::new() });
+    fn new_meter(&mut self, lane: OriginId) -> usize {
+        self.meters.push(Metered {
+            meter: Meter::new(&self.policy, &mut self.jitter),
+            lane,
+            asleep_until: None,
+            turns: Own::default(),
+            asking: Own::default(),
+        });
         self.meters.len() - 1
     }
 }

@@ -1,20 +1,22 @@
 //! The connections of one thread: which are free to take, which to close, how many there may be.
 
 mod many;
+mod routes;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 pub(crate) use many::{Ended, Many, Taken};
+use routes::Routes;
+pub(crate) use routes::{Route, RouteKey};
 
 use crate::exchange::single::Exchange;
 use crate::job::Job;
-use crate::policy::HttpVersion;
 use crate::seat::{Bell, Mailbox};
-use crate::target::{Origin, Scheme};
-use crate::tls::TlsProfile;
 use crate::transport::Wire;
 use crate::transport::connect::Connecting;
 use crate::transport::tls::Spoken;
@@ -37,8 +39,7 @@ pub(crate) struct Pool {
     room: usize,
     /// How many may be open until when, after the process ran out of descriptors.
     held: Option<(usize, Instant)>,
-    routes: Vec<Route>,
-    by_key: HashMap<RouteKey, usize>,
+    routes: Routes,
 }
 
 /// A place for a connection, with what wakes the worker for it.
@@ -65,36 +66,6 @@ pub(crate) struct Task {
     pub(crate) since: Instant,
 }
 
-/// What must be the same for two rows to share a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct RouteKey {
-    pub(crate) origin: Arc<Origin>,
-    pub(crate) tls: TlsProfile,
-    pub(crate) version: HttpVersion,
-}
-
-/// What connections are made to, and those without work: the latest used is the last.
-pub(crate) struct Route {
-    pub(crate) key: RouteKey,
-    pub(crate) authority: String,
-    /// Scheme and authority as HTTP/2 has them; none where only HTTP/1.1 can say them.
-    pub(crate) target: Option<(http::uri::Scheme, http::uri::Authority)>,
-    idle: Vec<usize>,
-    /// After how many rows the peer was seen to close at once and without a word; rows that must not be sent twice
-    /// then take another connection before that.
-    closes_after: u32,
-    /// What the peer spoke when it was last connected to.
-    speaks: Option<Spoken>,
-    /// Connections in the making.
-    connecting: usize,
-    /// Connections that rows share.
-    shared: Vec<usize>,
-    /// Streams that the peer allowed when it last said so.
-    allowed: Option<usize>,
-    /// Rows that wait for a stream.
-    pub(crate) waiting: VecDeque<Task>,
-}
-
 /// Where a row goes that may share a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -115,26 +86,27 @@ pub(crate) struct Share {
 
 impl Pool {
     pub(crate) fn new(mailbox: Arc<Mailbox>, room: usize) -> Self {
-        Self {
-            mailbox,
-            slots: Vec::new(),
-            vacant: Vec::new(),
-            room,
-            held: None,
-            routes: Vec::new(),
-            by_key: HashMap::new(),
-        }
+        Self { mailbox, slots: Vec::new(), vacant: Vec::new(), room, held: None, routes: Routes::default() }
     }
 
     /// The route to an origin.
     pub(crate) fn route_to(&mut self, key: RouteKey) -> usize {
-        if let Some(route) = self.by_key.get(&key) {
-            return *route;
-        }
-        let route = self.routes.len();
-        self.by_key.insert(key.clone(), route);
-        self.routes.push(Route::new(key));
-        route
+        self.routes.to(key)
+    }
+
+    /// A batch has rows that go there: what was learned of the peer is kept until it is over.
+    pub(crate) fn name(&mut self, route: usize) {
+        self.routes.name(route);
+    }
+
+    /// A batch that named it is over.
+    pub(crate) fn unname(&mut self, route: usize) {
+        self.routes.unname(route);
+    }
+
+    /// Forgets the routes that nobody has a use for. Nobody may have the number of one in hand meanwhile.
+    pub(crate) fn forget_routes(&mut self) {
+        self.routes.forget();
     }
 
     pub(crate) fn route(&self, route: usize) -> &Route {
@@ -187,6 +159,7 @@ impl Pool {
     /// A connection is being made.
     pub(crate) fn connecting(&mut self, slot: usize, route: usize, connecting: Connecting, task: Task) {
         self.routes[route].connecting += 1;
+        self.routes.opened(route);
         let own = &mut self.slots[slot];
         own.route = route;
         own.stage = Stage::Connecting { connecting, task };
@@ -227,15 +200,27 @@ impl Pool {
             return None;
         };
         self.routes[route].shared.retain(|other| *other != slot);
-        self.vacant.push(slot);
+        self.let_go(slot);
         Some(many)
     }
 
-    pub(crate) fn route_mut(&mut self, route: usize) -> &mut Route {
-        &mut self.routes[route]
+    /// The row waits for a stream.
+    pub(crate) fn wait(&mut self, route: usize, task: Task) {
+        self.routes.wait(route, task);
     }
 
-    pub(crate) fn routes(&self) -> usize {
+    /// Hands over the rows that wait for a stream; to be put back where they still have to.
+    pub(crate) fn take_waiting(&mut self, route: usize) -> VecDeque<Task> {
+        self.routes.take_waiting(route)
+    }
+
+    /// The routes with rows that wait.
+    pub(crate) fn with_waiting(&self) -> Vec<usize> {
+        self.routes.with_waiting().collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn known_routes(&self) -> usize {
         self.routes.len()
     }
 
@@ -275,7 +260,7 @@ impl Pool {
             if !careful || (wire.served() < self.routes[route].closes_after && wire.is_quiet(&mut context)) {
                 return Some((slot, wire));
             }
-            self.vacant.push(slot);
+            self.let_go(slot);
         }
         None
     }
@@ -352,19 +337,14 @@ impl Pool {
 
     pub(crate) fn vacate(&mut self, slot: usize) {
         self.slots[slot].stage = Stage::Vacant;
-        self.vacant.push(slot);
+        self.let_go(slot);
     }
 
     /// Closes every connection.
     pub(crate) fn clear(&mut self) {
         self.slots.clear();
         self.vacant.clear();
-        for route in &mut self.routes {
-            route.idle.clear();
-            route.shared.clear();
-            route.waiting.clear();
-            route.connecting = 0;
-        }
+        self.routes = Routes::default();
     }
 
     /// The process has no descriptor left: no connection is added for a while. Says until when.
@@ -388,6 +368,12 @@ impl Pool {
                 self.room
             }
         }
+    }
+
+    /// The slot is free for a connection to anywhere.
+    fn let_go(&mut self, slot: usize) {
+        self.routes.closed(self.slots[slot].route);
+        self.vacant.push(slot);
     }
 
     fn open(&self) -> usize {
@@ -415,49 +401,17 @@ impl Pool {
     }
 
     fn close_an_idle_one(&mut self) {
-        let idle_since = |slot: &usize| match &self.slots[*slot].stage {
+        let idle_since = |own: &Slot| match &own.stage {
             Stage::Idle { since, .. } => Some(*since),
             Stage::Many(many) => many.idle_since(),
             _ => None,
         };
-        let idle = self.routes.iter().flat_map(|route| route.idle.first().into_iter().chain(&route.shared));
-        let longest = idle.filter_map(|slot| Some((idle_since(slot)?, *slot))).min();
+        let slots = self.slots.iter().enumerate();
+        let longest = slots.filter_map(|(slot, own)| Some((idle_since(own)?, slot))).min();
         match longest {
             Some((_, slot)) if matches!(self.slots[slot].stage, Stage::Many(_)) => _ = self.drop_shared(slot),
             Some((_, slot)) => self.drop_idle(slot),
             None => {}
-        }
-    }
-}
-
-impl Route {
-    fn new(key: RouteKey) -> Self {
-        let authority = key.origin.authority();
-        let scheme = match key.origin.scheme {
-            Scheme::Http => http::uri::Scheme::HTTP,
-            Scheme::Https => http::uri::Scheme::HTTPS,
-        };
-        Self {
-            key,
-            target: authority.parse().ok().map(|authority| (scheme, authority)),
-            authority,
-            idle: Vec::new(),
-            closes_after: u32::MAX,
-            speaks: None,
-            connecting: 0,
-            shared: Vec::new(),
-            allowed: None,
-            waiting: VecDeque::new(),
-        }
-    }
-
-    /// Whether rows may share connections to it, as far as is known.
-    pub(crate) fn may_share(&self) -> bool {
-        let can = self.target.is_some();
-        match (self.key.origin.scheme, self.key.version) {
-            (_, HttpVersion::Http1) | (Scheme::Http, HttpVersion::Auto) => false,
-            (_, HttpVersion::Http2) => can,
-            (Scheme::Https, HttpVersion::Auto) => can && self.speaks != Some(Spoken::Http1),
         }
     }
 }

@@ -16,6 +16,9 @@ use crate::{Error, Kind};
 /// How long an answer is used. The operating system's look-up tells no lifetime; a minute is short enough for a fail-over.
 const LIFETIME: Duration = Duration::from_secs(60);
 
+/// So few look-ups are never looked through for old ones.
+const FEW: usize = 64;
+
 /// Where names are looked up.
 #[derive(Clone, Default)]
 pub enum Dns {
@@ -43,7 +46,15 @@ impl fmt::Debug for Dns {
 #[derive(Debug, Default)]
 pub(crate) struct Resolver {
     source: Dns,
-    lookups: Mutex<HashMap<Box<str>, Arc<Lookup>>>,
+    lookups: Mutex<Lookups>,
+}
+
+/// Those under way and those that were of use last.
+#[derive(Debug, Default)]
+struct Lookups {
+    by_host: HashMap<Box<str>, Arc<Lookup>>,
+    /// How many were left when the old ones were last dropped.
+    left: usize,
 }
 
 type Answer = Result<Arc<[IpAddr]>, Error>;
@@ -62,8 +73,20 @@ struct State {
 
 impl State {
     /// Whether the answer is still to come, or not yet too old.
-    fn is_current(&self) -> bool {
-        self.until.is_none_or(|until| now() < until)
+    fn is_current(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
+impl Lookups {
+    /// Takes one in. Each time there are twice as many as were left the last time, the old ones are dropped.
+    fn insert(&mut self, host: &str, lookup: &Arc<Lookup>, now: Instant) {
+        if self.by_host.len() >= FEW.max(self.left * 2) {
+            self.by_host.retain(|_, own| locked(&own.state).is_current(now));
+            self.left = self.by_host.len();
+            self.by_host.shrink_to(self.left * 2);
+        }
+        self.by_host.insert(host.into(), Arc::clone(lookup));
     }
 }
 
@@ -93,7 +116,7 @@ impl Resolver {
 
     /// Makes the address that worked the first to be tried by those who come later.
     pub(crate) fn prefer(&self, host: &str, address: IpAddr) {
-        let Some(lookup) = locked(&self.lookups).get(host).cloned() else {
+        let Some(lookup) = locked(&self.lookups).by_host.get(host).cloned() else {
             return;
         };
         let mut state = locked(&lookup.state);
@@ -108,14 +131,15 @@ impl Resolver {
     }
 
     fn lookup(self: &Arc<Self>, host: &str) -> Arc<Lookup> {
+        let now = now();
         let mut lookups = locked(&self.lookups);
-        if let Some(lookup) = lookups.get(host)
-            && locked(&lookup.state).is_current()
+        if let Some(lookup) = lookups.by_host.get(host)
+            && locked(&lookup.state).is_current(now)
         {
             return Arc::clone(lookup);
         }
         let lookup = Arc::new(Lookup::default());
-        lookups.insert(host.into(), Arc::clone(&lookup));
+        lookups.insert(host, &lookup, now);
         drop(lookups);
         self.begin(host, &lookup);
         lookup
@@ -147,8 +171,8 @@ impl Resolver {
         if answer.is_err() {
             // A failure serves those who wait for it and nobody after them.
             let mut lookups = locked(&self.lookups);
-            if lookups.get(host).is_some_and(|own| Arc::ptr_eq(own, lookup)) {
-                lookups.remove(host);
+            if lookups.by_host.get(host).is_some_and(|own| Arc::ptr_eq(own, lookup)) {
+                lookups.by_host.remove(host);
             }
         }
         let mut state = locked(&lookup.state);
@@ -247,6 +271,28 @@ mod tests {
     fn families_alternate_and_repetitions_are_dropped() {
         let ordered = interleaved(addresses(&["::1", "::2", "::1", "127.0.0.1", "127.0.0.2", "127.0.0.3"]));
         assert_eq!(*ordered, addresses(&["::1", "127.0.0.1", "::2", "127.0.0.2", "127.0.0.3"]));
+    }
+
+    #[test]
+    fn old_lookups_are_dropped_when_there_are_twice_as_many() {
+        let begin = now();
+        let mut lookups = Lookups::default();
+        let mut most = 0;
+        for number in 0..100_000_u32 {
+            let at = begin + number * Duration::from_millis(10);
+            let lookup = Arc::new(Lookup::default());
+            locked(&lookup.state).until = Some(at + LIFETIME);
+            lookups.insert(&format!("host{number}"), &lookup, at);
+            most = most.max(lookups.by_host.len());
+        }
+        // 6,000 begin within the time that an answer is used.
+        assert!((6_000..=12_001).contains(&most), "there were {most} at once");
+        assert!((99_000..100_000).all(|own| lookups.by_host.contains_key(&*format!("host{own}"))));
+        let waits = Arc::new(Lookup::default());
+        let late = begin + 2_000 * LIFETIME;
+        lookups.insert("waits", &waits, begin);
+        (0..12_001).for_each(|own| lookups.insert(&format!("other{own}"), &Arc::default(), late));
+        assert!(lookups.by_host.contains_key("waits"), "one without an answer is never old");
     }
 
     #[test]

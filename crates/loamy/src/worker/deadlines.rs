@@ -62,7 +62,7 @@ impl Worker {
     }
 
     /// Ends what is late, and closes what was idle for too long.
-    fn look_at_the_deadlines(&mut self, now: Instant) {
+    pub(super) fn look_at_the_deadlines(&mut self, now: Instant) {
         let mut next = None;
         for slot in 0..self.pool.len() {
             match self.deadline(slot) {
@@ -75,7 +75,7 @@ impl Worker {
                 None => {}
             }
         }
-        for route in 0..self.pool.routes() {
+        for route in self.pool.with_waiting() {
             next = earlier(next, self.look_at_waiting(route, now));
         }
         self.next_look = earlier(next, self.pool.held_until(now));
@@ -139,7 +139,7 @@ impl Worker {
     /// Ends the rows that waited too long for a stream; says when the next has.
     fn look_at_waiting(&mut self, route: usize, now: Instant) -> Option<Instant> {
         let mut next = None;
-        for task in std::mem::take(&mut self.pool.route_mut(route).waiting) {
+        for task in self.pool.take_waiting(route) {
             match self.deadline_of(&task, Kind::TimeoutAcquire) {
                 Some((at, kind)) if at <= now => {
                     let origin = &self.pool.route(route).key.origin;
@@ -150,7 +150,7 @@ impl Worker {
                 }
                 other => {
                     next = earlier(next, other.map(|(at, _)| at));
-                    self.pool.route_mut(route).waiting.push_back(task);
+                    self.pool.wait(route, task);
                 }
             }
         }

@@ -21,11 +21,11 @@ impl Worker {
     /// Puts a row on a connection that is ready, or begins a new one for it.
     pub(super) fn dispatch(&mut self, route: usize, task: Task, now: Instant) {
         if self.may_share(route) {
-            if self.pool.route(route).waiting.is_empty() {
+            if !self.pool.route(route).has_waiting() {
                 return self.dispatch_shared(route, task, now);
             }
             // Those that wait already go first.
-            self.pool.route_mut(route).waiting.push_back(task);
+            self.pool.wait(route, task);
             return self.to_feed.push(route);
         }
         if !task.job.on_new_connection
@@ -39,7 +39,7 @@ impl Worker {
     /// Gives the rows that wait for a stream what has become free.
     pub(super) fn feed(&mut self, now: Instant) {
         while let Some(route) = self.to_feed.pop() {
-            for task in std::mem::take(&mut self.pool.route_mut(route).waiting) {
+            for task in self.pool.take_waiting(route) {
                 if self.may_share(route) {
                     self.dispatch_shared(route, task, now);
                 } else {
@@ -67,7 +67,7 @@ impl Worker {
             Place::Later => {
                 let deadline = self.deadline_of(&task, Kind::TimeoutAcquire);
                 self.look_at(deadline.map(|(at, _)| at));
-                self.pool.route_mut(route).waiting.push_back(task);
+                self.pool.wait(route, task);
             }
         }
     }
@@ -96,7 +96,7 @@ impl Worker {
             Taken::Not(task) => {
                 let route = self.pool.slot_mut(slot).route;
                 self.pool.look_at_shared(slot);
-                self.pool.route_mut(route).waiting.push_back(task);
+                self.pool.wait(route, task);
                 self.to_feed.push(route);
             }
         }
@@ -198,9 +198,9 @@ impl Worker {
         };
         let gives_more = |task: &Task| own.is_some_and(|own| limit(task).is_none_or(|limit| limit > own));
         let route = self.pool.slot_mut(slot).route;
-        let waiting = std::mem::take(&mut self.pool.route_mut(route).waiting);
-        let (others, with_it) = waiting.into_iter().partition(gives_more);
-        self.pool.route_mut(route).waiting = others;
+        let waiting = self.pool.take_waiting(route);
+        let (others, with_it): (VecDeque<_>, _) = waiting.into_iter().partition(gives_more);
+        others.into_iter().for_each(|task| self.pool.wait(route, task));
         with_it
     }
 

@@ -7,8 +7,10 @@
 mod alarm;
 mod deadlines;
 mod dispatch;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -59,6 +61,8 @@ struct Seat {
     number: usize,
     shared: Arc<Shared>,
     routes: HashMap<OriginId, usize>,
+    /// Routes of rows with TLS settings of their own.
+    others: HashSet<usize>,
     in_flight: usize,
     /// How many threads work for the batch.
     workers: usize,
@@ -158,6 +162,7 @@ impl Worker {
                     number,
                     shared,
                     routes: HashMap::new(),
+                    others: HashSet::new(),
                     in_flight: 0,
                     workers: 1,
                     connected: Vec::new(),
@@ -190,6 +195,7 @@ impl Worker {
             self.take_turn(seat, now);
             self.feed(now);
         }
+        self.pool.forget_routes();
     }
 
     fn take_turn(&mut self, seat: usize, now: Instant) {
@@ -236,11 +242,18 @@ impl Worker {
                     version: policy.http_version,
                 };
                 let route = match own.routes.get(&job.origin) {
-                    _ if job.request.has_own_tls() => pool.route_to(key()),
+                    _ if job.request.has_own_tls() => {
+                        let route = pool.route_to(key());
+                        if own.others.insert(route) {
+                            pool.name(route);
+                        }
+                        route
+                    }
                     Some(route) => *route,
                     None => {
                         let route = pool.route_to(key());
                         own.routes.insert(job.origin, route);
+                        pool.name(route);
                         // Connections that stand from an earlier batch are as good a proof as new ones.
                         let room = pool.room_on(route, policy.h2_streams);
                         turn.batch.connected(job.origin, room);
@@ -256,8 +269,11 @@ impl Worker {
             outrun = turn.batch.outrun();
             turn.batch.is_settled()
         });
-        if is_settled && own.in_flight == 0 {
-            self.seats[seat] = None;
+        if is_settled
+            && own.in_flight == 0
+            && let Some(over) = self.seats[seat].take()
+        {
+            over.routes.values().chain(&over.others).for_each(|route| self.pool.unname(*route));
             self.mailbox.batches.fetch_sub(1, Ordering::Relaxed);
         }
         self.short_of_room |= short_of_room;
@@ -397,7 +413,7 @@ impl Worker {
                 seat.needs_turn |= !seat.calm.is_empty();
             }
         }
-        for task in std::mem::take(&mut self.pool.route_mut(route).waiting).into_iter().rev() {
+        for task in self.pool.take_waiting(route).into_iter().rev() {
             self.settle(task, End::NotTried);
         }
     }
@@ -472,10 +488,10 @@ impl Worker {
             };
             self.end(slot, end);
         }
-        for route in 0..self.pool.routes() {
-            let waiting = std::mem::take(&mut self.pool.route_mut(route).waiting);
+        for route in self.pool.with_waiting() {
+            let waiting = self.pool.take_waiting(route);
             let (own, others): (VecDeque<_>, VecDeque<_>) = waiting.into_iter().partition(&which);
-            self.pool.route_mut(route).waiting = others;
+            others.into_iter().for_each(|task| self.pool.wait(route, task));
             for task in own {
                 self.settle(task, End::Over(cancelled()));
             }

@@ -1,0 +1,201 @@
+//! What the connections of a thread are made to. A route that nobody has a use for is forgotten, and its number given to another:
+//! no connection to it stands or is being made, no row waits for one, and no batch has sent rows there.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::{Index, IndexMut};
+use std::sync::Arc;
+
+use super::Task;
+use crate::policy::HttpVersion;
+use crate::target::{Origin, Scheme};
+use crate::tls::TlsProfile;
+use crate::transport::tls::Spoken;
+
+/// What must be the same for two rows to share a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RouteKey {
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) tls: TlsProfile,
+    pub(crate) version: HttpVersion,
+}
+
+/// What connections are made to, and those without work: the latest used is the last.
+pub(crate) struct Route {
+    pub(crate) key: RouteKey,
+    pub(crate) authority: String,
+    /// Scheme and authority as HTTP/2 has them; none where only HTTP/1.1 can say them.
+    pub(crate) target: Option<(http::uri::Scheme, http::uri::Authority)>,
+    pub(super) idle: Vec<usize>,
+    /// After how many rows the peer was seen to close at once and without a word; rows that must not be sent twice
+    /// then take another connection before that.
+    pub(super) closes_after: u32,
+    /// What the peer spoke when it was last connected to.
+    pub(super) speaks: Option<Spoken>,
+    /// Connections in the making.
+    pub(super) connecting: usize,
+    /// Connections that rows share.
+    pub(super) shared: Vec<usize>,
+    /// Streams that the peer allowed when it last said so.
+    pub(super) allowed: Option<usize>,
+    /// Rows that wait for a stream.
+    pub(super) waiting: VecDeque<Task>,
+    /// Connections, whatever they are at.
+    open: usize,
+    /// How often batches name it.
+    named: usize,
+}
+
+/// See the head of this file.
+#[derive(Default)]
+pub(super) struct Routes {
+    kept: Vec<Option<Route>>,
+    unused: Vec<usize>,
+    by_key: HashMap<RouteKey, usize>,
+    with_waiting: BTreeSet<usize>,
+    /// Those of which somebody may have had the last use.
+    perhaps_over: Vec<usize>,
+}
+
+impl Routes {
+    pub(super) fn to(&mut self, key: RouteKey) -> usize {
+        if let Some(route) = self.by_key.get(&key) {
+            return *route;
+        }
+        let route = self.unused.pop().unwrap_or_else(|| {
+            self.kept.push(None);
+            self.kept.len() - 1
+        });
+        self.by_key.insert(key.clone(), route);
+        self.kept[route] = Some(Route::new(key));
+        self.perhaps_over.push(route);
+        route
+    }
+
+    /// A batch has rows that go there.
+    pub(super) fn name(&mut self, route: usize) {
+        self[route].named += 1;
+    }
+
+    /// It is over.
+    pub(super) fn unname(&mut self, route: usize) {
+        self[route].named -= 1;
+        self.lost_a_use(route);
+    }
+
+    /// A connection is made to it.
+    pub(super) fn opened(&mut self, route: usize) {
+        self[route].open += 1;
+    }
+
+    /// A connection to it is no more.
+    pub(super) fn closed(&mut self, route: usize) {
+        self[route].open -= 1;
+        self.lost_a_use(route);
+    }
+
+    pub(super) fn wait(&mut self, route: usize, task: Task) {
+        self[route].waiting.push_back(task);
+        self.with_waiting.insert(route);
+    }
+
+    /// Hands over the rows that wait; to be put back where they still have to.
+    pub(super) fn take_waiting(&mut self, route: usize) -> VecDeque<Task> {
+        if !self.with_waiting.remove(&route) {
+            return VecDeque::new();
+        }
+        let waiting = std::mem::take(&mut self[route].waiting);
+        self.lost_a_use(route);
+        waiting
+    }
+
+    /// Those that rows wait for.
+    pub(super) fn with_waiting(&self) -> impl Iterator<Item = usize> {
+        self.with_waiting.iter().copied()
+    }
+
+    /// Forgets those that nobody has a use for. Nobody may have the number of one in hand meanwhile.
+    pub(super) fn forget(&mut self) {
+        while let Some(route) = self.perhaps_over.pop() {
+            if let Some(over) = self.kept[route].take_if(|own| !own.is_in_use()) {
+                self.by_key.remove(&over.key);
+                self.unused.push(route);
+            }
+        }
+        if self.by_key.is_empty() {
+            // Without any, the memory goes too that many of them took.
+            *self = Self::default();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    fn lost_a_use(&mut self, route: usize) {
+        if !self[route].is_in_use() {
+            self.perhaps_over.push(route);
+        }
+    }
+}
+
+impl Index<usize> for Routes {
+    type Output = Route;
+
+    fn index(&self, route: usize) -> &Route {
+        let Some(own) = &self.kept[route] else { unreachable!("route {route} is forgotten and has a use") };
+        own
+    }
+}
+
+impl IndexMut<usize> for Routes {
+    fn index_mut(&mut self, route: usize) -> &mut Route {
+        let Some(own) = &mut self.kept[route] else {
+            unreachable!("route {route} is forgotten and has a use")
+        };
+        own
+    }
+}
+
+impl Route {
+    fn new(key: RouteKey) -> Self {
+        let authority = key.origin.authority();
+        let scheme = match key.origin.scheme {
+            Scheme::Http => http::uri::Scheme::HTTP,
+            Scheme::Https => http::uri::Scheme::HTTPS,
+        };
+        Self {
+            key,
+            target: authority.parse().ok().map(|authority| (scheme, authority)),
+            authority,
+            idle: Vec::new(),
+            closes_after: u32::MAX,
+            speaks: None,
+            connecting: 0,
+            shared: Vec::new(),
+            allowed: None,
+            waiting: VecDeque::new(),
+            open: 0,
+            named: 0,
+        }
+    }
+
+    /// Whether rows wait for a stream.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether rows may share connections to it, as far as is known.
+    pub(crate) fn may_share(&self) -> bool {
+        let can = self.target.is_some();
+        match (self.key.origin.scheme, self.key.version) {
+            (_, HttpVersion::Http1) | (Scheme::Http, HttpVersion::Auto) => false,
+            (_, HttpVersion::Http2) => can,
+            (Scheme::Https, HttpVersion::Auto) => can && self.speaks != Some(Spoken::Http1),
+        }
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.open > 0 || self.named > 0 || self.has_waiting()
+    }
+}

@@ -1,0 +1,90 @@
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::thread::{self, JoinHandle};
+
+use super::*;
+use crate::batch::{Batch, defaults};
+use crate::exchange::Terms;
+use crate::transport::dns::{Dns, Resolver};
+use crate::{Policy, Request};
+
+const HOSTS: usize = 20;
+
+/// A worker in the thread of the test, for which every name is this machine.
+struct Alone {
+    runtime: tokio::runtime::Runtime,
+    worker: Worker,
+}
+
+impl Alone {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let dns = Dns::Fixed(Arc::new(|_| Ok(vec![Ipv4Addr::LOCALHOST.into()])));
+        let network = Arc::new(Network::new(Resolver::new(dns)));
+        Self { runtime, worker: Worker::new(Arc::new(Mailbox::default()), network, 1_000) }
+    }
+
+    /// Sends the rows, until each has its outcome.
+    fn send(&mut self, urls: impl Iterator<Item = String>) -> Vec<crate::Outcome> {
+        let policy = Arc::new(Policy::default());
+        let mut batch = Batch::new(Arc::clone(&policy), now(), 1);
+        urls.for_each(|url| batch.admit(Request::get(url)));
+        batch.close();
+        let terms = Terms::new(Arc::clone(&policy), defaults(&policy));
+        let shared = Arc::new(Shared::new(batch, terms));
+        let mailbox = Arc::clone(&self.worker.mailbox);
+        shared.lock().workers.push(Arc::clone(&mailbox));
+        mailbox.batches.fetch_add(1, Ordering::Relaxed);
+        mailbox.send(Message::Begin { shared: Arc::clone(&shared), seat: 0 });
+        let (mut messages, mut woken) = (VecDeque::new(), Vec::new());
+        self.drive(|worker, context| {
+            while mailbox.collect(&mut messages, &mut woken, context.waker()) {
+                worker.turn_round(&mut messages, &mut woken);
+            }
+            if worker.seats.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
+        });
+        shared.lock().batch.take_ready()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test has no runtime around it")]
+    fn drive<R>(&mut self, mut work: impl FnMut(&mut Worker, &mut Context<'_>) -> Poll<R>) -> R {
+        let worker = &mut self.worker;
+        self.runtime.block_on(poll_fn(move |context| work(worker, context)))
+    }
+}
+
+/// Answers so many connections once each, and hands them over, still open.
+fn serve(listener: TcpListener, connections: usize) -> JoinHandle<Vec<TcpStream>> {
+    let answer = |mut stream: TcpStream| {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.extend(byte);
+        }
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        stream
+    };
+    thread::spawn(move || (0..connections).map(|_| answer(listener.accept().unwrap().0)).collect())
+}
+
+#[test]
+fn what_was_learned_of_an_origin_is_forgotten_with_its_last_connection_and_its_last_batch() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = serve(listener, HOSTS);
+    let refused = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let mut alone = Alone::new();
+    let urls = (0..HOSTS).flat_map(|host| {
+        [format!("http://up{host}.test:{port}/"), format!("http://down{host}.test:{refused}/")]
+    });
+    let outcomes = alone.send(urls);
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.result.is_ok()).count(), HOSTS);
+    assert_eq!(outcomes.len(), 2 * HOSTS);
+    assert_eq!(alone.worker.pool.known_routes(), HOSTS, "those alone to which a connection stands");
+    let late = now() + IDLE;
+    alone.drive(|worker, _| Poll::Ready(worker.look_at_the_deadlines(late)));
+    assert_eq!(alone.worker.pool.known_routes(), 0);
+    let mut left = served.join().unwrap();
+    left.iter_mut().for_each(|stream| assert_eq!(stream.read(&mut [0]).unwrap(), 0, "it was closed"));
+}
