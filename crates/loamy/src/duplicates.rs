@@ -8,8 +8,8 @@ use http::Method;
 use crate::Outcome;
 use crate::request::Request;
 
-/// The rows of a batch that were seen so far, by what they ask for.
-#[derive(Debug, Default)]
+/// The rows of a batch that were seen so far, by what they ask for. Not to be printed: headers hold secrets.
+#[derive(Default)]
 pub(crate) struct Sharing {
     first: HashMap<Same, usize>,
     by_first: HashMap<usize, Shared>,
@@ -28,7 +28,7 @@ pub(crate) enum Found {
 }
 
 /// What two rows must have in common.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, Hash)]
 struct Same {
     method: Method,
     url: String,
@@ -170,5 +170,21 @@ mod tests {
         assert!(others.iter().chain([&late]).all(|own| own.attempts == 0 && own.result.is_err()));
         assert_eq!(sharing.waiting(), 0);
         assert!(sharing.ended(&outcome(7)).is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_of_an_answer_is_its_body_and_no_copy_of_it() {
+        let mut sharing = Sharing::default();
+        sharing.find(0, &mut Request::get("http://h/"), None);
+        sharing.find(1, &mut Request::get("http://h/"), None);
+        let bytes = vec![b'x'; 1000].into();
+        let (version, url) = (http::Version::HTTP_11, Box::default());
+        let answer = crate::Response { status: 200, version, redirects: 0, head: 0, bytes, url };
+        let first = Outcome { result: Ok(answer), ..outcome(0) };
+        let mut all = sharing.ended(&first);
+        let Found::Ended(late) = sharing.find(2, &mut Request::get("http://h/"), None) else { panic!() };
+        all.extend([late, first]);
+        let bodies: Vec<_> = all.iter().map(|own| own.response().unwrap().body().as_ptr()).collect();
+        assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
     }
 }

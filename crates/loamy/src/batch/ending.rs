@@ -54,6 +54,10 @@ impl Batch {
                 self.plan.take(Again { origin, ..job.again() }, &self.gate);
                 true
             }
+            Meaning::TheRowAlone => {
+                job.attempts = 1;
+                true
+            }
             Meaning::TheRowBeside(other) => {
                 // One of the two does not know of the other.
                 job.attempts = 2;
@@ -122,6 +126,8 @@ impl Batch {
                     && let Some(at) = self.when_again(now, &mut job, hint.retry_after, charge)
                 {
                     let ended = Attempt::Answered(response.status());
+                    // RFC 6585 §4: only 429 says that nothing was done.
+                    job.has_acted |= !idempotent && response.status() != 429;
                     return self.send_later(at, job, ended, Ok(response));
                 }
                 self.finish(now, job, Ok(response));
@@ -140,6 +146,7 @@ impl Batch {
                 if placed.authorization.is_some() || placed.origin != job.origin {
                     job.authorization = placed.authorization;
                 }
+                self.plan.goes_on_to(placed.origin, job.origin);
                 job.origin = placed.origin;
                 job.path_at = placed.path_at;
                 job.redirects += 1;

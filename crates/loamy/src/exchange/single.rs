@@ -18,8 +18,7 @@ const SMALL_BODY: usize = 16 << 10;
 /// What one read of the operating system may bring; larger bodies are read straight to where they stay.
 const READ: usize = 32 << 10;
 
-/// A row on the wire.
-#[derive(Debug)]
+/// A row on the wire. Not to be printed: its head has secrets.
 pub(crate) struct Exchange {
     decoder: h1::Decoder,
     taking: Taking,
@@ -274,7 +273,7 @@ fn received(finished: h1::Finished) -> Response {
         version: finished.version,
         redirects: 0,
         head: finished.head_len,
-        bytes: finished.bytes,
+        bytes: finished.bytes.into(),
         url: Box::default(),
     }
 }

@@ -4,11 +4,13 @@
     reason = "the walls around the clock are the engine's; this drives it from outside"
 )]
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loamy::{JournalOptions, Kind, Order, Outcome, Policy, Request, Timeouts, Trouble};
-use testkit::{Options, RequestLog, Script, Server, Step};
+use loamy::{Client, Dns, JournalOptions, Kind, Order, Outcome, Policy, Request, Timeouts, Trouble};
+use testkit::{FullBacklog, Listen, Options, RequestLog, Script, Server, Step};
 
 use crate::expectations::{INTERRUPT, LATE, all_answered, client};
 use crate::journaled::{is_in_doubt, open, place, seen, seen_when_left};
@@ -305,6 +307,65 @@ fn p1_an_interrupt_does_not_wait_until_everything_that_was_done_before_is_read()
         outcomes.iter().filter(|own| !own.replayed).inspect(|own| assert_eq!(kind(own), Kind::NotSent));
     assert!(unread.count() > 0, "everything was read before the interrupt was heard");
     run.finish_journal().unwrap();
+    let (outcomes, recorded) = journaled().run(rows(), &policy());
+    recorded.unwrap();
+    assert!(outcomes.iter().all(|own| own.is_ok() && own.replayed));
+    assert!(seen(&server, ROWS).iter().all(|seen| *seen == 1));
+}
+
+#[test]
+fn p1_a_post_that_was_interrupted_before_anything_was_sent_is_sent_by_the_next_run() {
+    let silent = FullBacklog::new().unwrap();
+    let (port, (_folder, path)) = (silent.addr().port(), place());
+    let listen = Listen { address: Ipv6Addr::LOCALHOST.into(), port, ..Listen::default() };
+    let server = Server::try_serve_with(Options { listen, ..Options::default() })
+        .unwrap_or_else(|error| panic!("no server on ::1: {error}"));
+    let journaled = |address: IpAddr| {
+        let dns = Dns::Fixed(Arc::new(move |_| Ok(vec![address])));
+        let client = Client::builder().threads(2).dns(dns).build().unwrap();
+        client.with_journal(open(&path, JournalOptions::default()))
+    };
+    let rows = || (0..40).map(|row| Request::post(format!("http://moved.test:{port}/count/{row}"), "x"));
+    let run = journaled(Ipv4Addr::LOCALHOST.into()).begin(&policy());
+    run.admit(rows());
+    run.close();
+    let until = Instant::now() + PATIENCE;
+    while run.progress().in_flight == 0 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    run.cancel();
+    let outcomes = run.wait(usize::MAX, Duration::ZERO);
+    run.finish_journal().unwrap();
+    assert!(outcomes.iter().any(|own| kind(own) == Kind::Cancelled), "none was interrupted");
+    assert!(!outcomes.iter().any(is_in_doubt), "{outcomes:?}");
+
+    let (outcomes, recorded) = journaled(Ipv6Addr::LOCALHOST.into()).run(rows(), &policy());
+    recorded.unwrap();
+    all_answered(&outcomes, 40);
+    assert_eq!(seen(&server, 40), [1; 40]);
+}
+
+#[test]
+fn h5_a_deadline_is_kept_by_the_rows_of_an_earlier_run_too_and_their_record_stands() {
+    const ROWS: usize = 20_000;
+    const DEADLINE: Duration = Duration::from_millis(1);
+    let (server, (_folder, path)) = (Server::serve(), place());
+    let rows = || (0..ROWS).map(|row| Request::get(server.url(&format!("/count/{row}"))));
+    let journaled = || client(2).with_journal(open(&path, JournalOptions::default()));
+    let (outcomes, recorded) = journaled().run(rows(), &policy().concurrency(64));
+    recorded.unwrap();
+    all_answered(&outcomes, ROWS);
+    let run = journaled().begin(&policy().deadline(DEADLINE));
+    run.admit(rows());
+    let began = Instant::now();
+    run.close();
+    let outcomes = run.wait(usize::MAX, PATIENCE);
+    assert!(began.elapsed() <= LATE, "{:?}", began.elapsed());
+    run.finish_journal().unwrap();
+    assert_eq!(outcomes.len(), ROWS);
+    let unread =
+        outcomes.iter().filter(|own| !own.replayed).inspect(|own| assert_eq!(kind(own), Kind::NotSent));
+    assert!(unread.count() > 0, "everything was read although the time was over");
     let (outcomes, recorded) = journaled().run(rows(), &policy());
     recorded.unwrap();
     assert!(outcomes.iter().all(|own| own.is_ok() && own.replayed));
