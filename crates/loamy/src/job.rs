@@ -29,7 +29,8 @@ pub(crate) struct Job {
     pub(crate) is_new_attempt: bool,
     pub(crate) redirects: u16,
     /// Whether something of it that is not idempotent may have had its effect before the sending that is under way: it was
-    /// answered with a redirect that made a GET of it, or the answer never came and the policy has it sent all the same.
+    /// answered with a redirect that made a GET of it, or the answer never came, or said little of it (503), and the policy has
+    /// it sent all the same.
     pub(crate) has_acted: bool,
     /// Whether it would have been sent again, had the budget of its origin not been used up.
     pub(crate) over_budget: bool,

@@ -122,6 +122,8 @@ impl Batch {
                     && let Some(at) = self.when_again(now, &mut job, hint.retry_after, charge)
                 {
                     let ended = Attempt::Answered(response.status());
+                    // RFC 6585 §4: only 429 says that nothing was done.
+                    job.has_acted |= !idempotent && response.status() != 429;
                     return self.send_later(at, job, ended, Ok(response));
                 }
                 self.finish(now, job, Ok(response));

@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use loamy::{Attempt, Backoff, Client, Kind, Policy, Request, Timeouts};
-use testkit::{Server, refused_port};
+use loamy::{Attempt, Backoff, Client, Kind, Policy, Request, Retried, Timeouts};
+use testkit::{Script, Server, Step, refused_port};
 
 /// How much later than it may be sent again a row may have its answer.
 const SOON: Duration = Duration::from_millis(1500);
@@ -72,4 +72,28 @@ fn h10_the_error_of_a_row_that_the_budget_keeps_from_going_again_has_it_in_its_h
     assert!(hint.starts_with(&format!("nothing listens on port {port} of this machine")), "{hint}");
     let budget = format!("; not sent again: the budget of retries of 127.0.0.1:{port} is used up");
     assert!(hint.ends_with(&budget), "{hint}");
+}
+
+#[test]
+fn a_post_that_was_answered_and_sent_again_is_in_doubt_when_the_second_sending_fails() {
+    for (status, in_doubt) in [("503 Busy", true), ("429 Wait", false)] {
+        let answer = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let server = Server::start(Script::new([Step::ReadRequest, Step::send(answer), Step::Close]));
+        let client = Client::builder().threads(1).build().unwrap();
+        let span = Duration::from_millis(500);
+        let policy =
+            Policy::default().retries(1).retried(Retried::All).backoff(Backoff { base: span, cap: span });
+        let run = client.begin(&policy);
+        run.admit([Request::post(server.url("/"), "x")]);
+        run.close();
+        let until = Instant::now() + SOON;
+        while run.progress().retrying == 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(server.counts().requests, 1);
+        drop(server);
+        let outcomes = run.wait(1, 4 * SOON);
+        let error = outcomes[0].result.as_ref().unwrap_err();
+        assert_eq!((error.kind(), error.in_doubt()), (Kind::ConnectRefused, in_doubt), "{status}");
+    }
 }
