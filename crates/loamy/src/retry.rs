@@ -20,7 +20,7 @@ pub(crate) const SENDINGS: u32 = 3;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failed {
     pub(crate) kind: Kind,
-    /// Bytes of this sending that the operating system took.
+    /// Bytes of this sending that the operating system took, or may still be given.
     pub(crate) sent: u64,
     /// Bytes that came back.
     pub(crate) received: u64,

@@ -45,6 +45,15 @@ enum Incoming {
     Ended,
 }
 
+/// What becomes of the connection when a row gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Others {
+    /// It is closed, and what it holds back is never written.
+    None,
+    /// It goes on with other rows.
+    GoOn,
+}
+
 /// How a row began on a stream.
 pub(crate) enum Begun {
     /// It is on its way.
@@ -172,12 +181,12 @@ impl Exchange {
     /// Gives up because the time is over.
     pub(crate) fn time_out(&mut self, carrier: &Carrier, origin: &Origin, kind: Kind) -> Done {
         let error = self.pace.late(kind, origin);
-        self.broken(carrier, error)
+        self.given_up(carrier, error, Others::GoOn)
     }
 
     /// Gives up because the batch was interrupted.
-    pub(crate) fn cancel(&mut self, carrier: &Carrier) -> Done {
-        self.broken(carrier, cancelled())
+    pub(crate) fn cancel(&mut self, carrier: &Carrier, others: Others) -> Done {
+        self.given_up(carrier, cancelled(), others)
     }
 
     /// Gives up because the connection is of no use any more.
@@ -257,6 +266,15 @@ impl Exchange {
 
     fn faulty(&mut self, carrier: &Carrier, fault: Fault) -> Done {
         self.broken(carrier, fault.into())
+    }
+
+    fn given_up(&mut self, carrier: &Carrier, error: Error, others: Others) -> Done {
+        let mut done = self.broken(carrier, error);
+        if let (Others::GoOn, End::Broken(_, failed)) = (others, &mut done.end) {
+            // The head was handed to the connection, which writes it when it can: that nothing was written is no proof.
+            failed.sent = failed.sent.max(1);
+        }
+        done
     }
 
     fn broken(&mut self, carrier: &Carrier, error: Error) -> Done {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::uri::{Authority, Scheme};
 
 use super::Task;
-use crate::exchange::multiplexed::{Begun, Exchange};
+use crate::exchange::multiplexed::{Begun, Exchange, Others};
 use crate::exchange::{Done, Terms};
 use crate::job::End;
 use crate::target::Origin;
@@ -197,11 +197,13 @@ impl Many {
         now: Instant,
         ended: &mut Vec<Ended>,
     ) -> bool {
+        let own = self.rows.iter().flatten().filter(|(_, task)| which(task)).count();
+        let others = if self.carrier.open() > own { Others::GoOn } else { Others::None };
         for number in 0..self.rows.len() {
             if let Some((exchange, task)) = &mut self.rows[number]
                 && which(task)
             {
-                let done = exchange.cancel(&self.carrier);
+                let done = exchange.cancel(&self.carrier, others);
                 ended.extend(self.end(number, done, now));
             }
         }

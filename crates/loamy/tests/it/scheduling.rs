@@ -499,6 +499,31 @@ fn p1_a_cancelled_run_ends_within_200_ms_and_writes_no_byte_afterwards() {
 }
 
 #[test]
+fn p1_a_post_that_a_shared_connection_still_holds_is_in_doubt_when_its_batch_is_interrupted() {
+    // SETTINGS with 100 streams and a window of 2^31 - 1 for each, as much for the connection; and nothing is read.
+    let settings = [0, 0, 12, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100, 0, 4, 0x7f, 0xff, 0xff, 0xff];
+    let window = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0xff, 0, 0];
+    let server = Server::start(Script::new([Step::send(settings), Step::send(window), Step::Hold]));
+    let (client, policy) = (client(1), Policy::default().http_version(HttpVersion::Http2));
+    let upload = client.begin(&policy);
+    upload.admit([Request::post(server.url("/"), vec![0; 64 << 20])]);
+    // Until the system takes no more of it.
+    thread::sleep(Duration::from_millis(700));
+    let run = client.begin(&policy);
+    run.admit([Request::post(server.url("/"), "")]);
+    let until = Instant::now() + PATIENCE;
+    while run.progress().in_flight == 0 && Instant::now() < until {
+        thread::sleep(Duration::from_millis(1));
+    }
+    thread::sleep(IN_TRANSIT);
+    run.cancel();
+    let outcomes = run.wait(1, Duration::ZERO);
+    let error = only_error(&outcomes);
+    assert_eq!((error.kind(), error.bytes_sent(), error.in_doubt()), (Kind::Cancelled, 0, true));
+    assert_eq!((upload.progress().in_flight, server.counts().connections), (1, 1));
+}
+
+#[test]
 fn a_cancel_wakes_the_thread_that_waits_for_the_run() {
     // A row holds the only worker's thread, so that nothing of the other run is in flight when it is cancelled.
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
