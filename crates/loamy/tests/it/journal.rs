@@ -4,11 +4,13 @@
     reason = "the walls around the clock are the engine's; this drives it from outside"
 )]
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loamy::{JournalOptions, Kind, Order, Outcome, Policy, Request, Timeouts, Trouble};
-use testkit::{Options, RequestLog, Script, Server, Step};
+use loamy::{Client, Dns, JournalOptions, Kind, Order, Outcome, Policy, Request, Timeouts, Trouble};
+use testkit::{FullBacklog, Listen, Options, RequestLog, Script, Server, Step};
 
 use crate::expectations::{INTERRUPT, LATE, all_answered, client};
 use crate::journaled::{is_in_doubt, open, place, seen, seen_when_left};
@@ -309,6 +311,38 @@ fn p1_an_interrupt_does_not_wait_until_everything_that_was_done_before_is_read()
     recorded.unwrap();
     assert!(outcomes.iter().all(|own| own.is_ok() && own.replayed));
     assert!(seen(&server, ROWS).iter().all(|seen| *seen == 1));
+}
+
+#[test]
+fn p1_a_post_that_was_interrupted_before_anything_was_sent_is_sent_by_the_next_run() {
+    let silent = FullBacklog::new().unwrap();
+    let (port, (_folder, path)) = (silent.addr().port(), place());
+    let listen = Listen { address: Ipv6Addr::LOCALHOST.into(), port, ..Listen::default() };
+    let server = Server::try_serve_with(Options { listen, ..Options::default() })
+        .unwrap_or_else(|error| panic!("no server on ::1: {error}"));
+    let journaled = |address: IpAddr| {
+        let dns = Dns::Fixed(Arc::new(move |_| Ok(vec![address])));
+        let client = Client::builder().threads(2).dns(dns).build().unwrap();
+        client.with_journal(open(&path, JournalOptions::default()))
+    };
+    let rows = || (0..40).map(|row| Request::post(format!("http://moved.test:{port}/count/{row}"), "x"));
+    let run = journaled(Ipv4Addr::LOCALHOST.into()).begin(&policy());
+    run.admit(rows());
+    run.close();
+    let until = Instant::now() + PATIENCE;
+    while run.progress().in_flight == 0 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    run.cancel();
+    let outcomes = run.wait(usize::MAX, Duration::ZERO);
+    run.finish_journal().unwrap();
+    assert!(outcomes.iter().any(|own| kind(own) == Kind::Cancelled), "none was interrupted");
+    assert!(!outcomes.iter().any(is_in_doubt), "{outcomes:?}");
+
+    let (outcomes, recorded) = journaled(Ipv6Addr::LOCALHOST.into()).run(rows(), &policy());
+    recorded.unwrap();
+    all_answered(&outcomes, 40);
+    assert_eq!(seen(&server, 40), [1; 40]);
 }
 
 fn kind_of(outcome: &Outcome) -> Option<Kind> {
