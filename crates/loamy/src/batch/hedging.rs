@@ -102,9 +102,8 @@ impl Hedges {
 
     /// The next row that has taken too long, to be queued as its second try.
     pub(super) fn due(&mut self, now: Instant) -> Option<Box<Job>> {
-        let after = self.after?;
-        while let Some(entry) = self.first.first_entry()
-            && entry.key().0 + after <= now
+        while self.next_due().is_some_and(|at| at <= now)
+            && let Some(entry) = self.first.first_entry()
         {
             let (index, job) = (entry.key().1, entry.remove());
             if (self.spent + 1) * ONE_IN <= self.sent {

@@ -75,3 +75,12 @@ fn a_second_try_is_one_in_twenty_and_never_that_of_a_post() {
         assert_eq!(failed, if begin.is_empty() { slow.len() - twice } else { 0 }, "{method}");
     }
 }
+
+#[test]
+fn a_second_try_after_longer_than_there_is_time_is_none() {
+    let (server, policy) = over(Protocol::Http11);
+    let client = Client::builder().threads(1).build().unwrap();
+    let outcomes = client.run(rows(&server, "GET", &[]), &policy.hedging(Hedging::After(Duration::MAX)));
+    assert!(outcomes.iter().all(|outcome| outcome.is_ok() && outcome.attempts == 1), "{outcomes:?}");
+    assert_eq!(server.counts().requests, ROWS as u64);
+}
