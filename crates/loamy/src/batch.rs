@@ -50,6 +50,7 @@ pub(crate) struct Batch {
     plan: Plan,
     gate: Gate,
     ledger: Box<dyn Ledger>,
+    /// None once it has passed.
     deadline: Option<Instant>,
     jitter: Jitter,
     breaker: Breaker,
@@ -201,8 +202,13 @@ impl Batch {
     /// Does what is due: ends what waits once the deadline of the batch, or of a row that waits for its next hop, has passed,
     /// and lets those go on that had to wait until now.
     pub(crate) fn expire(&mut self, now: Instant) {
-        if self.deadline.is_some_and(|deadline| deadline <= now) && self.stopped.is_none() {
-            self.stop(Stop::Deadline, now);
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.deadline = None;
+            // To give what is on record is no sending, but it takes time too.
+            self.ledger.stop_looking();
+            if self.stopped.is_none() {
+                self.stop(Stop::Deadline, now);
+            }
         }
         while let Some((at, again)) = self.late.first().copied()
             && at <= now
@@ -224,7 +230,7 @@ impl Batch {
 
     /// When [`expire`](Self::expire) has something to do.
     pub(crate) fn next_event(&self) -> Option<Instant> {
-        let deadline = if self.stopped.is_some() { None } else { self.deadline };
+        let deadline = self.deadline.filter(|_| self.stopped.is_none() || self.held > 0);
         let late = self.late.first().map(|(at, _)| *at);
         let hedge = self.hedges.as_ref().filter(|_| self.stopped.is_none()).and_then(Hedges::next_due);
         [deadline, late, hedge].into_iter().flatten().min()

@@ -49,7 +49,7 @@ pub(crate) trait Ledger: Send {
     /// row is given back.
     fn settle(&mut self, outcome: Outcome) -> Option<Outcome>;
 
-    /// The batch was interrupted: rows that are held need not be looked up, and may be let go at once.
+    /// The batch was interrupted, or its time is over: rows that are held need not be looked up, and may be let go at once.
     fn stop_looking(&mut self);
 
     /// Takes what it has said since the last time, in that order.

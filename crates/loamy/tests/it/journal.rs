@@ -345,6 +345,33 @@ fn p1_a_post_that_was_interrupted_before_anything_was_sent_is_sent_by_the_next_r
     assert_eq!(seen(&server, 40), [1; 40]);
 }
 
+#[test]
+fn h5_a_deadline_is_kept_by_the_rows_of_an_earlier_run_too_and_their_record_stands() {
+    const ROWS: usize = 20_000;
+    const DEADLINE: Duration = Duration::from_millis(1);
+    let (server, (_folder, path)) = (Server::serve(), place());
+    let rows = || (0..ROWS).map(|row| Request::get(server.url(&format!("/count/{row}"))));
+    let journaled = || client(2).with_journal(open(&path, JournalOptions::default()));
+    let (outcomes, recorded) = journaled().run(rows(), &policy().concurrency(64));
+    recorded.unwrap();
+    all_answered(&outcomes, ROWS);
+    let run = journaled().begin(&policy().deadline(DEADLINE));
+    run.admit(rows());
+    let began = Instant::now();
+    run.close();
+    let outcomes = run.wait(usize::MAX, PATIENCE);
+    assert!(began.elapsed() <= LATE, "{:?}", began.elapsed());
+    run.finish_journal().unwrap();
+    assert_eq!(outcomes.len(), ROWS);
+    let unread =
+        outcomes.iter().filter(|own| !own.replayed).inspect(|own| assert_eq!(kind(own), Kind::NotSent));
+    assert!(unread.count() > 0, "everything was read although the time was over");
+    let (outcomes, recorded) = journaled().run(rows(), &policy());
+    recorded.unwrap();
+    assert!(outcomes.iter().all(|own| own.is_ok() && own.replayed));
+    assert!(seen(&server, ROWS).iter().all(|seen| *seen == 1));
+}
+
 fn kind_of(outcome: &Outcome) -> Option<Kind> {
     outcome.result.as_ref().err().map(|error| error.kind())
 }
