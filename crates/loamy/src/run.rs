@@ -72,7 +72,7 @@ impl Run {
     }
 
     /// Waits until `want` outcomes are ready, or the last one is, or the time has passed; hands over all that are
-    /// ready, in the order they ended.
+    /// ready, in the order they ended. Of two threads that wait, each outcome goes to one.
     pub fn wait(&self, want: usize, at_most: Duration) -> Vec<Outcome> {
         let until = now() + at_most.min(LONG);
         let mut state = self.shared.lock();
@@ -84,10 +84,10 @@ impl Run {
             if left.is_zero() {
                 break;
             }
-            state.wanted = Some(want);
+            state.want(want);
             state = self.shared.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.wanted = None;
+        // The wish is left: another thread may wait by it too.
         state.batch.take_ready()
     }
 
@@ -97,7 +97,7 @@ impl Run {
         if state.batch.ready() > 0 || state.batch.is_settled() {
             return Poll::Ready(state.batch.take_ready());
         }
-        state.wanted = Some(1);
+        state.want(1);
         state.task = Some(context.waker().clone());
         Poll::Pending
     }
@@ -161,7 +161,7 @@ impl Run {
             if left.is_zero() {
                 break;
             }
-            state.wanted = Some(0);
+            state.want(0);
             state = self.shared.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         self.shared.tell(state, None);

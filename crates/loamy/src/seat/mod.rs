@@ -25,8 +25,8 @@ pub(crate) struct Shared {
 /// The batch, with who waits for what of it.
 pub(crate) struct State {
     pub(crate) batch: Batch,
-    /// How many outcomes the owner waits for; none while it does not.
-    pub(crate) wanted: Option<usize>,
+    /// The fewest outcomes that anybody waits for who was not told yet.
+    wanted: Option<usize>,
     pub(crate) task: Option<Waker>,
     pub(crate) workers: Vec<Arc<Mailbox>>,
     /// Workers that would take another row if there were one.
@@ -42,6 +42,13 @@ pub(crate) struct Turn<'a> {
     pub(crate) workers: usize,
     /// Set when the worker would take another row if there were one.
     pub(crate) hungry: bool,
+}
+
+impl State {
+    /// Whoever waits is told once so many outcomes are ready, or fewer; then it has to say again what it wants.
+    pub(crate) fn want(&mut self, outcomes: usize) {
+        self.wanted = Some(self.wanted.map_or(outcomes, |least| least.min(outcomes)));
+    }
 }
 
 impl Shared {

@@ -556,6 +556,22 @@ fn a_cancel_wakes_the_thread_that_waits_for_the_run() {
 }
 
 #[test]
+fn two_threads_that_wait_for_one_run_both_learn_of_its_end() {
+    let server = Server::serve();
+    let run = client(1).begin(&Policy::default());
+    run.admit([Request::get(server.url("/count/0?takes=400ms"))]);
+    run.close();
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        let patient = scope.spawn(|| run.wait(1_000, PATIENCE).len());
+        thread::sleep(Duration::from_millis(100));
+        assert!(run.wait(1, Duration::from_millis(50)).is_empty());
+        assert_eq!(patient.join().unwrap(), 1);
+    });
+    assert!(begin.elapsed() < Duration::from_millis(400) + LATE, "{:?}", begin.elapsed());
+}
+
+#[test]
 fn an_idle_connection_that_the_server_closed_is_not_used_again() {
     let options = Options { idle_timeout: Some(Duration::from_millis(50)), ..Options::default() };
     let server = Server::serve_with(options);
