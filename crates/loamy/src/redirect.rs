@@ -96,7 +96,7 @@ mod tests {
             version: http::Version::HTTP_11,
             redirects: 0,
             head: lines.len() as u32,
-            bytes: lines.into_bytes(),
+            bytes: lines.into_bytes().into(),
             url: "".into(),
         }
     }

@@ -15,8 +15,8 @@ pub struct Response {
     pub(crate) version: http::Version,
     pub(crate) redirects: u16,
     pub(crate) head: u32,
-    /// Of its own size, save for large bodies of unknown length, which may have address space to spare.
-    pub(crate) bytes: Vec<u8>,
+    /// Of its own size, save for large bodies of unknown length, which may have address space to spare. A clone shares it.
+    pub(crate) bytes: Bytes,
     pub(crate) url: Box<str>,
 }
 
@@ -43,8 +43,7 @@ impl Response {
 
     /// The body, owned, without copying it.
     pub fn into_body(self) -> Bytes {
-        let head = self.head as usize;
-        Bytes::from(self.bytes).slice(head..)
+        self.bytes.slice(self.head as usize..)
     }
 
     /// The URL that answered, after redirects, without fragment and credentials.

@@ -1288,5 +1288,12 @@ fn response(status: u16, location: Option<&str>, index: usize, url: &str) -> Res
     let mut bytes = location.map(|to| format!("Location: {to}\r\n")).unwrap_or_default().into_bytes();
     let head = bytes.len() as u32;
     bytes.extend_from_slice(index.to_string().as_bytes());
-    Response { status, version: http::Version::HTTP_11, redirects: 0, head, bytes, url: url.into() }
+    Response {
+        status,
+        version: http::Version::HTTP_11,
+        redirects: 0,
+        head,
+        bytes: bytes.into(),
+        url: url.into(),
+    }
 }

@@ -120,7 +120,7 @@ impl Taking {
         match decode::decoded(response.headers().as_bytes(), response.body(), &self.sizes) {
             Ok(decoded) => {
                 if let Some(decoded) = decoded {
-                    response.bytes = decoded;
+                    response.bytes = decoded.into();
                 }
                 Ok(response)
             }

@@ -303,7 +303,7 @@ impl Exchange {
                     version: http::Version::HTTP_2,
                     redirects: 0,
                     head: head_len as u32,
-                    bytes: growth::settled(head.bytes),
+                    bytes: growth::settled(head.bytes).into(),
                     url: Box::default(),
                 };
                 Some((response, head.is_coded))

@@ -274,7 +274,7 @@ fn received(finished: h1::Finished) -> Response {
         version: finished.version,
         redirects: 0,
         head: finished.head_len,
-        bytes: finished.bytes,
+        bytes: finished.bytes.into(),
         url: Box::default(),
     }
 }

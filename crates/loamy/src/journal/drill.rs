@@ -180,7 +180,7 @@ impl State {
             version: http::Version::HTTP_11,
             redirects: 0,
             head: 0,
-            bytes: body,
+            bytes: body.into(),
             url,
         };
         Outcome {

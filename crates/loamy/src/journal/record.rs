@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, Version};
 
 use crate::kind::KINDS;
@@ -233,7 +234,14 @@ impl<'a> Reader<'a> {
         if head as usize > bytes.len() {
             return Err(Unreadable);
         }
-        Ok(Response { status, version, redirects, head, bytes: bytes.into(), url: url.into() })
+        Ok(Response {
+            status,
+            version,
+            redirects,
+            head,
+            bytes: Bytes::copy_from_slice(bytes),
+            url: url.into(),
+        })
     }
 
     fn kind(&mut self) -> Result<Kind, Unreadable> {
@@ -326,7 +334,7 @@ mod tests {
             version: versions[dice.below(5) as usize],
             redirects,
             head,
-            bytes,
+            bytes: bytes.into(),
             url,
         }
     }
@@ -429,7 +437,7 @@ mod tests {
     #[test]
     fn secrets_of_urls_are_not_kept() {
         let request = Request::get("http://h/?token=own");
-        let bytes = b"body".to_vec();
+        let bytes = Bytes::from_static(b"body");
         let url = "http://s3/x?X-Amz-Signature=abc".into();
         let response = Response { status: 200, version: Version::HTTP_11, redirects: 1, head: 0, bytes, url };
         let error = Error::new(Kind::Redirect, "m")

@@ -519,7 +519,7 @@ impl World {
         let body = vec![b'a' + row as u8; self.dice.below(120) as usize];
         let (status, version) = (200 + self.seen[row] as u16, http::Version::HTTP_11);
         let url = self.rows[row].url.as_str().into();
-        let response = Response { status, version, redirects: 0, head: 0, bytes: body, url };
+        let response = Response { status, version, redirects: 0, head: 0, bytes: body.into(), url };
         Outcome {
             index: row,
             tag: None,

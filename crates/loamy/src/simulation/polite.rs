@@ -651,7 +651,7 @@ fn policy(random: &mut Random) -> Policy {
 fn answer(status: u16, said: &str, job: &Job) -> Response {
     let mut response = response(status, None, job.index, &job.request.url);
     response.head = said.len() as u32;
-    response.bytes = [said.as_bytes(), b"body"].concat();
+    response.bytes = [said.as_bytes(), b"body"].concat().into();
     response
 }
 
