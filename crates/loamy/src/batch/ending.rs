@@ -142,6 +142,7 @@ impl Batch {
                 if placed.authorization.is_some() || placed.origin != job.origin {
                     job.authorization = placed.authorization;
                 }
+                self.plan.goes_on_to(placed.origin, job.origin);
                 job.origin = placed.origin;
                 job.path_at = placed.path_at;
                 job.redirects += 1;

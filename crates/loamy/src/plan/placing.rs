@@ -43,6 +43,14 @@ impl Plan {
         }
     }
 
+    /// A hop leads from one origin to another: there the row counts as those do that began there.
+    pub(crate) fn goes_on_to(&mut self, to: OriginId, from: OriginId) {
+        let [to, from] = [to, from].map(|id| self.lanes[id.0 as usize].meter);
+        if to != from {
+            self.meters[to].meter.budget.row();
+        }
+    }
+
     fn id(&mut self, origin: Origin, key: Option<&str>, gate: &Gate) -> OriginId {
         let known = match key {
             None => self.by_origin.get(&origin),

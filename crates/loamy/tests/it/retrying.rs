@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use loamy::{Attempt, Backoff, Client, Kind, Policy, Request, Retried, Timeouts};
-use testkit::{Script, Server, Step, refused_port};
+use loamy::{Attempt, Backoff, Client, Kind, Overrides, Policy, Request, Retried, Timeouts};
+use testkit::{RequestLog, Script, Server, Step, refused_port};
 
 /// How much later than it may be sent again a row may have its answer.
 const SOON: Duration = Duration::from_millis(1500);
@@ -72,6 +72,34 @@ fn h10_the_error_of_a_row_that_the_budget_keeps_from_going_again_has_it_in_its_h
     assert!(hint.starts_with(&format!("nothing listens on port {port} of this machine")), "{hint}");
     let budget = format!("; not sent again: the budget of retries of 127.0.0.1:{port} is used up");
     assert!(hint.ends_with(&budget), "{hint}");
+}
+
+#[test]
+fn rows_that_came_by_a_redirect_count_for_what_an_origin_is_worth() {
+    const ROWS: usize = 200;
+    let busy = || {
+        Server::start(Script::new([
+            Step::ReadRequest,
+            Step::send("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"),
+            Step::Again,
+        ]))
+    };
+    let client = Client::builder().threads(1).build().unwrap();
+    let span = Duration::from_millis(1);
+    let policy = Policy::default().retries(1).backoff(Backoff { base: span, cap: span });
+    for overrides in [Overrides::default(), Overrides::default().limit_key("both")] {
+        let busy = busy();
+        let there = busy.url("/");
+        let answer = move |_: &RequestLog| {
+            format!("HTTP/1.1 307 There\r\nLocation: {there}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+        };
+        let moved = Server::start(Script::new([Step::ReadRequest, Step::answer(answer), Step::Again]));
+        let row = |_| Request::get(moved.url("/")).overrides(overrides.clone());
+        let outcomes = client.run((0..ROWS).map(row), &policy);
+        assert!(outcomes.iter().all(|own| own.response().is_some_and(|answer| answer.status() == 503)));
+        // 20 % of its rows and 10.
+        assert_eq!(busy.counts().requests, (ROWS + ROWS / 5 + 10) as u64, "{overrides:?}");
+    }
 }
 
 #[test]
