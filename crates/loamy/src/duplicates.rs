@@ -8,8 +8,8 @@ use http::Method;
 use crate::Outcome;
 use crate::request::Request;
 
-/// The rows of a batch that were seen so far, by what they ask for.
-#[derive(Debug, Default)]
+/// The rows of a batch that were seen so far, by what they ask for. Not to be printed: headers hold secrets.
+#[derive(Default)]
 pub(crate) struct Sharing {
     first: HashMap<Same, usize>,
     by_first: HashMap<usize, Shared>,
@@ -28,7 +28,7 @@ pub(crate) enum Found {
 }
 
 /// What two rows must have in common.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, Hash)]
 struct Same {
     method: Method,
     url: String,

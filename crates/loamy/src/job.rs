@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::governor::Sending;
+use crate::mask::Secret;
 use crate::outcome::Attempt;
 use crate::policy::Timeouts;
 use crate::request::Request;
@@ -21,7 +22,7 @@ pub(crate) struct Job {
     pub(crate) origin: OriginId,
     pub(crate) path_at: usize,
     /// What userinfo of the URL asks for.
-    pub(crate) authorization: Option<Box<str>>,
+    pub(crate) authorization: Option<Secret>,
     /// Which of the tries that it may have at once this is.
     pub(crate) which: Try,
     pub(crate) attempts: u32,
@@ -172,7 +173,7 @@ pub(crate) struct Placed {
     /// Where the request target begins in the row's URL.
     pub(crate) path_at: usize,
     /// What userinfo of the URL asks for.
-    pub(crate) authorization: Option<Box<str>>,
+    pub(crate) authorization: Option<Secret>,
 }
 
 /// How one sending of a row ended.
@@ -187,4 +188,25 @@ pub(crate) enum End {
     Broken(Error, Failed),
     /// It ends like this whatever the rules say: a panic while it was worked on, an interrupt before it was sent.
     Over(Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_userinfo_asks_for_is_never_printed() {
+        let placed = Placed {
+            origin: OriginId(0),
+            path_at: 8,
+            authorization: Some("Basic c2VjcmV0".to_owned().into()),
+        };
+        let shown = format!("{placed:?}");
+        let job = Job::new(0, Request::get("http://h/"), placed, None);
+        assert_eq!(job.authorization.as_deref(), Some("Basic c2VjcmV0"));
+        let target = crate::target::parse("http://us:er@h/", false).unwrap();
+        for shown in [shown, format!("{job:?}"), format!("{:?}", job.second_try()), format!("{target:?}")] {
+            assert!(shown.contains("authorization: Some(***)") && !shown.contains("Basic"), "{shown}");
+        }
+    }
 }

@@ -36,6 +36,30 @@ fn write_without_userinfo(formatter: &mut fmt::Formatter<'_>, head: &str) -> fmt
     }
 }
 
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Secret(Box<str>);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl std::ops::Deref for Secret {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
 /// A piece of what came from outside, safe to print: quoted, escaped, and cut.
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
     const SHOWN: usize = 60;

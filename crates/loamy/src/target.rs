@@ -6,6 +6,7 @@ use base64::Engine;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
+use crate::mask::Secret;
 use crate::{Error, Kind};
 
 /// The scheme of an origin.
@@ -48,7 +49,7 @@ pub(crate) struct Target {
     pub(crate) url: String,
     pub(crate) path_at: usize,
     /// `Basic …`, where the URL had userinfo (RFC 9110 §4.2.4, RFC 7617).
-    pub(crate) authorization: Option<Box<str>>,
+    pub(crate) authorization: Option<Secret>,
 }
 
 /// Parses a row's URL as WHATWG does, save that tab, CR and LF are refused instead of dropped.
@@ -151,7 +152,7 @@ fn with_raw_target(authority: &str, text: &str) -> Result<String, Error> {
     Ok(format!("{authority}{slash}{target}"))
 }
 
-fn basic(url: &Url) -> Option<Box<str>> {
+fn basic(url: &Url) -> Option<Secret> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }

@@ -18,8 +18,7 @@ const SMALL_BODY: usize = 16 << 10;
 /// What one read of the operating system may bring; larger bodies are read straight to where they stay.
 const READ: usize = 32 << 10;
 
-/// A row on the wire.
-#[derive(Debug)]
+/// A row on the wire. Not to be printed: its head has secrets.
 pub(crate) struct Exchange {
     decoder: h1::Decoder,
     taking: Taking,
