@@ -18,7 +18,7 @@ pub struct Policy {
     /// Rows in flight at once, over all origins. 100, the figure that users of aiohttp are used to; never more than
     /// the process may open descriptors.
     pub concurrency: usize,
-    /// Rows in flight at once for one scheme, host and port. None: only `concurrency` binds.
+    /// Rows in flight at once for one scheme, host and port, and one `limit_key`. None: only `concurrency` binds.
     pub per_host: Option<usize>,
     /// Threads that work for this batch at most. None: as many as the client has and the work is worth.
     pub threads: Option<usize>,
