@@ -54,6 +54,10 @@ impl Batch {
                 self.plan.take(Again { origin, ..job.again() }, &self.gate);
                 true
             }
+            Meaning::TheRowAlone => {
+                job.attempts = 1;
+                true
+            }
             Meaning::TheRowBeside(other) => {
                 // One of the two does not know of the other.
                 job.attempts = 2;

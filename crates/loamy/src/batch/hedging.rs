@@ -65,6 +65,8 @@ pub(super) enum Meaning {
     TheRow,
     /// So it is; and the second try, which still waits, is to be taken back.
     TheRowTakeBack(OriginId),
+    /// So it is; and the other try was never made.
+    TheRowAlone,
     /// So it is; and this is what became of the other try.
     TheRowBeside(Attempt),
     /// The row goes on without it.
@@ -137,7 +139,7 @@ impl Hedges {
         match self.second.remove(&job.index) {
             None => Meaning::TheRow,
             Some(Second::Waits(origin)) => Meaning::TheRowTakeBack(origin),
-            Some(Second::OneLeft(None)) => Meaning::TheRow,
+            Some(Second::OneLeft(None)) => Meaning::TheRowAlone,
             Some(Second::OneLeft(Some(other))) => Meaning::TheRowBeside(other),
             Some(Second::UnderWay) => {
                 let own = match ended {
@@ -203,5 +205,49 @@ impl Usual {
         let mut spans = self.spans.clone();
         let rank = spans.len() - spans.len() / 20 - 1;
         (spans.len() >= ENOUGH).then(|| *spans.select_nth_unstable(rank).1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::batch::{Batch, Claim};
+    use crate::job::End;
+    use crate::{Error, Policy, Request};
+
+    #[test]
+    fn a_try_that_was_not_made_is_not_counted() {
+        let after = Duration::from_millis(1);
+        let policy = Policy::default().hedging(Hedging::After(after));
+        for untried in [Try::First, Try::Second] {
+            let mut now = crate::clock::now();
+            let mut batch = Batch::new(Arc::new(policy.clone()), now, 1);
+            for row in 0..ONE_IN {
+                batch.admit(Request::get(format!("http://h/{row}")));
+            }
+            let mut tries = Vec::new();
+            for _ in 0..2 {
+                while let Claim::Granted(job) = batch.claim(now, None) {
+                    batch.connected(job.origin, ONE_IN as usize);
+                    tries.push(job);
+                }
+                now += after;
+                batch.expire(now);
+            }
+            let second = tries.pop().unwrap();
+            assert_eq!((second.which, tries.len()), (Try::Second, ONE_IN as usize));
+            let at = tries.iter().position(|job| job.index == second.index).unwrap();
+            let (first, index) = (tries.swap_remove(at), second.index);
+            let (gone, left) = match untried {
+                Try::First => (first, second),
+                Try::Second => (second, first),
+            };
+            batch.settle(now, gone, End::NotTried);
+            batch.settle(now, left, End::Over(Error::new(Kind::Internal, "ended")));
+            let ended = batch.take_ready();
+            assert_eq!((ended[0].index, ended[0].attempts, ended[0].earlier.len()), (index, 1, 0));
+        }
     }
 }
