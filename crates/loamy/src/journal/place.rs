@@ -28,6 +28,8 @@ pub(super) struct Place {
     pub(super) part: PathBuf,
     /// What the part file is called once all is done.
     pub(super) bodies: PathBuf,
+    /// An index that is being made anew, until it takes the place of the damaged one.
+    pub(super) rebuilt: PathBuf,
     folder: PathBuf,
     claimed: Option<(u64, u64)>,
 }
@@ -50,6 +52,7 @@ impl Place {
             log: with("-wal"),
             part: with(".part"),
             bodies: with(".bodies"),
+            rebuilt: with(".rebuilt"),
             folder,
             claimed: None,
         };

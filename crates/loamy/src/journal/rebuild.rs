@@ -40,30 +40,40 @@ pub(super) fn index(place: &Place) -> Result<(), JournalError> {
         name.push(suffix);
         std::path::PathBuf::from(name)
     };
-    let fresh = named(".rebuilt");
-    for leftover in [&fresh, &named(".rebuilt-journal")] {
-        match std::fs::remove_file(leftover) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(JournalError::system("remove", leftover, error));
-            }
-            _ => {}
+    let (fresh, leftover) = (&place.rebuilt, named(".rebuilt-journal"));
+    match std::fs::remove_file(&leftover) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(JournalError::system("remove", &leftover, error));
         }
+        _ => {}
     }
-    fill(&fresh, &part, salt, length).map_err(|error| match error {
+    fill(fresh, &part, salt, length).map_err(|error| match error {
         Failed::Reading(error) => reading(error),
         Failed::Writing(error) => trouble(place, error),
     })?;
     let moved = |from: &std::path::Path, to: &std::path::Path| {
         std::fs::rename(from, to).map_err(|error| JournalError::system("rename", from, error))
     };
+    // From here on the fresh index is there until it is in its place, and while it is there no other is believed: without
+    // its log the old one may look whole, and has forgotten what was about to be sent.
+    place.sync_folder()?;
     // The log goes first: with the new index it must never be read.
-    if named("-wal").exists() {
-        moved(&named("-wal"), &named(".damaged-wal"))?;
+    if place.log.exists() {
+        moved(&place.log, &named(".damaged-wal"))?;
+    }
+    // An attempt before this one may have come further, and there is an empty file in its place since.
+    if std::fs::metadata(&place.index).is_ok_and(|found| found.len() > 0) {
+        moved(&place.index, &named(".damaged"))?;
     }
     place.sync_folder()?;
-    moved(&place.index, &named(".damaged"))?;
-    moved(&fresh, &place.index)?;
+    moved(fresh, &place.index)?;
     place.sync_folder()
+}
+
+/// Whether an index was being made anew, and the process ended before it was in its place.
+pub(super) fn was_cut_short(place: &Place) -> Result<bool, JournalError> {
+    // Who removes the journal and leaves this one file begins anew.
+    Ok(place.rebuilt.exists() && place.find_part()?.is_some())
 }
 
 enum Failed {
@@ -73,7 +83,9 @@ enum Failed {
 
 fn fill(fresh: &std::path::Path, part: &File, salt: Salt, length: u64) -> Result<(), Failed> {
     use std::os::unix::fs::OpenOptionsExt;
-    File::options().write(true).create_new(true).mode(0o600).open(fresh).map_err(Failed::Reading)?;
+    // Never removed, since its being there says that the rebuild is not over.
+    let mut file = File::options();
+    file.write(true).create(true).truncate(true).mode(0o600).open(fresh).map_err(Failed::Reading)?;
     let mut index = Connection::open(fresh).map_err(Failed::Writing)?;
     index.pragma_update(None, "synchronous", "FULL").map_err(Failed::Writing)?;
     write_job(&mut index, salt, HEADER, 0, true).map_err(Failed::Writing)?;

@@ -70,6 +70,9 @@ impl Sqlite {
     }
 
     fn connect(place: &Place, keep_good: bool) -> Result<(Connection, Locked, bool, Standing), JournalError> {
+        if rebuild::was_cut_short(place)? {
+            return Err(lost(place, "its index was being made anew, and that was cut short"));
+        }
         let empty = std::fs::metadata(&place.index).is_ok_and(|found| found.len() == 0);
         let mut index = lock(place)?;
         if !log::is_plausible(&place.log).map_err(|error| JournalError::system("read", &place.log, error))? {
@@ -567,5 +570,44 @@ mod tests {
         let expected = "the journal belongs to another input: row 0 differs in its method, body";
         assert_eq!((error.to_string().as_str(), error.trouble()), (expected, Trouble::OtherInput));
         assert!(scribe.close().is_err(), "after a failure nothing is touched");
+    }
+
+    #[test]
+    fn h7_a_rebuild_that_was_cut_short_leaves_no_index_that_looks_whole() {
+        use std::os::unix::fs::FileExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.loamy");
+        let beside = |suffix: &str| folder.path().join(format!("run.loamy{suffix}"));
+        let open = |keep_good: bool| Sqlite::open(&path, keep_good);
+        let post = Request::post("http://h/", "x");
+        let mut scribe = Scribe::new(open(false).unwrap(), JournalOptions::default());
+        for row in 0..3 {
+            let intents = vec![(row, Fingerprint::of(&post, &scribe.standing().salt))];
+            scribe.write(&Group { intents, ..Group::default() }).unwrap();
+        }
+        drop(scribe);
+        // Its log loses the first of its commits, and so all.
+        File::options()
+            .write(true)
+            .open(beside("-wal"))
+            .unwrap()
+            .write_all_at(&[0xff; 64], 32 + 24 + 512)
+            .unwrap();
+        assert_eq!(open(false).err().unwrap().trouble(), Trouble::Damaged);
+
+        // Here the rebuild cannot go on once the log is out of the way.
+        std::fs::create_dir(beside(".damaged")).unwrap();
+        assert_eq!(open(true).err().unwrap().trouble(), Trouble::System);
+        assert!(!beside("-wal").exists() && path.exists());
+        let error = open(false).err().expect("intents are lost, and it was opened");
+        assert_eq!(error.trouble(), Trouble::Damaged);
+        assert!(open(true).is_err() && open(false).is_err(), "it is no less damaged for another attempt");
+
+        std::fs::remove_dir(beside(".damaged")).unwrap();
+        let mut scribe = Scribe::new(open(true).unwrap(), JournalOptions::default().keep_good());
+        assert!(message(resolve(&mut scribe, 1, &post).unwrap()).starts_with("an earlier run ended"));
+        drop(scribe);
+        assert!(open(false).is_ok() && beside(".damaged-wal").exists() && !beside(".rebuilt").exists());
     }
 }
