@@ -175,14 +175,14 @@ mod tests {
     #[test]
     fn what_is_kept_of_an_answer_is_its_body_and_no_copy_of_it() {
         let mut sharing = Sharing::default();
-        sharing.find(0, &mut Request::get("http://h/"));
-        sharing.find(1, &mut Request::get("http://h/"));
+        sharing.find(0, &mut Request::get("http://h/"), None);
+        sharing.find(1, &mut Request::get("http://h/"), None);
         let bytes = vec![b'x'; 1000].into();
         let (version, url) = (http::Version::HTTP_11, Box::default());
         let answer = crate::Response { status: 200, version, redirects: 0, head: 0, bytes, url };
         let first = Outcome { result: Ok(answer), ..outcome(0) };
         let mut all = sharing.ended(&first);
-        let Found::Ended(late) = sharing.find(2, &mut Request::get("http://h/")) else { panic!() };
+        let Found::Ended(late) = sharing.find(2, &mut Request::get("http://h/"), None) else { panic!() };
         all.extend([late, first]);
         let bodies: Vec<_> = all.iter().map(|own| own.response().unwrap().body().as_ptr()).collect();
         assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
