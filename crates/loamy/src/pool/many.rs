@@ -197,8 +197,8 @@ impl Many {
         now: Instant,
         ended: &mut Vec<Ended>,
     ) -> bool {
-        let is_shared = self.rows.iter().flatten().any(|(_, task)| !which(task));
-        let others = if is_shared { Others::GoOn } else { Others::None };
+        let own = self.rows.iter().flatten().filter(|(_, task)| which(task)).count();
+        let others = if self.carrier.open() > own { Others::GoOn } else { Others::None };
         for number in 0..self.rows.len() {
             if let Some((exchange, task)) = &mut self.rows[number]
                 && which(task)
