@@ -83,7 +83,10 @@ fn what_was_learned_of_an_origin_is_forgotten_with_its_last_connection_and_its_l
     assert_eq!(outcomes.len(), 2 * HOSTS);
     assert_eq!(alone.worker.pool.known_routes(), HOSTS, "those alone to which a connection stands");
     let late = now() + IDLE;
-    alone.drive(|worker, _| Poll::Ready(worker.look_at_the_deadlines(late)));
+    alone.drive(|worker, _| {
+        worker.look_at_the_deadlines(late);
+        Poll::Ready(())
+    });
     assert_eq!(alone.worker.pool.known_routes(), 0);
     let mut left = served.join().unwrap();
     left.iter_mut().for_each(|stream| assert_eq!(stream.read(&mut [0]).unwrap(), 0, "it was closed"));
