@@ -270,7 +270,7 @@ class _Streaming:
                             yield response
                 if tell is not None:
                     tell(*self.batch.progress())
-            if not self.broken:
+            if self.at_end:
                 self.batch.end_journal()
         except BatchInterrupted as stop:
             stop.responses = self.left(stop.responses)
@@ -293,9 +293,19 @@ class _Streaming:
             self.batch.cancel()
             if watching.tell is not None:
                 self.stop()
+        if self.batch.finished and not self.at_end:
+            # Ctrl-C has closed it, though the source has more to give. To end its journal now would make that complete; a batch that
+            # is dropped leaves it to a later run.
+            del self.batch
+            return
         # What broke the stream off is what is told; the next run finds out what became of the record.
         with suppress(JournalError):
             self.batch.end_journal()
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the source has said that it has no more rows; one that broke off has not."""
+        return self.exhausted and not self.broken
 
     def pull(self) -> None:
         """Take rows from the source as far as the window has room."""
@@ -314,8 +324,8 @@ class _Streaming:
         else:
             self.exhausted = pulled < room
         self.admit()
-        # A source that broke off has not said which row is its last: a journal that was told so would refuse those that follow.
-        if self.exhausted and not self.broken:
+        # A journal that was told of another end would refuse the rows that follow.
+        if self.at_end:
             self.batch.close()
 
     def admit(self) -> None:
@@ -329,7 +339,6 @@ class _Streaming:
         """Cancel what is under way and take all that has not been taken."""
         self.batch.cancel()
         self.admit()
-        self.batch.close()
         return self.batch.take(self.admitted - self.taken, 1.0)
 
     def left(self, taken: list[Response]) -> Responses:
@@ -389,8 +398,8 @@ async def send_async(
 ) -> Responses:
     """Send every row and return what came of each, in order, without holding up the event loop.
 
-    Cancelling the awaiting task cancels the batch; with a journal, the task ends when that is free. A ``progress`` function is called on a thread of its own, ``on_response`` in the
-    event loop.
+    Cancelling the awaiting task cancels the batch; with a journal, the task ends when that is free. A ``progress`` function is called
+    on a thread of its own, ``on_response`` in the event loop.
 
     Args:
         rows: as for `send`.

@@ -244,7 +244,7 @@ def test_p1_what_a_stream_left_is_sent_again_as_the_stream_was(server: TestServe
     def hear(response: loamy.Response) -> None:
         raise KeyboardInterrupt
 
-    rows = [server.url("/json"), server.url("/flaky/a?fail=1&status=close")]
+    rows = [server.url("/status/503")] * 2
     with pytest.raises(loamy.BatchInterrupted) as raised:
         list(loamy.stream(rows, on_response=hear, headers={"X-Own": "kept"}))
     left = raised.value.responses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import loamy
 import pytest
 from loamy.testing import TestServer
+from waiting import until
 
 ROWS = 20
+ON_RECORD_S = 0.2
+"""How soon what has ended is on disk."""
 
 
 @pytest.fixture
@@ -111,3 +115,35 @@ def test_p1_a_hook_that_raised_leaves_a_journal_that_goes_on(server: TestServer,
     responses = list(loamy.stream(source(server), journal=journal, order="given"))
     assert [response.index for response in responses] == list(range(ROWS))
     assert all(sum(methods.values()) == 1 for number, methods in visits(server).items() if int(number) < ROWS // 2)
+
+
+def test_p1_ctrl_c_in_a_source_leaves_the_journal_to_a_later_run(server: TestServer, journal: Path) -> None:
+    def interrupted() -> Iterator[Any]:
+        for number, row in enumerate(source(server)):
+            if number == 10:
+                # All that was given has ended, so that nothing is left but what the source did not come to give.
+                until(lambda: server.counts["requests"] == 10 and server.counts["in_flight"] == 0)
+                raise KeyboardInterrupt
+            yield row
+
+    with pytest.raises(loamy.BatchInterrupted):
+        list(loamy.stream(interrupted(), journal=journal))
+    responses = list(loamy.stream(source(server), journal=journal, order="given"))
+    assert [response.index for response in responses] == list(range(ROWS))
+    assert all(methods.get("POST", 0) <= 1 for methods in visits(server).values()) and len(visits(server)) == ROWS
+
+
+def test_h5_a_stream_that_is_watched_and_left_goes_on_with_the_next_run(server: TestServer, journal: Path) -> None:
+    import loamy.otel
+
+    loamy.otel.instrument()
+    try:
+        for _ in loamy.stream(source(server), journal=journal, window=3):
+            until(lambda: server.counts["requests"] == 3 and server.counts["in_flight"] == 0)
+            time.sleep(ON_RECORD_S)
+            break
+        responses = list(loamy.stream(source(server), journal=journal, order="given"))
+    finally:
+        loamy.otel.uninstrument()
+    assert [response.index for response in responses] == list(range(ROWS)) and responses[0].replayed
+    assert all(methods.get("POST", 0) <= 1 for methods in visits(server).values())
