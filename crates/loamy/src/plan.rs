@@ -76,8 +76,8 @@ pub(crate) struct Plan {
     meters: Vec<Metered>,
     by_origin: HashMap<Arc<Origin>, OriginId>,
     by_key: HashMap<Box<str>, Keyed>,
-    /// The lanes that may have another row in flight: fewest in flight first, then longest unserved. Slots are so
-    /// shared max-min over origins with work. Kept only where there are two lanes or more.
+    /// The lanes that may have another row in flight, the first of each meter: fewest in flight first, then longest
+    /// unserved. Slots are so shared max-min over origins with work. Kept only where there are two lanes or more.
     turns: Firsts,
     served: u64,
     waiting: usize,
