@@ -104,7 +104,7 @@ impl Pool {
         self.routes.unname(route);
     }
 
-    /// Forgets the routes that nobody has a use for. Nobody may have the number of one in hand meanwhile.
+    /// Forgets the routes that nobody has a use for, the last of them apart. Nobody may have the number of one in hand meanwhile.
     pub(crate) fn forget_routes(&mut self) {
         self.routes.forget();
     }

@@ -1,7 +1,8 @@
-//! What the connections of a thread are made to. A route that nobody has a use for is forgotten, and its number given to another:
-//! no connection to it stands or is being made, no row waits for one, and no batch has sent rows there.
+//! What the connections of a thread are made to. A route that nobody has a use for is forgotten in the end, and its number given to
+//! another: no connection to it stands or is being made, no row waits for one, and no batch has sent rows there. The last of them
+//! are kept for what was learned of their peers: who closes after each row does so in the next batch too.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
@@ -10,6 +11,9 @@ use crate::policy::HttpVersion;
 use crate::target::{Origin, Scheme};
 use crate::tls::TlsProfile;
 use crate::transport::tls::Spoken;
+
+/// So many that nobody has a use for are kept.
+pub(super) const KEPT: usize = 1_000;
 
 /// What must be the same for two rows to share a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,17 +47,23 @@ pub(crate) struct Route {
     open: usize,
     /// How often batches name it.
     named: usize,
+    /// Its place among those that nobody has a use for; it may have one again.
+    out_of_use: Option<u64>,
 }
 
 /// See the head of this file.
 #[derive(Default)]
 pub(super) struct Routes {
-    kept: Vec<Option<Route>>,
+    /// Boxed, so that the place of one that was forgotten takes next to nothing.
+    kept: Vec<Option<Box<Route>>>,
     unused: Vec<usize>,
     by_key: HashMap<RouteKey, usize>,
     with_waiting: BTreeSet<usize>,
     /// Those of which somebody may have had the last use.
     perhaps_over: Vec<usize>,
+    /// Those that nobody had a use for, the one first for which that is longest ago.
+    out_of_use: BTreeMap<u64, usize>,
+    numbered: u64,
 }
 
 impl Routes {
@@ -66,7 +76,7 @@ impl Routes {
             self.kept.len() - 1
         });
         self.by_key.insert(key.clone(), route);
-        self.kept[route] = Some(Route::new(key));
+        self.kept[route] = Some(Box::new(Route::new(key)));
         self.perhaps_over.push(route);
         route
     }
@@ -113,17 +123,26 @@ impl Routes {
         self.with_waiting.iter().copied()
     }
 
-    /// Forgets those that nobody has a use for. Nobody may have the number of one in hand meanwhile.
+    /// Forgets those that nobody has a use for, the last of them apart. Nobody may have the number of one in hand meanwhile.
     pub(super) fn forget(&mut self) {
         while let Some(route) = self.perhaps_over.pop() {
+            if let Some(own) = self.kept[route].as_mut().filter(|own| !own.is_in_use()) {
+                self.numbered += 1;
+                if let Some(before) = own.out_of_use.replace(self.numbered) {
+                    self.out_of_use.remove(&before);
+                }
+                self.out_of_use.insert(self.numbered, route);
+            }
+        }
+        while self.out_of_use.len() > KEPT
+            && let Some((_, route)) = self.out_of_use.pop_first()
+            && let Some(own) = &mut self.kept[route]
+        {
+            own.out_of_use = None;
             if let Some(over) = self.kept[route].take_if(|own| !own.is_in_use()) {
                 self.by_key.remove(&over.key);
                 self.unused.push(route);
             }
-        }
-        if self.by_key.is_empty() {
-            // Without any, the memory goes too that many of them took.
-            *self = Self::default();
         }
     }
 
@@ -177,6 +196,7 @@ impl Route {
             waiting: VecDeque::new(),
             open: 0,
             named: 0,
+            out_of_use: None,
         }
     }
 

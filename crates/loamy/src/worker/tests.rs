@@ -5,10 +5,15 @@ use std::thread::{self, JoinHandle};
 use super::*;
 use crate::batch::{Batch, defaults};
 use crate::exchange::Terms;
+use crate::target::{Origin, Scheme};
+use crate::tls::TlsProfile;
 use crate::transport::dns::{Dns, Resolver};
 use crate::{Policy, Request};
 
 const HOSTS: usize = 20;
+
+/// As many as are kept although nobody has a use for them.
+const MANY: usize = 1_000;
 
 /// A worker in the thread of the test, for which every name is this machine.
 struct Alone {
@@ -46,6 +51,16 @@ impl Alone {
         shared.lock().batch.take_ready()
     }
 
+    /// So many other origins are met that what was learned of those before is of no more use.
+    fn go_elsewhere(&mut self) {
+        for number in 0..MANY {
+            let origin = Origin { scheme: Scheme::Http, host: format!("host{number}").into(), port: 80 };
+            let tls = TlsProfile::default();
+            self.worker.pool.route_to(RouteKey { origin: origin.into(), tls, version: HttpVersion::Auto });
+        }
+        self.worker.pool.forget_routes();
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a test has no runtime around it")]
     fn drive<R>(&mut self, mut work: impl FnMut(&mut Worker, &mut Context<'_>) -> Poll<R>) -> R {
         let worker = &mut self.worker;
@@ -69,7 +84,7 @@ fn serve(listener: TcpListener, connections: usize) -> JoinHandle<Vec<TcpStream>
 }
 
 #[test]
-fn what_was_learned_of_an_origin_is_forgotten_with_its_last_connection_and_its_last_batch() {
+fn what_was_learned_of_an_origin_is_forgotten_some_time_after_its_last_connection_and_its_last_batch() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let served = serve(listener, HOSTS);
@@ -81,13 +96,16 @@ fn what_was_learned_of_an_origin_is_forgotten_with_its_last_connection_and_its_l
     let outcomes = alone.send(urls);
     assert_eq!(outcomes.iter().filter(|outcome| outcome.result.is_ok()).count(), HOSTS);
     assert_eq!(outcomes.len(), 2 * HOSTS);
-    assert_eq!(alone.worker.pool.known_routes(), HOSTS, "those alone to which a connection stands");
+    assert_eq!(alone.worker.pool.known_routes(), 2 * HOSTS, "the last are kept for what was learned");
+    alone.go_elsewhere();
+    assert_eq!(alone.worker.pool.known_routes(), MANY + HOSTS, "those to which a connection stands too");
     let late = now() + IDLE;
     alone.drive(|worker, _| {
         worker.look_at_the_deadlines(late);
         Poll::Ready(())
     });
-    assert_eq!(alone.worker.pool.known_routes(), 0);
+    alone.go_elsewhere();
+    assert_eq!(alone.worker.pool.known_routes(), MANY);
     let mut left = served.join().unwrap();
     left.iter_mut().for_each(|stream| assert_eq!(stream.read(&mut [0]).unwrap(), 0, "it was closed"));
 }
