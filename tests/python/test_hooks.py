@@ -213,3 +213,19 @@ def test_the_collector_runs_while_it_is_called(server: TestServer) -> None:
     enabled: set[bool] = set()
     loamy.send([server.url("/json")] * 50, on_response=lambda response: enabled.add(gc.isenabled()))
     assert enabled == {True}
+
+
+def test_rows_that_are_added_to_the_list_meanwhile_are_not_sent(server: TestServer) -> None:
+    rows: list[Any] = []
+
+    class Adding(dict[str, str]):
+        def items(self) -> Any:
+            rows.extend(("POST", server.url("/post")) for _ in range(50))
+            time.sleep(0.02)  # the rows are read in slices of some milliseconds
+            return super().items()
+
+    rows.append({"url": server.url("/json"), "params": Adding(first="yes")})
+    rows.extend([server.url("/json")] * 300)
+    responses = loamy.send(rows)
+    assert (len(rows), len(responses)) == (351, 301) and all(response.ok for response in responses)
+    assert [seen.method for seen in server.requests] == ["GET"] * 301

@@ -145,9 +145,8 @@ impl Batch {
     /// Adds rows; they are on their way when this returns.
     fn admit(&self, py: Python<'_>, rows: &Bound<'_, PyList>) -> PyResult<()> {
         let _call = self.enter()?;
-        let mut admitted = 0;
-        while admitted < rows.len() {
-            self.slice_in(py, rows, &mut admitted)?;
+        let (mut admitted, total) = (0, rows.len());
+        while admitted < total && self.slice_in(py, rows, &mut admitted, total)? {
             py.check_signals()?;
         }
         Ok(())
@@ -255,7 +254,7 @@ impl Batch {
         };
         while *admitted < total {
             // A list that another thread shortens meanwhile has no more rows to give.
-            if !self.slice_in(py, rows, admitted)? {
+            if !self.slice_in(py, rows, admitted, total)? {
                 return Err(PyRuntimeError::new_err(
                     "the list of rows became shorter while it was being sent",
                 ));
@@ -304,11 +303,18 @@ impl Batch {
         Ok(())
     }
 
-    /// Reads a slice of rows and gives it to the engine; false when there was none left.
-    fn slice_in(&self, py: Python<'_>, rows: &Bound<'_, PyList>, admitted: &mut usize) -> PyResult<bool> {
+    /// Reads a slice of rows, of the first `total`, and gives it to the engine; false when there was none left.
+    fn slice_in(
+        &self,
+        py: Python<'_>,
+        rows: &Bound<'_, PyList>,
+        admitted: &mut usize,
+        total: usize,
+    ) -> PyResult<bool> {
         let began = now();
         let held = HeldOff::new(py);
-        let room = rows.len().saturating_sub(*admitted).min(SLICE_ROWS);
+        // Rows that are added to the list meanwhile are none of this call's.
+        let room = total.saturating_sub(*admitted).min(SLICE_ROWS);
         let mut requests = Vec::with_capacity(room);
         let mut kept = Vec::with_capacity(room);
         while requests.len() < room {
