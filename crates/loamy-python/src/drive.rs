@@ -244,10 +244,11 @@ impl Batch {
                 gathered.put(index, made);
             });
             step?;
-            if let Some(each) = told.each
-                && !fresh.is_empty()
-            {
-                each.call1((PyList::new(py, fresh)?,))?;
+            if let Some(each) = told.each {
+                // A few at a time, so that the end of the process does not wait for all of them.
+                for few in fresh.chunks(LOOK) {
+                    ending::hook(py, || each.call1((PyList::new(py, few)?,)))?;
+                }
             }
             self.look_up(py, told.tell)?;
             Ok(gathered.outstanding)
@@ -270,8 +271,9 @@ impl Batch {
             outstanding = forward(outstanding.min(WORTH), WAIT)?;
         }
         self.warn_of_pauses(py)?;
-        if let Some(tell) = told.tell {
-            tell.call1(self.progress(py)?)?;
+        match told.tell {
+            Some(tell) => self.tell(py, tell),
+            None => Ok(()),
         }
         Ok(())
     }
@@ -288,9 +290,14 @@ impl Batch {
         }
         self.warn_of_pauses(py)?;
         match tell {
-            Some(tell) => tell.call1(self.progress(py)?).map(drop),
+            Some(tell) => self.tell(py, tell),
             None => Ok(()),
         }
+    }
+
+    fn tell(&self, py: Python<'_>, tell: &Bound<'_, PyAny>) -> PyResult<()> {
+        let progress = self.progress(py)?;
+        ending::hook(py, || tell.call1(progress)).map(drop)
     }
 
     /// Says of each origin that is paused that it is, once.
@@ -395,7 +402,7 @@ impl Batch {
             }
             drop(held);
             if let Some(watch) = &self.watch
-                && let Err(error) = watch::tell(watch.bind(py), ended)
+                && let Err(error) = ending::hook(py, || watch::tell(watch.bind(py), ended))
             {
                 broken.get_or_insert(error);
             }
