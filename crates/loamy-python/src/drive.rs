@@ -154,7 +154,9 @@ impl Batch {
 
     /// Says that no more rows will come.
     fn close(&self) {
-        self.run.close();
+        if self.is_own() {
+            self.run.close();
+        }
     }
 
     /// Waits until `want` rows have ended, or all, or the seconds have passed; returns all that have, as they ended.
@@ -187,7 +189,7 @@ impl Batch {
 
     /// Ends the batch: rows in flight as `cancelled`, waiting ones as `not_sent`. No byte is written after it returns.
     fn cancel(&self, py: Python<'_>) {
-        if self.process == std::process::id() {
+        if self.is_own() {
             self.stop(py);
         }
     }
@@ -201,10 +203,11 @@ impl Batch {
     /// Whether no more rows will come and every outcome was taken.
     #[getter]
     fn finished(&self) -> bool {
-        self.run.is_finished()
+        !self.is_own() || self.run.is_finished()
     }
 
     /// Rows waiting, in flight, settled, settled with an error, and waiting to be sent again; pairs of a paused origin and the
+        let _call = self.enter()?;
     /// seconds left; the seconds that what waits takes at the least.
     fn progress<'py>(&self, py: Python<'py>) -> PyResult<Standing<'py>> {
         let (progress, outlook) = (self.run.progress(), self.run.outlook());
@@ -456,7 +459,7 @@ impl Batch {
     }
 
     fn enter(&self) -> PyResult<Call> {
-        if self.process != std::process::id() {
+        if !self.is_own() {
             return Err(PyRuntimeError::new_err(
                 "this batch was begun before the process forked; begin another one",
             ));
@@ -473,6 +476,11 @@ fn warn_unverified(py: Python<'_>, place: Option<&Py<PyAny>>) -> PyResult<()> {
     py.import("loamy._unverified")?.call_method1("warn", (place,)).map(drop)
 }
 
+    /// Whether it was begun in this process. In one that was forked from that, a thread that is not there may hold its locks for ever.
+    fn is_own(&self) -> bool {
+        self.process == std::process::id()
+    }
+
 /// What leaves the call: Ctrl-C with everything that is known; any other exception as itself.
 fn interrupted(py: Python<'_>, error: PyErr, made: Bound<'_, PyList>) -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -481,6 +489,15 @@ fn interrupted(py: Python<'_>, error: PyErr, made: Bound<'_, PyList>) -> PyErr {
     }
     let class = CLASS.import(py, "loamy.errors", "BatchInterrupted");
     class.and_then(|class| class.call1((made,))).map_or_else(|other| other, PyErr::from_value)
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if !self.is_own() {
+            // The run is the other process's to end.
+            std::mem::forget(Arc::clone(&self.run));
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a driver: it bounds its slices and waits by the clock")]
