@@ -16,7 +16,7 @@ use crate::collector::HeldOff;
 use crate::convert::{self, Terms};
 use crate::door::Door;
 use crate::ending::{self, Call};
-use crate::failure;
+use crate::failure::{self, again};
 use crate::recording;
 use crate::rows::{Gathered, Kept, Rows};
 use crate::watch::{self, Ended};
@@ -135,11 +135,11 @@ impl Batch {
         };
         self.stop(py);
         self.run.close();
-        self.fill_unread(py, rows, admitted, &mut gathered)?;
-        self.drain(py, &mut gathered)?;
+        let unread = self.fill_unread(py, rows, admitted, &mut gathered);
+        let later = self.drain(py, &mut |(index, made)| gathered.put(index, made)).or(unread.err());
         // What interrupts the call is told, whatever became of its record; the next run finds that out.
         let _ = recording::end(py, &self.run, None);
-        Err(interrupted(py, error, gathered.into_list(py)?))
+        Err(interrupted(py, weightier(py, error, later), gathered.into_list(py)?))
     }
 
     /// Adds rows; they are on their way when this returns.
@@ -181,10 +181,8 @@ impl Batch {
         };
         self.stop(py);
         self.run.close();
-        while !self.run.is_finished() {
-            self.step(py, usize::MAX, WAIT, &mut |made| gathered.made.push(Some(made.1)))?;
-        }
-        Err(interrupted(py, error, gathered.into_list(py)?))
+        let later = self.drain(py, &mut |made| gathered.made.push(Some(made.1)));
+        Err(interrupted(py, weightier(py, error, later), gathered.into_list(py)?))
     }
 
     /// Ends the batch: rows in flight as `cancelled`, waiting ones as `not_sent`. No byte is written after it returns.
@@ -200,16 +198,16 @@ impl Batch {
         recording::end(py, &self.run, None)
     }
 
-    /// Whether no more rows will come and every outcome was taken.
+    /// Whether there is nothing more to do: no more rows will come and every outcome was taken, or the batch is another process's.
     #[getter]
     fn finished(&self) -> bool {
         !self.is_own() || self.run.is_finished()
     }
 
     /// Rows waiting, in flight, settled, settled with an error, and waiting to be sent again; pairs of a paused origin and the
-        let _call = self.enter()?;
     /// seconds left; the seconds that what waits takes at the least.
     fn progress<'py>(&self, py: Python<'py>) -> PyResult<Standing<'py>> {
+        let _call = self.enter()?;
         let (progress, outlook) = (self.run.progress(), self.run.outlook());
         let paused = outlook.paused.iter().map(|pause| (pause.origin.as_str(), pause.left.as_secs_f64()));
         let paused = PyTuple::new(py, paused.collect::<Vec<_>>())?;
@@ -278,7 +276,6 @@ impl Batch {
             Some(tell) => self.tell(py, tell),
             None => Ok(()),
         }
-        Ok(())
     }
 
     /// What is due between two slices: signal handlers, and now and then a word on how it goes.
@@ -365,16 +362,20 @@ impl Batch {
         gathered: &mut Gathered,
     ) -> PyResult<()> {
         let _held = HeldOff::new(py);
-        let shared = failure::unread_together(py)?;
+        let mut broken = None;
+        let shared = again(&mut broken, || failure::unread_together(py))?;
         for index in from..gathered.made.len() {
             let row = rows.get_item(index).unwrap_or_else(|_| py.None().into_bound(py));
             let made = self.door.unread(py, index, row, &shared)?;
             gathered.put(index, made.unbind());
         }
-        Ok(())
+        broken.map_or(Ok(()), Err)
     }
 
     /// Waits detached, then makes objects of the outcomes, slice by slice.
+    ///
+    /// # Errors
+    /// What broke in upon it. Each outcome has its object nevertheless.
     fn step<'py>(
         &self,
         py: Python<'py>,
@@ -391,9 +392,8 @@ impl Batch {
             let mut done = 0;
             for outcome in outcomes.by_ref() {
                 let index = outcome.index;
-                match self.object(py, outcome, &mut ended) {
+                match self.object(py, outcome, &mut ended, &mut broken) {
                     Ok(made) => each((index, made)),
-                    // The others keep their outcomes; the first trouble is told once they have them.
                     Err(error) => drop(broken.get_or_insert(error)),
                 }
                 done += 1;
@@ -415,23 +415,35 @@ impl Batch {
             py.detach(|| {});
             if let Err(error) = py.check_signals() {
                 broken.get_or_insert(error);
+            }
+            if broken.is_some() {
                 self.stop(py);
             }
         }
     }
 
-    fn object(&self, py: Python<'_>, mut outcome: Outcome, ended: &mut Vec<Ended>) -> PyResult<Py<PyAny>> {
+    /// The object of an outcome, whatever breaks in upon the making of it; that is kept in `broken`.
+    fn object(
+        &self,
+        py: Python<'_>,
+        mut outcome: Outcome,
+        ended: &mut Vec<Ended>,
+        broken: &mut Option<PyErr>,
+    ) -> PyResult<Py<PyAny>> {
         let kept = self.rows.lock().unwrap_or_else(PoisonError::into_inner).take(outcome.index);
-        let Some(Kept { row, tag }) = kept else {
+        let Some(kept) = kept else {
             return Err(PyRuntimeError::new_err(format!("row {} ended twice", outcome.index)));
         };
         // What an earlier run has done is no request of this call.
-        if self.watch.is_some() && !outcome.replayed {
-            ended.push(Ended::of(&outcome, row.bind(py)));
+        if self.watch.is_some()
+            && !outcome.replayed
+            && let Ok(how) = again(broken, || Ended::of(&outcome, kept.row.bind(py)))
+        {
+            ended.push(how);
         }
         let place = self.places.lock().unwrap_or_else(PoisonError::into_inner).get(outcome.index).copied();
         outcome.index = place.unwrap_or(outcome.index);
-        let made = self.door.object(py, outcome, row, tag)?;
+        let made = self.door.object(py, outcome, kept, broken)?;
         if self.door.ends_with(&made) {
             self.stop(py);
         }
@@ -446,16 +458,27 @@ impl Batch {
         }
     }
 
-    fn drain(&self, py: Python<'_>, gathered: &mut Gathered) -> PyResult<()> {
-        while gathered.outstanding > 0 {
-            let want = gathered.outstanding;
-            self.step(py, want, WAIT, &mut |(index, made)| gathered.put(index, made))?;
+    /// Takes all that is left of a stopped batch; returns what broke in upon that.
+    fn drain(&self, py: Python<'_>, each: &mut dyn FnMut((usize, Py<PyAny>))) -> Option<PyErr> {
+        let mut broken = None;
+        while !self.run.is_finished() {
+            if let Err(error) = self.step(py, usize::MAX, WAIT, each) {
+                broken = Some(match broken {
+                    Some(before) => weightier(py, before, Some(error)),
+                    None => error,
+                });
+            }
         }
-        Ok(())
+        broken
     }
 
     fn stop(&self, py: Python<'_>) {
         py.detach(|| self.run.cancel());
+    }
+
+    /// Whether it was begun in this process. In one that was forked from that, a thread that is not there may hold its locks for ever.
+    fn is_own(&self) -> bool {
+        self.process == std::process::id()
     }
 
     fn enter(&self) -> PyResult<Call> {
@@ -468,6 +491,15 @@ impl Batch {
     }
 }
 
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if !self.is_own() {
+            // The run is the other process's to end.
+            std::mem::forget(Arc::clone(&self.run));
+        }
+    }
+}
+
 /// Tells the user, where the call was made, that peers need not prove who they are.
 ///
 /// # Errors
@@ -476,28 +508,26 @@ fn warn_unverified(py: Python<'_>, place: Option<&Py<PyAny>>) -> PyResult<()> {
     py.import("loamy._unverified")?.call_method1("warn", (place,)).map(drop)
 }
 
-    /// Whether it was begun in this process. In one that was forked from that, a thread that is not there may hold its locks for ever.
-    fn is_own(&self) -> bool {
-        self.process == std::process::id()
-    }
-
 /// What leaves the call: Ctrl-C with everything that is known; any other exception as itself.
 fn interrupted(py: Python<'_>, error: PyErr, made: Bound<'_, PyList>) -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    if !error.get_type(py).is(py.get_type::<PyKeyboardInterrupt>()) {
+    if !is_ctrl_c(py, &error) {
         return error;
     }
-    let class = CLASS.import(py, "loamy.errors", "BatchInterrupted");
-    class.and_then(|class| class.call1((made,))).map_or_else(|other| other, PyErr::from_value)
+    let mut impatience = None;
+    let made =
+        again(&mut impatience, || CLASS.import(py, "loamy.errors", "BatchInterrupted")?.call1((&made,)));
+    weightier(py, made.map_or_else(|other| other, PyErr::from_value), impatience)
 }
 
-impl Drop for Batch {
-    fn drop(&mut self) {
-        if !self.is_own() {
-            // The run is the other process's to end.
-            std::mem::forget(Arc::clone(&self.run));
-        }
-    }
+/// Which of two exceptions leaves the call, where one came while it was leaving with the other. A second Ctrl-C adds nothing to what
+/// is on its way; what somebody's handler raises, such as SystemExit, may not be lost.
+fn weightier(py: Python<'_>, first: PyErr, later: Option<PyErr>) -> PyErr {
+    later.filter(|later| !is_ctrl_c(py, later)).unwrap_or(first)
+}
+
+fn is_ctrl_c(py: Python<'_>, error: &PyErr) -> bool {
+    error.get_type(py).is(py.get_type::<PyKeyboardInterrupt>())
 }
 
 #[expect(clippy::disallowed_methods, reason = "a driver: it bounds its slices and waits by the clock")]
