@@ -283,8 +283,7 @@ fn from_mapping(row: &Bound<'_, PyAny>, terms: &Terms) -> PyResult<Row> {
             }
             "allow_redirects" | "follow_redirects" => follows = Some(flag(&value, key)?),
             "max_redirects" => {
-                let most = value.extract().map_err(|_| not_a(&value, key, "a number from 0 to 65535"))?;
-                redirects = Some(most);
+                redirects = Some(conduct::whole(&value, key, "a number from 0 to 65535")?);
             }
             "verify" | "extra_ca" | "tls_min" => {
                 trusts.get_or_insert_with(|| terms.wanted.clone()).set(key, &value)?;
@@ -309,7 +308,7 @@ fn from_mapping(row: &Bound<'_, PyAny>, terms: &Terms) -> PyResult<Row> {
         [] => {}
         [("json", value)] => request = json_body(request, value)?,
         [("data", value)] => request = form_body(request, value)?,
-        [(_, value)] => request = raw_body(request, value, "content")?,
+        [(_, value)] => request = raw_body(request, value, "content", "bytes or str")?,
         [(one, _), (other, _), ..] => {
             return Err(PyValueError::new_err(format!("a row has one body; this one has {one} and {other}")));
         }
@@ -415,6 +414,7 @@ fn each_pair(
     }
     Ok(())
 }
+
 /// A dict of what a mapping has. Its values may have code of their own, which may change the mapping while it is read.
 fn copied<'py>(mapping: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     if let Ok(fields) = mapping.cast::<PyDict>() {
@@ -425,17 +425,16 @@ fn copied<'py>(mapping: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     Ok(fields)
 }
 
-
 fn string<'a>(value: &'a Bound<'_, PyAny>, name: &str) -> PyResult<&'a str> {
     match value.cast::<PyString>() {
         Ok(text) => text.to_str().map_err(|_| without_utf8(name)),
         Err(_) => Err(not_a(value, name, "str")),
     }
 }
+
 pub(crate) fn without_utf8(name: &str) -> PyErr {
     PyValueError::new_err(format!("{name} holds half of a surrogate pair, which has no UTF-8"))
 }
-
 
 fn flag(value: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
     value.cast::<PyBool>().map(|flag| flag.is_true()).map_err(|_| not_a(value, name, "True or False"))
