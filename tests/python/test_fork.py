@@ -201,3 +201,108 @@ def test_a_child_that_only_exits_leaves_the_parents_connections_alone(
     ends_well(child, code, server.url("/json"))
     assert server.counts["requests"] == 40
     assert all(connection["ending"] != "malformed" for connection in server.log()["connections"])
+
+
+@pytest.mark.parametrize("forking", ["the thread that reads the row", "another thread"])
+def test_a_fork_while_objects_are_made_leaves_the_childs_garbage_collector_on(
+    server: TestServer, child: Callable[..., Any], forking: str
+) -> None:
+    code = (
+        FORK
+        + """
+    import gc
+    reading, forked = threading.Event(), threading.Event()
+    in_same_thread = sys.argv[2] == "the thread that reads the row"
+    pids = []
+    def collects():
+        assert gc.isenabled()
+        good()
+        assert gc.isenabled()
+        gc.disable()
+        good()
+        assert not gc.isenabled(), "what the user has turned off stays off"
+    class Text:
+        def __str__(self):
+            if in_same_thread:
+                pids.append(in_child(collects))
+            else:
+                reading.set()
+                assert forked.wait(20)
+            return "x"
+    def sending():
+        rows = [{"url": url, "method": "POST", "data": {"a": Text()}}]
+        assert loamy.send(rows)[0].status_code == 405
+    thread = threading.Thread(target=sending)
+    thread.start()
+    if not in_same_thread:
+        assert reading.wait(20)
+        pids.append(in_child(collects))
+        forked.set()
+    thread.join()
+    joined(pids.pop())
+    assert gc.isenabled()
+    """
+    )
+    ends_well(child, code, server.url("/json"), forking)
+
+
+def test_a_child_that_inherits_a_stream_under_way_ends_it_at_once_and_in_silence(
+    server: TestServer, child: Callable[..., Any]
+) -> None:
+    code = (
+        FORK
+        + """
+    import time
+    stream = loamy.stream((url for _ in range(10**7)), concurrency=100)
+    for number, _ in zip(range(12_000), stream):
+        if number % 200 == 199:
+            pid = in_child(stream.close)
+            until = time.monotonic() + 5
+            while True:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    break
+                if time.monotonic() > until:
+                    os.kill(pid, 9)
+                    raise AssertionError("a child hangs")
+                time.sleep(0.001)
+            assert os.waitstatus_to_exitcode(status) == 7, status
+    print("none hung", flush=True)
+    pid = os.fork()
+    if pid == 0:
+        sys.exit(7)  # as a process ends by itself: what it inherited is taken apart
+    joined(pid)
+    assert next(stream).ok, "the parent's goes on"
+    stream.close()
+    """
+    )
+    running = child(code, server.url("/json"))
+    exit_code, out, err = running.end(LIMIT_S)
+    assert (exit_code, out, err) == (0, "none hung\n", "")
+
+
+def test_a_child_that_inherits_a_test_server_leaves_it_to_the_parent(child: Callable[..., Any]) -> None:
+    running = child(
+        FORK.replace("url = sys.argv[1]", "")
+        + """
+    import loamy.testing
+    with loamy.testing.serve() as server:
+        url = server.url("/json")
+        good()
+        pid = os.fork()
+        if pid == 0:
+            good()
+            try:
+                server.log()
+            except RuntimeError as error:
+                assert "forked" in str(error), error
+            else:
+                raise AssertionError("the log of another process was read")
+            sys.exit(7)
+        joined(pid)
+        good()
+        assert server.counts["requests"] == 60
+    """
+    )
+    exit_code, out, err = running.end(LIMIT_S)
+    assert (exit_code, out, err) == (0, "", "")

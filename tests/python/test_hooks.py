@@ -253,3 +253,19 @@ def test_p1_what_a_stream_left_is_sent_again_as_the_stream_was(server: TestServe
     left.resend()
     again = server.requests[before:]
     assert again and all(seen.header("x-own") == "kept" for seen in again)
+
+
+def test_rows_that_are_added_to_the_list_meanwhile_are_not_sent(server: TestServer) -> None:
+    rows: list[Any] = []
+
+    class Adding(dict[str, str]):
+        def items(self) -> Any:
+            rows.extend(("POST", server.url("/post")) for _ in range(50))
+            time.sleep(0.02)  # the rows are read in slices of some milliseconds
+            return super().items()
+
+    rows.append({"url": server.url("/json"), "params": Adding(first="yes")})
+    rows.extend([server.url("/json")] * 300)
+    responses = loamy.send(rows)
+    assert (len(rows), len(responses)) == (351, 301) and all(response.ok for response in responses)
+    assert [seen.method for seen in server.requests] == ["GET"] * 301

@@ -349,3 +349,208 @@ def test_an_interrupt_nobody_catches_ends_the_process_as_one(server: TestServer,
     code, out, err = running.end()
     assert code in (-signal.SIGINT, 130, 1) and out == ""
     assert "BatchInterrupted: interrupted: 0 of 3 rows have their answer" in err
+
+
+MEANWHILE = """
+    import faulthandler
+    faulthandler.dump_traceback_later(40, exit=True)
+    from loamy import errors
+
+    class SoftTimeLimitExceeded(Exception):
+        pass
+
+    def blow(original, times):
+        \"\"\"Have a signal come while `original` runs: at its fifth call, and so many times in a row.\"\"\"
+        calls = [0]
+        def blown(*given):
+            calls[0] += 1
+            if 5 <= calls[0] < 5 + times:
+                signal.raise_signal(signal.SIGINT)
+            return original(*given)
+        return blown
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("door", ["clump", "zsession"])
+def test_ctrl_c_while_the_object_of_an_answer_is_made_loses_neither_the_row_nor_the_call(
+    server: TestServer, child: Callable[..., Any], door: str, times: int
+) -> None:
+    running = child(
+        PRELUDE
+        + MEANWHILE
+        + """
+    url, door, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    errors.build_not_json = blow(errors.build_not_json, times)
+    if door == "clump":
+        maps = [RequestMap(url, "GET") for _ in range(3000)]
+        go = Clump(maps).send_requests
+    else:
+        maps = [zsession.RequestMap(url, "GET") for _ in range(3000)]
+        go = lambda: zsession.zSession(maps).sendRequests(return_exceptions=True)
+    try:
+        go()
+    except loamy.BatchInterrupted as stop:
+        errors = [made if isinstance(made, BaseException) else made.error for made in stop.responses]
+        rows = [getattr(made, "request_map", None) for made in stop.responses]
+        assert len(rows) == 3000 and all(row is own for row, own in zip(rows, maps))
+        kinds = [error.kind for error in errors]
+        strange = [error for error in errors if error.kind == "internal"]
+        tell(kinds={kind: kinds.count(kind) for kind in kinds}, strange=[str(error) for error in strange],
+             sent=sum(error.attempts for error in errors),
+             codes=[getattr(made, "status_code", None) or made.response.status_code for made in stop.responses
+                    if getattr(made, "error", made) in strange])
+    """,
+        server.url("/html"),
+        door,
+        times,
+    )
+    line = running.line()
+    assert line, running.end()
+    told = json.loads(line)
+    assert running.end()[0] == 0
+    assert set(told["kinds"]) <= {"not_json", "cancelled", "not_sent", "internal"} and told["kinds"]["not_json"] >= 6
+    assert told["kinds"].get("internal", 0) == times - 1
+    if times == 2:
+        [text] = told["strange"]
+        assert text.startswith("internal: ") and "KeyboardInterrupt" in text
+        assert told["codes"] == [200], "the answer itself is there"
+    until(lambda: server.counts["open"] == 0)
+    seen = server.counts["requests"]
+    assert told["kinds"]["not_json"] + told["kinds"].get("internal", 0) <= seen <= told["sent"]
+
+
+@pytest.mark.parametrize("failing", ["html", "refused"])
+def test_a_soft_time_limit_while_the_object_of_a_failure_is_made_leaves_as_itself(
+    server: TestServer, child: Callable[..., Any], refused_port: int, failing: str
+) -> None:
+    running = child(
+        PRELUDE
+        + MEANWHILE
+        + """
+    def handler(number, frame):
+        raise SoftTimeLimitExceeded("45 s")
+    signal.signal(signal.SIGINT, handler)
+    errors.build_not_json = blow(errors.build_not_json, 1)
+    errors.build = blow(errors.build, 1)
+    try:
+        Clump([RequestMap(sys.argv[1], "GET") for _ in range(3000)]).send_requests()
+    except SoftTimeLimitExceeded as error:
+        tell(args=error.args)
+    """,
+        server.url("/html") if failing == "html" else f"http://127.0.0.1:{refused_port}/",
+    )
+    line = running.line()
+    assert line, running.end()
+    assert json.loads(line)["args"] == ["45 s"]
+    assert running.end()[0] == 0
+    until(lambda: server.counts["open"] == 0)
+    assert server.counts["requests"] < 3000
+
+
+@pytest.mark.parametrize("raised", ["SoftTimeLimitExceeded", "TimeoutError", "ValueError", "RuntimeError"])
+@pytest.mark.parametrize("place", ["form", "json", "params", "property", "body"])
+def test_what_a_signal_handler_raises_in_the_midst_of_a_row_is_not_that_rows_failure(
+    server: TestServer, child: Callable[..., Any], place: str, raised: str
+) -> None:
+    running = child(
+        PRELUDE
+        + MEANWHILE
+        + """
+    url, place, raised = sys.argv[1:]
+    own = {"SoftTimeLimitExceeded": SoftTimeLimitExceeded, "TimeoutError": TimeoutError, "ValueError": ValueError,
+           "RuntimeError": RuntimeError}[raised]
+
+    class Limit:
+        def handle(self, number, frame):
+            raise own("time is up")
+    signal.signal(signal.SIGUSR1, Limit().handle)
+
+    def blow(value):
+        signal.raise_signal(signal.SIGUSR1)
+        return value
+    class Text:
+        def __str__(self):
+            return blow("x")
+    class Map(dict):
+        def items(self):
+            return blow(dict.items(self))
+    class Row:
+        http_op, query_params, headers, body = "GET", None, None, None
+        @property
+        def url(self):
+            return blow(sys.argv[1])
+    row = {
+        "form": {"url": url, "method": "POST", "data": {"a": Text()}},
+        "json": {"url": url, "method": "POST", "json": Map(a=1)},
+        "params": {"url": url, "params": Map(a="1")},
+        "property": Row(),
+        "body": url,
+    }[place]
+    try:
+        if place == "body":
+            from loamy import _bodies
+            original = _bodies.loads_as_before
+            _bodies.loads_as_before = lambda *given: original(*blow(given))
+            Clump([url]).send_requests()
+        else:
+            loamy.send([url, row])
+    except own as error:
+        tell(args=error.args)
+    else:
+        tell(args="swallowed")
+    """,
+        server.url("/text"),
+        place,
+        raised,
+    )
+    line = running.line()
+    assert line, running.end()
+    assert json.loads(line)["args"] == ["time is up"]
+    assert running.end()[0] == 0
+    assert server.counts["requests"] == (1 if place == "body" else 0), "rows are read before the first of them goes out"
+
+
+def test_rows_that_were_not_read_when_ctrl_c_came_have_their_tags(
+    server: TestServer, child: Callable[..., Any]
+) -> None:
+    told = interrupted(
+        child,
+        server,
+        """
+    rows = [{"url": sys.argv[1] + "/hang", "tag": f"tag {number}"} for number in range(30_000)]
+    try:
+        loamy.send(rows, concurrency=3)
+    except loamy.BatchInterrupted as stop:
+        tell(tags=sum(response.tag == row["tag"] for response, row in zip(stop.responses, rows)))
+        time.sleep(0.2)
+    """,
+        3,
+    )
+    assert told["tags"] == 30_000
+    assert server.counts["requests"] == 3
+
+
+def test_ctrl_c_leaves_a_zsession_at_once_with_many_rows_unread(server: TestServer, child: Callable[..., Any]) -> None:
+    told = interrupted(
+        child,
+        server,
+        """
+    maps = [zsession.RequestMap(sys.argv[1] + f"/hang?{number}", "GET") for number in range(200_000)]
+    try:
+        zsession.zSession(maps, policy=loamy.Policy(concurrency=3)).sendRequests(return_exceptions=True)
+    except loamy.BatchInterrupted as stop:
+        tell()
+        last = stop.responses[-1]
+        assert all(error.request_map is own for error, own in zip(stop.responses, maps))
+        assert (type(last), last.kind, last.retryable, last.attempts) == (loamy.NotSent, "not_sent", True, 0)
+        assert "interrupted before this row's turn" in str(last)
+        import copy, pickle
+        assert pickle.loads(pickle.dumps(last)).request_map == maps[-1] and copy.copy(last).request_map is maps[-1]
+        assert len({id(error) for error in stop.responses}) == len(maps), "each has an exception of its own"
+        time.sleep(0.2)
+    """,
+        3,
+    )
+    assert told["took"] <= AT_ONCE_S + 2 * SCHEDULING_S
+    assert server.counts["requests"] == 3

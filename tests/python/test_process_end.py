@@ -49,6 +49,35 @@ def test_a_daemon_thread_with_requests_in_flight_does_not_disturb_the_end(
     assert server.counts["requests"] == 5
 
 
+@pytest.mark.parametrize("hook", ["on_response", "progress"])
+@pytest.mark.parametrize("work", ["a little for each", "one long stretch"])
+def test_a_daemon_thread_in_the_midst_of_a_hook_does_not_disturb_the_end(
+    server: TestServer, child: Callable[..., Any], hook: str, work: str
+) -> None:
+    running = child(
+        """
+        import sys, threading, time, loamy
+        url, hook, span = sys.argv[1], sys.argv[2], float(sys.argv[3])
+        began = threading.Event()
+        def busy(_):
+            began.set()
+            until = time.perf_counter() + span
+            while time.perf_counter() < until:
+                pass
+        threading.Thread(target=lambda: loamy.send([url] * 6000, **{hook: busy}), daemon=True).start()
+        began.wait()
+        time.sleep(0.1)
+        print("the main thread ends")
+        """,
+        server.url("/json"),
+        hook,
+        0.001 if work == "a little for each" else 15,
+    )
+    code, out, err = ends(running)
+    assert (code, out, err) == (0, "the main thread ends\n", "")
+    until(lambda: server.counts["open"] == 0)
+
+
 def test_a_stream_that_is_never_finished_does_not_disturb_the_end(
     server: TestServer, child: Callable[..., Any]
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import UserDict
 from collections.abc import Callable, Iterator
+from types import MappingProxyType
 from typing import Any
 
 import loamy
@@ -275,3 +277,106 @@ def test_headers_as_a_list_are_sent_in_order_and_may_repeat(server: TestServer) 
     assert own == [("X-One", "1"), ("x-two", "a"), ("X-One", "2"), ("X-Bytes", "ä")], (
         "spelling as given, latin-1 as read"
     )
+
+
+def test_a_method_of_none_is_none_given(server: TestServer) -> None:
+    [response] = loamy.send([{"url": server.url("/json"), "method": None}]).raise_for_failures()
+    assert response.method == "GET" and repr(response).startswith("<Response 0: status 200 (GET ")
+    assert [seen.method for seen in server.requests] == ["GET"]
+
+
+@pytest.mark.parametrize("key", ["params", "headers", "json"])
+def test_a_row_that_changes_while_it_is_read_is_sent_as_it_was(server: TestServer, key: str) -> None:
+    class Touching(dict[str, str]):
+        def items(self) -> Any:
+            row.update(tag="late", timeout=20)
+            return super().items()
+
+    row: dict[str, Any] = {"method": "POST", "url": server.url("/anything"), key: Touching(a="1"), "cost": None}
+    [response] = loamy.send([row]).raise_for_failures()
+    assert response.tag is None
+    [seen] = server.requests
+    assert (seen.method, seen.target) == ("POST", "/anything?a=1" if key == "params" else "/anything")
+
+
+def test_a_mapping_that_changes_while_it_is_read_fails_its_row_alone(server: TestServer) -> None:
+    class Number(int):
+        def __int__(self) -> int:
+            params[f"n{len(params)}"] = 1
+            return 7
+
+    params: dict[str, Any] = {"a": Number(1), "b": 2}
+    responses = loamy.send([{"url": server.url("/anything"), "params": params}, server.url("/json")])
+    assert [response.ok for response in responses] == [True, True]
+    assert sorted(seen.target for seen in server.requests) == ["/anything?a=7&b=2", "/json"]
+
+
+def test_any_mapping_is_a_row_a_form_and_a_timeout(server: TestServer) -> None:
+    url = server.url("/anything")
+    rows: list[Any] = [
+        UserDict({"method": "PUT", "url": url, "tag": 5, "json": {"a": 1}}),
+        MappingProxyType({"url": url}),
+        {"method": "POST", "url": url, "data": UserDict({"a": "b c", "d": ["1", "2"]})},
+        {"url": server.url("/hang"), "timeout": UserDict(total=0.2)},
+        UserDict({"url": url, "method": "POST", "jsn": 1, "tag": "mine"}),
+    ]
+    responses = loamy.send(rows, concurrency=1)
+    assert [response.kind for response in responses] == [None, None, None, "timeout.total", "bad_request"]
+    assert [response.tag for response in responses] == [5, None, None, None, "mine"]
+    assert [response.method for response in responses] == ["PUT", "GET", "POST", "GET", "POST"]
+    assert responses[4].url == url and responses[0].request is rows[0]
+    seen = sorted((seen.method, seen.body) for seen in server.requests if seen.target == "/anything")
+    assert seen == [("GET", b""), ("POST", b"a=b+c&d=1&d=2"), ("PUT", b'{"a": 1}')]
+
+
+HUGE: Any = 10**400
+HALF = "a\udc80"
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"max_redirects": -1}, "max_redirects is -1; it must be a number from 0 to 65535"),
+        ({"max_redirects": 70000}, "max_redirects is 70000; it must be a number from 0 to 65535"),
+        ({"max_redirects": True}, "max_redirects must be a number from 0 to 65535, not bool"),
+        ({"max_redirects": "3"}, "max_redirects must be a number from 0 to 65535, not str"),
+        ({"data": 5}, "data must be bytes, str, a mapping or a list of pairs, not int"),
+        ({"data": [1, 2]}, "data is a list, whose items must be pairs of name and value, not int"),
+        ({"data": [("a", "b", "c")]}, "data is a list, whose items must be pairs of name and value, not tuple"),
+        ({"data": {"a": HALF}}, "data holds half of a surrogate pair, which has no UTF-8"),
+        ({"data": HALF}, "data holds half of a surrogate pair, which has no UTF-8"),
+        ({"content": HALF}, "content holds half of a surrogate pair, which has no UTF-8"),
+        ({"content": {}}, "content must be bytes or str, not dict"),
+        ({"params": HALF}, "the query holds half of a surrogate pair, which has no UTF-8"),
+        ({"params": {HALF: 1}}, "a query parameter holds half of a surrogate pair, which has no UTF-8"),
+        ({"params": {"a": HALF}}, "a query parameter holds half of a surrogate pair, which has no UTF-8"),
+        ({"timeout": 0}, "timeout is 0; it must be above 0, or None for no limit"),
+        ({"timeout": -HUGE}, "timeout is below 0; it must be above 0, or None for no limit"),
+        ({"timeout": 5e-324}, "timeout is 5e-324; it must be a nanosecond or more, or None for no limit"),
+        ({"timeout": {"read": "soon"}}, "timeout must be a number of seconds, not str"),
+        ({"timeout": (1, 2, 3)}, "timeout must be seconds, or a (connect, read) pair; this one has 3 parts"),
+        ({"cost": -1}, "cost is -1; it must be a whole number, 0 or more"),
+    ],
+)
+def test_what_is_said_of_a_row_names_its_key_and_what_is_wrong(
+    server: TestServer, own: dict[str, Any], message: str
+) -> None:
+    url = server.url("/anything")
+    bad, good = loamy.send([{"url": url, **own}, server.url("/json")], limits={"tokens": "1000/s"})
+    assert str(bad.error) == f"bad_request: {message} (GET {url})"
+    assert good.ok and len(server.requests) == 1
+
+
+def test_a_url_that_has_no_utf_8_says_so(server: TestServer) -> None:
+    for row in (f"http://h/{HALF}", ("GET", f"http://h/{HALF}"), {"url": f"http://h/{HALF}"}):
+        [response] = loamy.send([row])
+        assert str(response.error).startswith(
+            "bad_request: url holds half of a surrogate pair, which has no UTF-8 (GET "
+        )
+
+
+@pytest.mark.parametrize("timeout", [HUGE, 1e300, [30, HUGE], {"read": HUGE}], ids=["int", "float", "pair", "phases"])
+def test_a_timeout_beyond_what_a_clock_can_hold_is_none(server: TestServer, timeout: Any) -> None:
+    [response] = loamy.send([{"url": server.url("/json"), "timeout": timeout}])
+    assert response.ok
+    assert len(server.requests) == 1

@@ -10,7 +10,10 @@ use pyo3::{Python, ffi};
 static STANDING: Mutex<(usize, bool)> = Mutex::new((0, false));
 
 /// Holds the collector off until dropped; the last guard restores what the first one changed, and nothing else.
-pub(crate) struct HeldOff<'py>(PhantomData<Python<'py>>);
+pub(crate) struct HeldOff<'py> {
+    process: u32,
+    attached: PhantomData<Python<'py>>,
+}
 
 impl<'py> HeldOff<'py> {
     pub(crate) fn new(_py: Python<'py>) -> Self {
@@ -20,12 +23,25 @@ impl<'py> HeldOff<'py> {
             standing.1 = unsafe { ffi::PyGC_Disable() } != 0;
         }
         standing.0 += 1;
-        Self(PhantomData)
+        Self { process: std::process::id(), attached: PhantomData }
+    }
+}
+
+/// Puts the collector right in a process that was forked while guards stood, whose threads are not here to take them down.
+pub(crate) fn release(_py: Python<'_>) {
+    let (guards, found_on) = std::mem::take(&mut *STANDING.lock().unwrap_or_else(PoisonError::into_inner));
+    if guards > 0 && found_on {
+        // SAFETY: as above.
+        unsafe { ffi::PyGC_Enable() };
     }
 }
 
 impl Drop for HeldOff<'_> {
     fn drop(&mut self) {
+        // A guard of the thread that has forked; in the child all were taken down at once.
+        if self.process != std::process::id() {
+            return;
+        }
         let mut standing = STANDING.lock().unwrap_or_else(PoisonError::into_inner);
         standing.0 -= 1;
         if standing.0 == 0 && standing.1 {

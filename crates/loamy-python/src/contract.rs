@@ -26,7 +26,7 @@ struct Decoded<'py> {
 /// Only what is no `Exception`, and want of memory.
 pub(crate) fn clump<'py>(
     py: Python<'py>,
-    outcome: Outcome,
+    outcome: &Outcome,
     row: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -50,6 +50,28 @@ pub(crate) fn clump<'py>(
     }
 }
 
+/// The same for a row whose object could not be made, because of the reason given: the answer without what is made of it.
+///
+/// # Errors
+/// Want of memory: no Python code runs.
+pub(crate) fn clump_lost<'py>(
+    py: Python<'py>,
+    outcome: &Outcome,
+    row: &Bound<'py, PyAny>,
+    reason: &PyErr,
+) -> PyResult<Bound<'py, PyAny>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let class = CLASS.import(py, "loamy.session", "RequestResponse")?;
+    let answer = outcome.result.as_ref().ok();
+    let status = PyInt::new(py, answer.map_or(0, loamy::Response::status)).into_any();
+    let content = PyBytes::new(py, answer.map(loamy::Response::body).unwrap_or_default()).into_any();
+    let elapsed = PyFloat::new(py, outcome.timing.elapsed.as_secs_f64()).into_any();
+    let attempts = PyInt::new(py, outcome.attempts).into_any();
+    let nothing = py.None().into_bound(py);
+    let error = failure::lost(py, outcome, row, reason)?;
+    construct(class, [row, &status, &nothing, &error, &nothing, &content, &elapsed, &attempts])
+}
+
 /// The same for a row that was not read when its batch was stopped; all such rows share the exception.
 ///
 /// # Errors
@@ -68,9 +90,9 @@ pub(crate) fn clump_unread<'py>(
 /// The exception of a row that was not read when its batch was stopped.
 ///
 /// # Errors
-/// As [`clump`].
+/// Want of memory: no Python code runs.
 pub(crate) fn zsession_unread<'py>(py: Python<'py>, row: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let error = failure::unread(py, row)?;
+    let error = failure::unread_of(py)?;
     error.setattr(intern!(py, "request_map"), row)?;
     Ok(error)
 }
@@ -81,7 +103,7 @@ pub(crate) fn zsession_unread<'py>(py: Python<'py>, row: &Bound<'py, PyAny>) -> 
 /// As [`clump`].
 pub(crate) fn zsession<'py>(
     py: Python<'py>,
-    outcome: Outcome,
+    outcome: &Outcome,
     row: &Bound<'py, PyAny>,
     class: &Bound<'py, PyType>,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -95,10 +117,25 @@ pub(crate) fn zsession<'py>(
     Ok(failed)
 }
 
+/// The exception of a row whose object could not be made, because of the reason given.
+///
+/// # Errors
+/// Want of memory: no Python code runs.
+pub(crate) fn zsession_lost<'py>(
+    py: Python<'py>,
+    outcome: &Outcome,
+    row: &Bound<'py, PyAny>,
+    reason: &PyErr,
+) -> PyResult<Bound<'py, PyAny>> {
+    let error = failure::lost(py, outcome, row, reason)?;
+    error.setattr(intern!(py, "request_map"), row)?;
+    Ok(error)
+}
+
 /// The answer with its body decoded, or the exception of a row that has no whole answer.
 fn decoded<'py>(
     py: Python<'py>,
-    outcome: Outcome,
+    outcome: &Outcome,
     row: &Bound<'py, PyAny>,
 ) -> PyResult<Result<Decoded<'py>, Bound<'py, PyAny>>> {
     let response = match &outcome.result {
@@ -117,7 +154,7 @@ fn decoded<'py>(
         None => None,
         Some(reason) => {
             let text = body.get_item(intern!(py, "text"))?;
-            let response = Bound::new(py, Response::of(py, outcome, row.clone().unbind(), None)?)?;
+            let response = Bound::new(py, Response::of(py, outcome.clone(), row.clone().unbind(), None)?)?;
             Some(failure::not_json(py, row, &text, &reason, response)?)
         }
     };

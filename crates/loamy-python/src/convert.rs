@@ -9,7 +9,7 @@ mod terms;
 mod trust;
 
 use loamy::{Error, Overrides, Policy, Request};
-use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple};
@@ -21,6 +21,7 @@ pub(crate) use self::policy::terms;
 pub(crate) use self::terms::Terms;
 use self::trust::Wanted;
 pub(crate) use self::trust::{Trust, certifi};
+use crate::failure;
 use crate::query::{self, Nothing};
 
 /// A row as read: what the engine gets, and the mark that comes back with it.
@@ -69,78 +70,102 @@ const CONTRACT_METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "OPTIONS", "
 /// Reads one row of any accepted form.
 ///
 /// # Errors
-/// Only what is no `Exception`, such as KeyboardInterrupt out of the row's own code.
+/// Only what is no failure of the row's own code: what is no `Exception`, and what a signal handler raises in its midst.
 pub(crate) fn row(row: &Bound<'_, PyAny>, terms: &Terms) -> PyResult<Row> {
     let read = if let Ok(url) = row.cast::<PyString>() {
-        url.to_str().map(|url| Request::get(url).into())
-    } else if let Ok(fields) = row.cast::<PyDict>() {
-        from_dict(fields, terms)
+        string(url.as_any(), "url").map(|url| Request::get(url).into())
+    } else if row.is_instance_of::<PyDict>() {
+        from_mapping(row, terms)
     } else if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
         from_pair(row)
     } else {
-        ContractMap::of(row).and_then(|map| map.read().map(Row::from))
+        from_object(row, terms)
     };
-    or_defect(row, read)
+    match read {
+        Err(error) if failure::is_own(row.py(), &error)? => defect(row, &error),
+        read => read,
+    }
 }
 
 /// Turns what went wrong in reading a row into the row's own failure.
-fn or_defect(row: &Bound<'_, PyAny>, read: PyResult<Row>) -> PyResult<Row> {
-    let error = match read {
-        Ok(row) => return Ok(row),
-        Err(error) => error,
-    };
-    let py = row.py();
-    if !error.is_instance_of::<PyException>(py) {
-        return Err(error);
-    }
-    let message = match error.value(py).str() {
+fn defect(row: &Bound<'_, PyAny>, error: &PyErr) -> PyResult<Row> {
+    let message = match error.value(row.py()).str() {
         Ok(text) if text.len()? > 0 => text.to_string_lossy().into_owned(),
         _ => error.to_string(),
     };
-    let (method, url) = (method_of(row), url_of(row));
-    let tag = row.cast::<PyDict>().ok().and_then(|fields| fields.get_item(intern!(py, "tag")).ok().flatten());
+    let (method, url) = (method_of(row)?, url_of(row)?);
     let request = Request::new(method.as_deref().unwrap_or("GET"), url.unwrap_or_default());
-    let request = request.refuse(Error::bad_request(message));
-    Ok(Row { request, tag: tag.filter(|tag| !tag.is_none()).map(Bound::unbind) })
+    Ok(Row { request: request.refuse(Error::bad_request(message)), tag: tag_of(row) })
+}
+
+/// The mark of a row that was not read, or could not be.
+pub(crate) fn tag_of(row: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
+    let tag = key_of(row, intern!(row.py(), "tag"))?.ok()??;
+    Some(tag.unbind()).filter(|tag| !tag.is_none(row.py()))
+}
+
+/// What a row that is a mapping has under a key; None where it is no mapping.
+fn key_of<'py>(
+    row: &Bound<'py, PyAny>,
+    key: &Bound<'py, PyString>,
+) -> Option<PyResult<Option<Bound<'py, PyAny>>>> {
+    if let Ok(fields) = row.cast::<PyDict>() {
+        return Some(fields.get_item(key));
+    }
+    let fields = row.cast::<PyMapping>().ok()?;
+    Some(fields.contains(key).and_then(|has| if has { fields.get_item(key).map(Some) } else { Ok(None) }))
 }
 
 /// The URL that a row names, as text; None where it names none.
-pub(crate) fn url_of(row: &Bound<'_, PyAny>) -> Option<String> {
-    let text = |value: Bound<'_, PyAny>| {
-        value.cast::<PyString>().ok().map(|text| text.to_string_lossy().into_owned())
+///
+/// # Errors
+/// Only what is no failure of the row's own code.
+pub(crate) fn url_of(row: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+    let py = row.py();
+    let url = if row.is_instance_of::<PyString>() {
+        Ok(Some(row.clone()))
+    } else if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
+        row.get_item(1).map(Some)
+    } else if let Some(url) = key_of(row, intern!(py, "url")) {
+        url
+    } else {
+        row.getattr_opt(intern!(py, "url"))
     };
-    if row.is_instance_of::<PyString>() {
-        return text(row.clone());
-    }
-    if let Ok(fields) = row.cast::<PyDict>() {
-        return fields.get_item(intern!(row.py(), "url")).ok().flatten().and_then(text);
-    }
-    if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
-        return row.get_item(1).ok().and_then(text);
-    }
-    row.getattr(intern!(row.py(), "url")).ok().and_then(text)
+    text_of(py, url)
 }
 
 /// The method that a row names, as text.
-pub(crate) fn method_of(row: &Bound<'_, PyAny>) -> Option<String> {
+///
+/// # Errors
+/// Only what is no failure of the row's own code.
+pub(crate) fn method_of(row: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
     let py = row.py();
-    let text = |value: Bound<'_, PyAny>| {
-        value.cast::<PyString>().ok().map(|text| text.to_string_lossy().into_owned())
-    };
     if row.is_instance_of::<PyString>() {
-        return Some("GET".to_owned());
+        return Ok(Some("GET".to_owned()));
     }
-    if let Ok(fields) = row.cast::<PyDict>() {
-        return match fields.get_item(intern!(py, "method")).ok().flatten() {
-            Some(method) => text(method),
-            None => Some("GET".to_owned()),
-        };
+    let method = if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
+        row.get_item(0).map(Some)
+    } else if let Some(method) = key_of(row, intern!(py, "method")) {
+        if method.as_ref().is_ok_and(|method| method.as_ref().is_none_or(Bound::is_none)) {
+            return Ok(Some("GET".to_owned()));
+        }
+        method
+    } else {
+        match row.getattr_opt(intern!(py, "http_op")) {
+            Ok(None) => row.getattr_opt(intern!(py, "httpOperation")),
+            operation => operation,
+        }
+    };
+    text_of(py, method)
+}
+
+fn text_of(py: Python<'_>, value: PyResult<Option<Bound<'_, PyAny>>>) -> PyResult<Option<String>> {
+    match value {
+        Ok(value) => Ok(value
+            .and_then(|value| value.cast::<PyString>().ok().map(|text| text.to_string_lossy().into_owned()))),
+        Err(error) if failure::is_own(py, &error)? => Ok(None),
+        Err(error) => Err(error),
     }
-    if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
-        return row.get_item(0).ok().and_then(text);
-    }
-    let own = row.getattr(intern!(py, "http_op")).or_else(|_| row.getattr(intern!(py, "httpOperation")));
-    own.ok().and_then(text)
 }
 
 fn from_pair(pair: &Bound<'_, PyAny>) -> PyResult<Row> {
@@ -152,6 +177,19 @@ fn from_pair(pair: &Bound<'_, PyAny>) -> PyResult<Row> {
     Ok(Request::new(string(&method, "method")?, string(&url, "url")?).into())
 }
 
+fn from_object(row: &Bound<'_, PyAny>, terms: &Terms) -> PyResult<Row> {
+    if let Some(map) = ContractMap::of(row)? {
+        return map.read().map(Row::from);
+    }
+    if row.is_instance_of::<PyMapping>() {
+        return from_mapping(row, terms);
+    }
+    let name = row.get_type();
+    let name = name.name()?;
+    let message = format!("a row is a URL, a (method, url) pair, a dict or a RequestMap, not {name}");
+    Err(PyTypeError::new_err(message))
+}
+
 /// A RequestMap of either contract, found by its attributes.
 struct ContractMap<'py> {
     row: Bound<'py, PyAny>,
@@ -160,19 +198,13 @@ struct ContractMap<'py> {
 }
 
 impl<'py> ContractMap<'py> {
-    fn of(row: &Bound<'py, PyAny>) -> PyResult<Self> {
+    fn of(row: &Bound<'py, PyAny>) -> PyResult<Option<Self>> {
         let py = row.py();
         if let Some(operation) = row.getattr_opt(intern!(py, "http_op"))? {
-            return Ok(Self { row: row.clone(), operation, older: false });
+            return Ok(Some(Self { row: row.clone(), operation, older: false }));
         }
-        if let Some(operation) = row.getattr_opt(intern!(py, "httpOperation"))? {
-            return Ok(Self { row: row.clone(), operation, older: true });
-        }
-        let name = row.get_type();
-        Err(PyTypeError::new_err(format!(
-            "a row is a URL, a (method, url) pair, a dict or a RequestMap, not {}",
-            name.name()?
-        )))
+        let operation = row.getattr_opt(intern!(py, "httpOperation"))?;
+        Ok(operation.map(|operation| Self { row: row.clone(), operation, older: true }))
     }
 
     fn read(&self) -> PyResult<Request> {
@@ -211,8 +243,9 @@ impl<'py> ContractMap<'py> {
     }
 }
 
-fn from_dict(fields: &Bound<'_, PyDict>, terms: &Terms) -> PyResult<Row> {
-    let py = fields.py();
+fn from_mapping(row: &Bound<'_, PyAny>, terms: &Terms) -> PyResult<Row> {
+    let py = row.py();
+    let fields = copied(row)?;
     let policy = &terms.policy;
     let Some(url) = fields.get_item(intern!(py, "url"))? else {
         return Err(PyValueError::new_err("the row has no \"url\""));
@@ -250,8 +283,7 @@ fn from_dict(fields: &Bound<'_, PyDict>, terms: &Terms) -> PyResult<Row> {
             }
             "allow_redirects" | "follow_redirects" => follows = Some(flag(&value, key)?),
             "max_redirects" => {
-                let most = value.extract().map_err(|_| not_a(&value, key, "a number from 0 to 65535"))?;
-                redirects = Some(most);
+                redirects = Some(conduct::whole(&value, key, "a number from 0 to 65535")?);
             }
             "verify" | "extra_ca" | "tls_min" => {
                 trusts.get_or_insert_with(|| terms.wanted.clone()).set(key, &value)?;
@@ -276,7 +308,7 @@ fn from_dict(fields: &Bound<'_, PyDict>, terms: &Terms) -> PyResult<Row> {
         [] => {}
         [("json", value)] => request = json_body(request, value)?,
         [("data", value)] => request = form_body(request, value)?,
-        [(_, value)] => request = raw_body(request, value, "content")?,
+        [(_, value)] => request = raw_body(request, value, "content", "bytes or str")?,
         [(one, _), (other, _), ..] => {
             return Err(PyValueError::new_err(format!("a row has one body; this one has {one} and {other}")));
         }
@@ -383,13 +415,25 @@ fn each_pair(
     Ok(())
 }
 
+/// A dict of what a mapping has. Its values may have code of their own, which may change the mapping while it is read.
+fn copied<'py>(mapping: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    if let Ok(fields) = mapping.cast::<PyDict>() {
+        return fields.copy();
+    }
+    let fields = PyDict::new(mapping.py());
+    fields.update(mapping.cast::<PyMapping>()?)?;
+    Ok(fields)
+}
+
 fn string<'a>(value: &'a Bound<'_, PyAny>, name: &str) -> PyResult<&'a str> {
     match value.cast::<PyString>() {
-        Ok(text) => text.to_str().map_err(|_| {
-            PyValueError::new_err(format!("{name} holds half of a surrogate pair, which has no UTF-8"))
-        }),
+        Ok(text) => text.to_str().map_err(|_| without_utf8(name)),
         Err(_) => Err(not_a(value, name, "str")),
     }
+}
+
+pub(crate) fn without_utf8(name: &str) -> PyErr {
+    PyValueError::new_err(format!("{name} holds half of a surrogate pair, which has no UTF-8"))
 }
 
 fn flag(value: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {

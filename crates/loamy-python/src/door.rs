@@ -5,8 +5,10 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyType};
 
-use crate::contract;
+use crate::failure::again;
 use crate::response::Response;
+use crate::rows::Kept;
+use crate::{contract, convert};
 
 /// What the outcomes become.
 pub(crate) enum Door {
@@ -32,21 +34,31 @@ impl Door {
         }
     }
 
-    /// The object for an outcome.
+    /// The object for an outcome, whatever breaks in upon the making of it; that is kept in `broken`.
     ///
     /// # Errors
-    /// Only what is no `Exception`, and want of memory.
+    /// Want of memory.
     pub(crate) fn object<'py>(
         &self,
         py: Python<'py>,
         outcome: Outcome,
-        row: Py<PyAny>,
-        tag: Option<Py<PyAny>>,
+        kept: Kept,
+        broken: &mut Option<PyErr>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let Kept { row, tag } = kept;
+        let row = row.into_bound(py);
+        let row = &row;
         match self {
-            Self::Front => Ok(Bound::new(py, Response::of(py, outcome, row, tag)?)?.into_any()),
-            Self::Clump => contract::clump(py, outcome, row.bind(py)),
-            Self::ZSession { class, .. } => contract::zsession(py, outcome, row.bind(py), class.bind(py)),
+            Self::Front => {
+                let response = Response::of(py, outcome, row.clone().unbind(), tag)?;
+                Ok(Bound::new(py, response)?.into_any())
+            }
+            Self::Clump => again(broken, || contract::clump(py, &outcome, row))
+                .or_else(|error| contract::clump_lost(py, &outcome, row, &error)),
+            Self::ZSession { class, .. } => {
+                again(broken, || contract::zsession(py, &outcome, row, class.bind(py)))
+                    .or_else(|error| contract::zsession_lost(py, &outcome, row, &error))
+            }
         }
     }
 
@@ -62,7 +74,10 @@ impl Door {
         shared: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         match self {
-            Self::Front => Ok(Bound::new(py, Response::unread(index, row.unbind()))?.into_any()),
+            Self::Front => {
+                let tag = convert::tag_of(&row);
+                Ok(Bound::new(py, Response::unread(index, row.unbind(), tag))?.into_any())
+            }
             Self::Clump => contract::clump_unread(py, &row, shared),
             Self::ZSession { .. } => contract::zsession_unread(py, &row),
         }

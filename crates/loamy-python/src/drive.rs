@@ -16,7 +16,7 @@ use crate::collector::HeldOff;
 use crate::convert::{self, Terms};
 use crate::door::Door;
 use crate::ending::{self, Call};
-use crate::failure;
+use crate::failure::{self, again};
 use crate::recording;
 use crate::rows::{Gathered, Kept, Rows};
 use crate::watch::{self, Ended};
@@ -138,19 +138,18 @@ impl Batch {
         };
         self.stop(py);
         self.run.close();
-        self.fill_unread(py, rows, admitted, &mut gathered)?;
-        self.drain(py, &mut gathered)?;
+        let unread = self.fill_unread(py, rows, admitted, &mut gathered);
+        let later = self.drain(py, &mut |(index, made)| gathered.put(index, made)).or(unread.err());
         // What interrupts the call is told, whatever became of its record; the next run finds that out.
         let _ = recording::end(py, &self.run, None);
-        Err(interrupted(py, error, gathered.into_list(py)?))
+        Err(interrupted(py, weightier(py, error, later), gathered.into_list(py)?))
     }
 
     /// Adds rows; they are on their way when this returns.
     fn admit(&self, py: Python<'_>, rows: &Bound<'_, PyList>) -> PyResult<()> {
         let _call = self.enter()?;
-        let mut admitted = 0;
-        while admitted < rows.len() {
-            self.slice_in(py, rows, &mut admitted)?;
+        let (mut admitted, total) = (0, rows.len());
+        while admitted < total && self.slice_in(py, rows, &mut admitted, total)? {
             py.check_signals()?;
         }
         Ok(())
@@ -158,7 +157,9 @@ impl Batch {
 
     /// Says that no more rows will come.
     fn close(&self) {
-        self.run.close();
+        if self.is_own() {
+            self.run.close();
+        }
     }
 
     /// Waits until `want` rows have ended, or all, or the seconds have passed; returns all that have, as they ended.
@@ -184,15 +185,13 @@ impl Batch {
         };
         self.stop(py);
         self.run.close();
-        while !self.run.is_finished() {
-            self.step(py, usize::MAX, WAIT, &mut |made| gathered.made.push(Some(made.1)))?;
-        }
-        Err(interrupted(py, error, gathered.into_list(py)?))
+        let later = self.drain(py, &mut |made| gathered.made.push(Some(made.1)));
+        Err(interrupted(py, weightier(py, error, later), gathered.into_list(py)?))
     }
 
     /// Ends the batch: rows in flight as `cancelled`, waiting ones as `not_sent`. No byte is written after it returns.
     fn cancel(&self, py: Python<'_>) {
-        if self.process == std::process::id() {
+        if self.is_own() {
             self.stop(py);
         }
     }
@@ -203,15 +202,16 @@ impl Batch {
         recording::end(py, &self.run, None)
     }
 
-    /// Whether no more rows will come and every outcome was taken.
+    /// Whether there is nothing more to do: no more rows will come and every outcome was taken, or the batch is another process's.
     #[getter]
     fn finished(&self) -> bool {
-        self.run.is_finished()
+        !self.is_own() || self.run.is_finished()
     }
 
     /// Rows waiting, in flight, settled, settled with an error, and waiting to be sent again; pairs of a paused origin and the
     /// seconds left; the seconds that what waits takes at the least.
     fn progress<'py>(&self, py: Python<'py>) -> PyResult<Standing<'py>> {
+        let _call = self.enter()?;
         let (progress, outlook) = (self.run.progress(), self.run.outlook());
         let paused = outlook.paused.iter().map(|pause| (pause.origin.as_str(), pause.left.as_secs_f64()));
         let paused = PyTuple::new(py, paused.collect::<Vec<_>>())?;
@@ -249,17 +249,18 @@ impl Batch {
                 gathered.put(index, made);
             });
             step?;
-            if let Some(each) = told.each
-                && !fresh.is_empty()
-            {
-                each.call1((PyList::new(py, fresh)?,))?;
+            if let Some(each) = told.each {
+                // A few at a time, so that the end of the process does not wait for all of them.
+                for few in fresh.chunks(LOOK) {
+                    ending::hook(py, || each.call1((PyList::new(py, few)?,)))?;
+                }
             }
             self.look_up(py, told.tell)?;
             Ok(gathered.outstanding)
         };
         while *admitted < total {
             // A list that another thread shortens meanwhile has no more rows to give.
-            if !self.slice_in(py, rows, admitted)? {
+            if !self.slice_in(py, rows, admitted, total)? {
                 return Err(PyRuntimeError::new_err(
                     "the list of rows became shorter while it was being sent",
                 ));
@@ -275,10 +276,10 @@ impl Batch {
             outstanding = forward(outstanding.min(WORTH), WAIT)?;
         }
         self.warn(py)?;
-        if let Some(tell) = told.tell {
-            tell.call1(self.progress(py)?)?;
+        match told.tell {
+            Some(tell) => self.tell(py, tell),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// What is due between two slices: signal handlers, and now and then a word on how it goes.
@@ -293,9 +294,14 @@ impl Batch {
         }
         self.warn(py)?;
         match tell {
-            Some(tell) => tell.call1(self.progress(py)?).map(drop),
+            Some(tell) => self.tell(py, tell),
             None => Ok(()),
         }
+    }
+
+    fn tell(&self, py: Python<'_>, tell: &Bound<'_, PyAny>) -> PyResult<()> {
+        let progress = self.progress(py)?;
+        ending::hook(py, || tell.call1(progress)).map(drop)
     }
 
     /// Says of each origin that is paused, or whose budget of retries is used up, that it is, once.
@@ -313,11 +319,18 @@ impl Batch {
         Ok(())
     }
 
-    /// Reads a slice of rows and gives it to the engine; false when there was none left.
-    fn slice_in(&self, py: Python<'_>, rows: &Bound<'_, PyList>, admitted: &mut usize) -> PyResult<bool> {
+    /// Reads a slice of rows, of the first `total`, and gives it to the engine; false when there was none left.
+    fn slice_in(
+        &self,
+        py: Python<'_>,
+        rows: &Bound<'_, PyList>,
+        admitted: &mut usize,
+        total: usize,
+    ) -> PyResult<bool> {
         let began = now();
         let held = HeldOff::new(py);
-        let room = rows.len().saturating_sub(*admitted).min(SLICE_ROWS);
+        // Rows that are added to the list meanwhile are none of this call's.
+        let room = total.saturating_sub(*admitted).min(SLICE_ROWS);
         let mut requests = Vec::with_capacity(room);
         let mut kept = Vec::with_capacity(room);
         while requests.len() < room {
@@ -358,16 +371,20 @@ impl Batch {
         gathered: &mut Gathered,
     ) -> PyResult<()> {
         let _held = HeldOff::new(py);
-        let shared = failure::unread_together(py)?;
+        let mut broken = None;
+        let shared = again(&mut broken, || failure::unread_together(py))?;
         for index in from..gathered.made.len() {
             let row = rows.get_item(index).unwrap_or_else(|_| py.None().into_bound(py));
             let made = self.door.unread(py, index, row, &shared)?;
             gathered.put(index, made.unbind());
         }
-        Ok(())
+        broken.map_or(Ok(()), Err)
     }
 
     /// Waits detached, then makes objects of the outcomes, slice by slice.
+    ///
+    /// # Errors
+    /// What broke in upon it. Each outcome has its object nevertheless.
     fn step<'py>(
         &self,
         py: Python<'py>,
@@ -384,9 +401,8 @@ impl Batch {
             let mut done = 0;
             for outcome in outcomes.by_ref() {
                 let index = outcome.index;
-                match self.object(py, outcome, &mut ended) {
+                match self.object(py, outcome, &mut ended, &mut broken) {
                     Ok(made) => each((index, made)),
-                    // The others keep their outcomes; the first trouble is told once they have them.
                     Err(error) => drop(broken.get_or_insert(error)),
                 }
                 done += 1;
@@ -398,7 +414,7 @@ impl Batch {
             }
             drop(held);
             if let Some(watch) = &self.watch
-                && let Err(error) = watch::tell(watch.bind(py), ended)
+                && let Err(error) = ending::hook(py, || watch::tell(watch.bind(py), ended))
             {
                 broken.get_or_insert(error);
             }
@@ -408,23 +424,35 @@ impl Batch {
             py.detach(|| {});
             if let Err(error) = py.check_signals() {
                 broken.get_or_insert(error);
+            }
+            if broken.is_some() {
                 self.stop(py);
             }
         }
     }
 
-    fn object(&self, py: Python<'_>, mut outcome: Outcome, ended: &mut Vec<Ended>) -> PyResult<Py<PyAny>> {
+    /// The object of an outcome, whatever breaks in upon the making of it; that is kept in `broken`.
+    fn object(
+        &self,
+        py: Python<'_>,
+        mut outcome: Outcome,
+        ended: &mut Vec<Ended>,
+        broken: &mut Option<PyErr>,
+    ) -> PyResult<Py<PyAny>> {
         let kept = self.rows.lock().unwrap_or_else(PoisonError::into_inner).take(outcome.index);
-        let Some(Kept { row, tag }) = kept else {
+        let Some(kept) = kept else {
             return Err(PyRuntimeError::new_err(format!("row {} ended twice", outcome.index)));
         };
         // What an earlier run has done is no request of this call.
-        if self.watch.is_some() && !outcome.replayed {
-            ended.push(Ended::of(&outcome, row.bind(py)));
+        if self.watch.is_some()
+            && !outcome.replayed
+            && let Ok(how) = again(broken, || Ended::of(&outcome, kept.row.bind(py)))
+        {
+            ended.push(how);
         }
         let place = self.places.lock().unwrap_or_else(PoisonError::into_inner).get(outcome.index).copied();
         outcome.index = place.unwrap_or(outcome.index);
-        let made = self.door.object(py, outcome, row, tag)?;
+        let made = self.door.object(py, outcome, kept, broken)?;
         if self.door.ends_with(&made) {
             self.stop(py);
         }
@@ -439,25 +467,45 @@ impl Batch {
         }
     }
 
-    fn drain(&self, py: Python<'_>, gathered: &mut Gathered) -> PyResult<()> {
-        while gathered.outstanding > 0 {
-            let want = gathered.outstanding;
-            self.step(py, want, WAIT, &mut |(index, made)| gathered.put(index, made))?;
+    /// Takes all that is left of a stopped batch; returns what broke in upon that.
+    fn drain(&self, py: Python<'_>, each: &mut dyn FnMut((usize, Py<PyAny>))) -> Option<PyErr> {
+        let mut broken = None;
+        while !self.run.is_finished() {
+            if let Err(error) = self.step(py, usize::MAX, WAIT, each) {
+                broken = Some(match broken {
+                    Some(before) => weightier(py, before, Some(error)),
+                    None => error,
+                });
+            }
         }
-        Ok(())
+        broken
     }
 
     fn stop(&self, py: Python<'_>) {
         py.detach(|| self.run.cancel());
     }
 
+    /// Whether it was begun in this process. In one that was forked from that, a thread that is not there may hold its locks for ever.
+    fn is_own(&self) -> bool {
+        self.process == std::process::id()
+    }
+
     fn enter(&self) -> PyResult<Call> {
-        if self.process != std::process::id() {
+        if !self.is_own() {
             return Err(PyRuntimeError::new_err(
                 "this batch was begun before the process forked; begin another one",
             ));
         }
         Ok(Call::begin())
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if !self.is_own() {
+            // The run is the other process's to end.
+            std::mem::forget(Arc::clone(&self.run));
+        }
     }
 }
 
@@ -472,11 +520,23 @@ fn warn_unverified(py: Python<'_>, place: Option<&Py<PyAny>>) -> PyResult<()> {
 /// What leaves the call: Ctrl-C with everything that is known; any other exception as itself.
 fn interrupted(py: Python<'_>, error: PyErr, made: Bound<'_, PyList>) -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    if !error.get_type(py).is(py.get_type::<PyKeyboardInterrupt>()) {
+    if !is_ctrl_c(py, &error) {
         return error;
     }
-    let class = CLASS.import(py, "loamy.errors", "BatchInterrupted");
-    class.and_then(|class| class.call1((made,))).map_or_else(|other| other, PyErr::from_value)
+    let mut impatience = None;
+    let made =
+        again(&mut impatience, || CLASS.import(py, "loamy.errors", "BatchInterrupted")?.call1((&made,)));
+    weightier(py, made.map_or_else(|other| other, PyErr::from_value), impatience)
+}
+
+/// Which of two exceptions leaves the call, where one came while it was leaving with the other. A second Ctrl-C adds nothing to what
+/// is on its way; what somebody's handler raises, such as SystemExit, may not be lost.
+fn weightier(py: Python<'_>, first: PyErr, later: Option<PyErr>) -> PyErr {
+    later.filter(|later| !is_ctrl_c(py, later)).unwrap_or(first)
+}
+
+fn is_ctrl_c(py: Python<'_>, error: &PyErr) -> bool {
+    error.get_type(py).is(py.get_type::<PyKeyboardInterrupt>())
 }
 
 #[expect(clippy::disallowed_methods, reason = "a driver: it bounds its slices and waits by the clock")]

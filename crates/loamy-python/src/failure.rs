@@ -1,9 +1,11 @@
 //! Errors of the engine as exceptions of `loamy.errors`, where their classes are written.
 
-use loamy::{Error, Kind};
+use loamy::{Error, Kind, Outcome};
+use pyo3::exceptions::PyException;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple, PyType};
 
 use crate::response::Response;
 
@@ -42,9 +44,78 @@ pub(crate) fn exception<'py>(
     build.call1((error.kind().name(), error.to_string(), error.hint(), state, reason))
 }
 
+/// Runs what makes objects once more where something broke in upon it, and keeps that in `broken`. Python runs signal handlers in the
+/// midst of its code, so that any of it may raise what has nothing to do with it; the second time the handler has run.
+///
+/// # Errors
+/// What came the second time.
+pub(crate) fn again<T>(broken: &mut Option<PyErr>, mut make: impl FnMut() -> PyResult<T>) -> PyResult<T> {
+    make().or_else(|error| {
+        broken.get_or_insert(error);
+        make()
+    })
+}
+
+/// Whether an exception is the doing of the code that was called, and not of a signal handler that Python ran in its midst, nor one
+/// that is no `Exception`.
+///
+/// # Errors
+/// What a signal handler raises meanwhile.
+pub(crate) fn is_own(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    static IS_HANDLERS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if !error.is_instance_of::<PyException>(py) {
+        return Ok(false);
+    }
+    let Some(trace) = error.traceback(py) else {
+        // It has passed through no Python code.
+        return Ok(true);
+    };
+    let is_handlers = IS_HANDLERS.import(py, "loamy._signals", "is_handlers")?;
+    Ok(!is_handlers.call1((trace,))?.is_truthy()?)
+}
+
+/// The exception of a row whose own could not be made, because something broke in upon that twice. Made without running Python code.
+pub(crate) fn lost<'py>(
+    py: Python<'py>,
+    outcome: &Outcome,
+    row: &Bound<'py, PyAny>,
+    reason: &PyErr,
+) -> PyResult<Bound<'py, PyAny>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let class = CLASS.import(py, "loamy.errors", "InternalError")?;
+    let name = reason.get_type(py).name()?;
+    let mut text = format!("internal: {name} came while what became of the row was made into an object");
+    if let Err(error) = &outcome.result {
+        text = format!("{text}: {error}");
+    }
+    let made = bare(class, &PyString::new(py, &text))?;
+    made.setattr(intern!(py, "attempts"), outcome.attempts)?;
+    let error = outcome.result.as_ref().err();
+    made.setattr(intern!(py, "in_doubt"), error.is_some_and(Error::in_doubt))?;
+    let answer = outcome.response();
+    if let Some(answer) = answer {
+        let answer = Response::partial(outcome.index, row, answer.clone(), outcome.attempts, None);
+        made.setattr(intern!(py, "response"), Bound::new(py, answer)?)?;
+    }
+    Ok(made)
+}
+
+/// An exception without its `__init__`, so that no Python code runs.
+fn bare<'py>(class: &Bound<'py, PyType>, text: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+    class.getattr(intern!(class.py(), "__new__"))?.call1((class, text))
+}
+
 /// The exception for a row that was not even read when its batch was stopped.
 pub(crate) fn unread<'py>(py: Python<'py>, row: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    not_sent(py, unread_text(row))
+    not_sent(py, unread_text(row)?)
+}
+
+/// The same for one of many rows, which have to be made at once and each have their own: without running Python code.
+pub(crate) fn unread_of<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let made = bare(CLASS.import(py, "loamy.errors", "NotSent")?, intern!(py, UNREAD))?;
+    made.setattr(intern!(py, "retryable"), true)?;
+    Ok(made)
 }
 
 /// The same for many rows at once, each of which stands beside it: one exception for all, since a long list is to be
@@ -62,10 +133,10 @@ fn not_sent<'py>(py: Python<'py>, text: String) -> PyResult<Bound<'py, PyAny>> {
 }
 
 /// What that exception says.
-pub(crate) fn unread_text(row: &Bound<'_, PyAny>) -> String {
-    let method = crate::convert::method_of(row).unwrap_or_default();
-    let url = masked(crate::convert::url_of(row)).unwrap_or_default();
-    format!("{UNREAD} ({method} {url})")
+pub(crate) fn unread_text(row: &Bound<'_, PyAny>) -> PyResult<String> {
+    let method = crate::convert::method_of(row)?.unwrap_or_default();
+    let url = masked(crate::convert::url_of(row)?).unwrap_or_default();
+    Ok(format!("{UNREAD} ({method} {url})"))
 }
 
 /// The exception for a body that is not JSON although the contract promises it; the answer stands.
@@ -77,7 +148,7 @@ pub(crate) fn not_json<'py>(
     response: Bound<'py, Response>,
 ) -> PyResult<Bound<'py, PyAny>> {
     static BUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let subject = (crate::convert::method_of(row), masked(crate::convert::url_of(row)));
+    let subject = (crate::convert::method_of(row)?, masked(crate::convert::url_of(row)?));
     BUILD.import(py, "loamy.errors", "build_not_json")?.call1((subject, text, reason, response))
 }
 
@@ -85,7 +156,7 @@ pub(crate) fn not_json<'py>(
 pub(crate) fn status<'py>(py: Python<'py>, response: &Bound<'py, Response>) -> PyResult<Bound<'py, PyAny>> {
     static BUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let row = response.get().row().bind(py);
-    let subject = (crate::convert::method_of(row), masked(Some(response.get().address(py))));
+    let subject = (crate::convert::method_of(row)?, masked(Some(response.get().address(py)?)));
     BUILD.import(py, "loamy.errors", "build_status")?.call1((subject, response))
 }
 

@@ -2,10 +2,13 @@
 
 use jiter::{FloatMode, PartialMode, PythonParse, StringCacheMode};
 use loamy::HeaderView;
+use pyo3::exceptions::{PyRecursionError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
+
+use crate::failure;
 
 /// What a body is said to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,15 +104,22 @@ pub(crate) fn contract<'py>(
         }
         match as_before(py, body, charset) {
             Ok(value) => return Ok((value, None)),
-            Err(error) if error.is_instance_of::<pyo3::exceptions::PyException>(py) => {
-                error.into_value(py).into_bound(py).into_any()
-            }
+            Err(error) if is_verdict(py, &error)? => error.into_value(py).into_bound(py).into_any(),
             Err(error) => return Err(error),
         }
     };
     let wrapped = PyDict::new(py);
     wrapped.set_item(intern!(py, "text"), text(py, body, charset)?)?;
     Ok((wrapped.into_any(), Some(reason)))
+}
+
+/// Whether an exception says that a body is no JSON, rather than that something broke in upon the reading of it.
+///
+/// # Errors
+/// What a signal handler raises meanwhile.
+pub(crate) fn is_verdict(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    let says_so = error.is_instance_of::<PyValueError>(py) || error.is_instance_of::<PyRecursionError>(py);
+    Ok(says_so && failure::is_own(py, error)?)
 }
 
 /// Whether a body that claims to be JSON holds nothing but blanks, which counts as empty (K4).

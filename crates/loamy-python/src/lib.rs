@@ -28,6 +28,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+#[cfg(unix)]
+use pyo3::types::{PyCFunction, PyDict};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -55,6 +57,8 @@ mod _loamy {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::refuse_second_interpreter()?;
+        #[cfg(unix)]
+        super::watch_forks(module)?;
         crate::convert::certifi(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("optimised", !cfg!(debug_assertions))?;
@@ -63,6 +67,19 @@ mod _loamy {
             loamy::KINDS.iter().map(|row| (row.name, row.class, row.parents.to_vec())).collect::<Vec<_>>(),
         )
     }
+}
+
+/// Puts right what a fork leaves of the threads that it does not take along.
+#[cfg(unix)]
+fn watch_forks(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let forked = PyCFunction::new_closure(py, None, None, |arguments, _| {
+        ending::forget();
+        collector::release(arguments.py());
+    })?;
+    let hooks = PyDict::new(py);
+    hooks.set_item("after_in_child", forked)?;
+    py.import("os")?.getattr("register_at_fork")?.call((), Some(&hooks)).map(drop)
 }
 
 /// What is kept here from one call to the next belongs to one interpreter.

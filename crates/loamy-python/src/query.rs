@@ -4,6 +4,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 
+use crate::convert::without_utf8;
+
 /// What a parameter of value None means.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Nothing {
@@ -41,11 +43,12 @@ pub(crate) fn extend(url: &str, params: &Bound<'_, PyAny>, nothing: Nothing) -> 
 fn encode(params: &Bound<'_, PyAny>, nothing: Nothing) -> PyResult<String> {
     let mut out = String::new();
     if let Ok(map) = params.cast_exact::<PyDict>() {
-        for (name, value) in map.iter() {
+        // A number may have an `__int__` of its own, which may change the dict while it is read.
+        for (name, value) in map.copy()?.iter() {
             write_values(&mut out, &name, &value, nothing)?;
         }
     } else if let Ok(text) = params.cast::<PyString>() {
-        out.push_str(text.to_str()?);
+        out.push_str(text.to_str().map_err(|_| without_utf8("the query"))?);
     } else if params.is_instance_of::<PyBytes>() {
         return Err(PyTypeError::new_err("bytes are no query; give a mapping or a string"));
     } else if let Ok(map) = params.cast::<PyMapping>() {
@@ -101,7 +104,7 @@ fn write_pair(
 
 fn write_value(out: &mut String, value: &Bound<'_, PyAny>, name: &Bound<'_, PyAny>) -> PyResult<()> {
     if let Ok(text) = value.cast::<PyString>() {
-        quote(out, text.to_str()?);
+        quote(out, text.to_str().map_err(|_| without_utf8("a query parameter"))?);
     } else if let Ok(flag) = value.cast::<PyBool>() {
         out.push_str(if flag.is_true() { "true" } else { "false" });
     } else if value.is_instance_of::<PyInt>() {

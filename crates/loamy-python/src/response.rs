@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use loamy::{MaskedUrl, Outcome};
-use pyo3::exceptions::{PyRecursionError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -82,12 +82,12 @@ impl Response {
     }
 
     /// The end of a row that was never read, because the batch was stopped.
-    pub(crate) fn unread(index: usize, row: Py<PyAny>) -> Self {
+    pub(crate) fn unread(index: usize, row: Py<PyAny>, tag: Option<Py<PyAny>>) -> Self {
         let end = End::Unread { made: Mutex::new(None) };
         Self {
             index,
             row,
-            tag: None,
+            tag,
             attempts: 0,
             elapsed: 0.0,
             replayed: false,
@@ -125,10 +125,13 @@ impl Response {
     }
 
     /// The URL that answered, or the one of the row.
-    pub(crate) fn address(&self, py: Python<'_>) -> String {
+    ///
+    /// # Errors
+    /// Only what a signal handler raises meanwhile.
+    pub(crate) fn address(&self, py: Python<'_>) -> PyResult<String> {
         match self.answer() {
-            Some(answer) => answer.url().to_owned(),
-            None => convert::url_of(self.row.bind(py)).unwrap_or_default(),
+            Some(answer) => Ok(answer.url().to_owned()),
+            None => Ok(convert::url_of(self.row.bind(py))?.unwrap_or_default()),
         }
     }
 
@@ -266,8 +269,10 @@ impl Response {
             return Err(PyErr::from_value(error));
         }
         json_in::loads(py, own.body(), own.charset(), options).map_err(|error| {
-            if !error.is_instance_of::<PyValueError>(py) && !error.is_instance_of::<PyRecursionError>(py) {
-                return error;
+            match json_in::is_verdict(py, &error) {
+                Ok(true) => {}
+                Ok(false) => return error,
+                Err(other) => return other,
             }
             let text = json_in::text(py, own.body(), own.charset());
             let reason = error.into_value(py).into_bound(py).into_any();
@@ -278,14 +283,14 @@ impl Response {
     }
 
     #[getter]
-    fn url(&self, py: Python<'_>) -> String {
+    fn url(&self, py: Python<'_>) -> PyResult<String> {
         self.address(py)
     }
 
     /// The method that the row names.
     #[getter]
-    fn method(&self, py: Python<'_>) -> String {
-        convert::method_of(self.row.bind(py)).unwrap_or_default()
+    fn method(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(convert::method_of(self.row.bind(py))?.unwrap_or_default())
     }
 
     #[getter]
@@ -331,17 +336,17 @@ impl Response {
         Ok(slf.clone())
     }
 
-    fn __repr__(&self, py: Python<'_>) -> String {
-        let url = self.address(py);
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let url = self.address(py)?;
         let url = MaskedUrl(&url);
-        match &self.end {
+        Ok(match &self.end {
             End::Answered(answer) => {
-                let method = convert::method_of(self.row.bind(py)).unwrap_or_default();
+                let method = convert::method_of(self.row.bind(py))?.unwrap_or_default();
                 format!("<Response {}: status {} ({method} {url})>", self.index, answer.status())
             }
             End::Failed { error, .. } => format!("<Response {}: {error}>", self.index),
             End::Unread { .. } => {
-                format!("<Response {}: {}>", self.index, failure::unread_text(self.row.bind(py)))
+                format!("<Response {}: {}>", self.index, failure::unread_text(self.row.bind(py))?)
             }
             End::Restored { error } => {
                 // The first argument is the text without its hint.
@@ -352,7 +357,7 @@ impl Response {
                     text.map(|text| text.to_string()).unwrap_or_default()
                 )
             }
-        }
+        })
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {

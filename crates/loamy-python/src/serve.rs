@@ -13,6 +13,7 @@ pub(crate) struct Server {
     running: Mutex<State>,
     base: String,
     tls: bool,
+    process: u32,
 }
 
 enum State {
@@ -42,7 +43,7 @@ impl Server {
             Options { close_after, keep_log, farewell, tls: encryption, http, ..Options::default() };
         let server = py.detach(|| testkit::Server::try_serve_with(options))?;
         let base = server.url("");
-        Ok(Self { running: Mutex::new(State::Running(server)), base, tls })
+        Ok(Self { running: Mutex::new(State::Running(server)), base, tls, process: std::process::id() })
     }
 
     /// The server's address followed by a path.
@@ -56,15 +57,23 @@ impl Server {
     }
 
     /// What it saw so far, as JSON.
-    fn log(&self, py: Python<'_>) -> String {
-        py.detach(|| match &*self.state() {
+    fn log(&self, py: Python<'_>) -> PyResult<String> {
+        if !self.is_own() {
+            return Err(PyRuntimeError::new_err(
+                "this server was begun before the process forked; the parent knows what it saw",
+            ));
+        }
+        Ok(py.detach(|| match &*self.state() {
             State::Running(server) => server.log().to_json().to_string(),
             State::Stopped(log) => log.to_json().to_string(),
-        })
+        }))
     }
 
-    /// Stops it; what it saw stays.
+    /// Stops it; what it saw stays. In a process that was forked from its own, it is left alone.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_own() {
+            return Ok(());
+        }
         py.detach(|| {
             let mut state = self.state();
             if let State::Running(_) = &*state {
@@ -83,7 +92,21 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !self.is_own() {
+            // Its threads are the other process's, and not here to be ended.
+            let state = self.running.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(std::mem::replace(state, State::Stopped(Box::default())));
+        }
+    }
+}
+
 impl Server {
+    fn is_own(&self) -> bool {
+        self.process == std::process::id()
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -19,20 +19,24 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    pub(crate) fn of(outcome: &Outcome, row: &Bound<'_, PyAny>) -> Self {
+    /// How the row of that outcome ended.
+    ///
+    /// # Errors
+    /// Only what a signal handler raises meanwhile.
+    pub(crate) fn of(outcome: &Outcome, row: &Bound<'_, PyAny>) -> PyResult<Self> {
         let response = outcome.response();
         let error = outcome.result.as_ref().err();
         let subject = error.and_then(loamy::Error::subject);
         let url = response.map(loamy::Response::url).or(subject.map(|(_, url)| url)).unwrap_or_default();
-        Self {
-            method: convert::method_of(row).unwrap_or_default(),
+        Ok(Self {
+            method: convert::method_of(row)?.unwrap_or_default(),
             url: MaskedUrl(url).to_string(),
             status: response.map_or(0, loamy::Response::status),
             kind: error.map(|error| error.kind().name()),
             version: response.map_or("", answer::version),
             attempts: outcome.attempts,
             elapsed: outcome.timing.elapsed.as_secs_f64(),
-        }
+        })
     }
 }
 

@@ -1,14 +1,14 @@
 //! The body of a row: JSON, a form, or bytes as they are.
 
 use loamy::{Bytes, Request};
-use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::exceptions::{PyUnicodeEncodeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyList, PyMapping, PyString, PyTuple};
 
-use super::not_a;
-use crate::json_out;
+use super::{not_a, without_utf8};
+use crate::{failure, json_out};
 
 /// From here on the object itself is sent, and kept until then, instead of a copy. Where the engine lets go of it, its count
 /// goes down when the interpreter is next at hand: too dear for small bodies.
@@ -17,10 +17,11 @@ const LARGE: usize = 64 << 10;
 pub(super) fn json_body(request: Request, body: &Bound<'_, PyAny>) -> PyResult<Request> {
     let text = json_out::dumps(body).map_err(|error| {
         let py = body.py();
-        if !error.is_instance_of::<PyException>(py) {
-            return error;
+        match failure::is_own(py, &error) {
+            Ok(true) => PyValueError::new_err(format!("the body has no form in JSON: {}", error.value(py))),
+            Ok(false) => error,
+            Err(other) => other,
         }
-        PyValueError::new_err(format!("the body has no form in JSON: {}", error.value(py)))
     })?;
     Ok(typed(request, "application/json").body(text))
 }
@@ -44,20 +45,46 @@ fn typed(request: Request, media_type: &str) -> Request {
 }
 
 pub(super) fn form_body(request: Request, data: &Bound<'_, PyAny>) -> PyResult<Request> {
-    if !(data.is_instance_of::<PyDict>()
-        || data.is_instance_of::<PyList>()
-        || data.is_instance_of::<PyTuple>())
-    {
-        return raw_body(request, data, "data");
-    }
     static URLENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let encode = URLENCODE.import(data.py(), "urllib.parse", "urlencode")?;
-    let text = encode.call1((data, true))?;
+    let py = data.py();
+    let pairs = if let Ok(map) = data.cast::<PyMapping>() {
+        map.items()?
+    } else if data.is_instance_of::<PyList>() || data.is_instance_of::<PyTuple>() {
+        pairs(data)?
+    } else {
+        return raw_body(request, data, "data", "bytes, str, a mapping or a list of pairs");
+    };
+    let encode = URLENCODE.import(py, "urllib.parse", "urlencode")?;
+    let text = encode.call1((pairs, true)).map_err(|error| {
+        if error.is_instance_of::<PyUnicodeEncodeError>(py) { without_utf8("data") } else { error }
+    })?;
     let text = text.cast::<PyString>()?.to_str()?.to_owned();
     Ok(typed(request, "application/x-www-form-urlencoded").body(text))
 }
 
-pub(super) fn raw_body(request: Request, data: &Bound<'_, PyAny>, name: &str) -> PyResult<Request> {
+/// The items of a form that is a list, each of which may be a list itself, as JSON has it.
+fn pairs<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    let pairs = PyList::empty(data.py());
+    for pair in data.try_iter()? {
+        let pair = pair?;
+        let is_pair =
+            (pair.is_instance_of::<PyTuple>() || pair.is_instance_of::<PyList>()) && pair.len()? == 2;
+        if !is_pair {
+            let kind = data.get_type();
+            let field = format!("data is a {}, whose items", kind.name()?);
+            return Err(not_a(&pair, &field, "pairs of name and value"));
+        }
+        pairs.append((pair.get_item(0)?, pair.get_item(1)?))?;
+    }
+    Ok(pairs)
+}
+
+pub(super) fn raw_body(
+    request: Request,
+    data: &Bound<'_, PyAny>,
+    name: &str,
+    wanted: &str,
+) -> PyResult<Request> {
     if let Ok(bytes) = data.cast::<PyBytes>() {
         return Ok(if bytes.as_bytes().len() < LARGE {
             request.body(bytes.as_bytes().to_vec())
@@ -66,10 +93,10 @@ pub(super) fn raw_body(request: Request, data: &Bound<'_, PyAny>, name: &str) ->
         });
     }
     if let Ok(text) = data.cast::<PyString>() {
-        return Ok(request.body(text.to_str()?.to_owned()));
+        return Ok(request.body(text.to_str().map_err(|_| without_utf8(name))?.to_owned()));
     }
     if let Ok(bytes) = data.cast::<PyByteArray>() {
         return Ok(request.body(bytes.to_vec()));
     }
-    Err(not_a(data, name, "bytes or str"))
+    Err(not_a(data, name, wanted))
 }

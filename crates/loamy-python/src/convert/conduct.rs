@@ -9,9 +9,9 @@ use loamy::{
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyInt, PyMapping, PyString};
+use pyo3::types::{PyBool, PyInt, PyMapping, PyString};
 
-use super::{not_a, string};
+use super::{copied, not_a, string};
 
 /// The limit that every row costs 1 of, whatever the `cost` of the row is.
 const REQUESTS: &str = "requests";
@@ -122,8 +122,8 @@ fn read_rate(field: &str, text: &str) -> PyResult<Rate> {
 
 /// What a row says it costs: a number, of every limit that does not count requests; or numbers by name of limit.
 pub(super) fn cost(mut own: Overrides, given: &Bound<'_, PyAny>, policy: &Policy) -> PyResult<Overrides> {
-    if let Ok(by_name) = given.cast::<PyDict>() {
-        for (name, value) in by_name.iter() {
+    if given.is_instance_of::<PyMapping>() {
+        for (name, value) in copied(given)?.iter() {
             let name = string(&name, "name of a limit")?;
             own = own.cost(name, count(&value, &format!("cost of {name:?}"))?);
         }
@@ -144,11 +144,18 @@ pub(super) fn cost(mut own: Overrides, given: &Bound<'_, PyAny>, policy: &Policy
 }
 
 fn count(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
-    const WANTED: &str = "a whole number, 0 or more";
+    whole(value, name, "a whole number, 0 or more")
+}
+
+/// A whole number of the size that its field has.
+pub(super) fn whole<'py, T>(value: &Bound<'py, PyAny>, name: &str, wanted: &str) -> PyResult<T>
+where
+    T: for<'a> FromPyObject<'a, 'py>,
+{
     if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
-        return Err(not_a(value, name, WANTED));
+        return Err(not_a(value, name, wanted));
     }
-    value.extract().map_err(|_| PyValueError::new_err(format!("{name} is {value}; it must be {WANTED}")))
+    value.extract().map_err(|_| PyValueError::new_err(format!("{name} is {value}; it must be {wanted}")))
 }
 
 /// Whose limits and pauses a row shares.

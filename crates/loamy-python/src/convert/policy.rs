@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use loamy::{Downgrade, Headers, HttpVersion, Policy, Timeouts};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
+use pyo3::types::{PyBool, PyList, PyMapping, PyString, PyTuple};
 
 use super::terms::Terms;
 use super::trust::Trust;
-use super::{conduct, each_pair, not_a, string};
+use super::{conduct, copied, each_pair, not_a, string};
 
 /// What a `loamy.Policy` asks for. It has checked itself when it was built.
 ///
@@ -76,15 +76,20 @@ pub(super) fn read_timeouts(given: &Bound<'_, PyAny>, base: &Timeouts) -> PyResu
         timeouts.connect = None;
         return Ok(timeouts);
     }
-    if let Ok(pair) = given.cast::<PyTuple>() {
-        let (connect, read): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
-            pair.extract().map_err(|_| not_a(given, "timeout", "seconds, or a (connect, read) pair"))?;
+    if given.is_instance_of::<PyTuple>() || given.is_instance_of::<PyList>() {
+        if given.len()? != 2 {
+            let count = given.len()?;
+            let message = "timeout must be seconds, or a (connect, read) pair";
+            return Err(PyTypeError::new_err(format!("{message}; this one has {count} parts")));
+        }
+        let (connect, read) = (given.get_item(0)?, given.get_item(1)?);
         timeouts.connect = seconds(&connect, "timeout")?;
         timeouts.first_byte = seconds(&read, "timeout")?;
         timeouts.read = timeouts.first_byte;
         return Ok(timeouts);
     }
-    if let Ok(phases) = given.cast::<PyDict>() {
+    let phases = given.is_instance_of::<PyMapping>().then(|| copied(given)).transpose()?;
+    if let Some(phases) = &phases {
         for key in phases.keys() {
             let key = string(&key, "phase of a timeout")?.to_owned();
             if !PHASES.contains(&key.as_str()) {
@@ -110,9 +115,9 @@ pub(super) fn read_timeouts(given: &Bound<'_, PyAny>, base: &Timeouts) -> PyResu
     ];
     for (phase, slot) in PHASES.iter().zip(slots) {
         let name = PyString::intern(given.py(), phase);
-        let value = match given.cast::<PyDict>() {
-            Ok(phases) => phases.get_item(name)?,
-            Err(_) => Some(given.getattr(name)?),
+        let value = match &phases {
+            Some(phases) => phases.get_item(name)?,
+            None => Some(given.getattr(name)?),
         };
         if let Some(value) = value {
             *slot = seconds(&value, "timeout")?;
@@ -131,12 +136,28 @@ fn seconds(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Duration>> {
     if value.is_instance_of::<PyBool>() {
         return Err(not_a(value, name, "a number of seconds"));
     }
-    let number: f64 = value.extract().map_err(|_| not_a(value, name, "a number of seconds"))?;
-    if number.is_nan() || number <= 0.0 {
-        return Err(PyValueError::new_err(format!(
-            "{name} is {number}; it must be above 0, or None for no limit"
-        )));
-    }
-    // Beyond what a clock can hold there is no limit.
-    Ok(Duration::try_from_secs_f64(number).ok().filter(|span| span.as_secs() < 1 << 32))
+    let number: f64 = match value.extract() {
+        Ok(number) => number,
+        // An integer that is too large for a float, which may be written in hundreds of digits.
+        Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
+            if value.lt(0)? {
+                let message = format!("{name} is below 0; it must be above 0, or None for no limit");
+                return Err(PyValueError::new_err(message));
+            }
+            f64::INFINITY
+        }
+        Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => {
+            return Err(not_a(value, name, "a number of seconds"));
+        }
+        Err(error) => return Err(error),
+    };
+    let least = if number.is_nan() || number <= 0.0 {
+        "above 0"
+    } else if number < 1e-9 {
+        "a nanosecond or more"
+    } else {
+        // Beyond what a clock can hold there is no limit.
+        return Ok(Duration::try_from_secs_f64(number).ok().filter(|span| span.as_secs() < 1 << 32));
+    };
+    Err(PyValueError::new_err(format!("{name} is {value}; it must be {least}, or None for no limit")))
 }
