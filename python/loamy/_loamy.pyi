@@ -196,6 +196,7 @@ class Server:
         keep_log: bool = True,
         tls: bool = False,
         http2: bool = True,
+        port: int = 0,
     ) -> Server: ...
     def url(self, path: str) -> str:
         """Return the server's address followed by a path."""
