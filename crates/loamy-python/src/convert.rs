@@ -116,7 +116,12 @@ pub(crate) fn url_of(row: &Bound<'_, PyAny>) -> Option<String> {
         return fields.get_item(intern!(row.py(), "url")).ok().flatten().and_then(text);
     }
     if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
-        return row.get_item(1).ok().and_then(text);
+        let own = row.get_item(1).ok().and_then(text);
+        let other = row.get_item(0).ok().and_then(text).filter(|first| is_like_url(first));
+        return match (own, other) {
+            (Some(own), Some(other)) if !is_like_url(&own) => Some(other),
+            (own, other) => own.or(other),
+        };
     }
     row.getattr(intern!(row.py(), "url")).ok().and_then(text)
 }
@@ -137,19 +142,32 @@ pub(crate) fn method_of(row: &Bound<'_, PyAny>) -> Option<String> {
         };
     }
     if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
-        return row.get_item(0).ok().and_then(text);
+        // Where the URL was written first, the other part is the method.
+        let parts = [row.get_item(0), row.get_item(1)];
+        return parts.into_iter().flatten().filter_map(text).find(|part| !is_like_url(part));
     }
     let own = row.getattr(intern!(py, "http_op")).or_else(|_| row.getattr(intern!(py, "httpOperation")));
     own.ok().and_then(text)
 }
 
 fn from_pair(pair: &Bound<'_, PyAny>) -> PyResult<Row> {
-    if pair.len()? != 2 {
-        let count = pair.len()?;
-        return Err(PyTypeError::new_err(format!("a pair is (method, url); this row has {count} parts")));
+    let count = pair.len()?;
+    if count != 2 {
+        let instead = if count > 2 { "; what has more to say is a dict" } else { "" };
+        let message = format!("a pair is (method, url); this row has {count} parts{instead}");
+        return Err(PyTypeError::new_err(message));
     }
     let (method, url) = (pair.get_item(0)?, pair.get_item(1)?);
-    Ok(Request::new(string(&method, "method")?, string(&url, "url")?).into())
+    let method = string(&method, "method")?;
+    if is_like_url(method) {
+        return Err(PyTypeError::new_err("a pair is (method, url); this one begins with a URL"));
+    }
+    Ok(Request::new(method, string(&url, "url")?).into())
+}
+
+/// Whether a text is a URL where a method was looked for. Taken for a method, it would be shown with its credentials.
+fn is_like_url(text: &str) -> bool {
+    text.contains([':', '/', '@'])
 }
 
 /// A RequestMap of either contract, found by its attributes.
