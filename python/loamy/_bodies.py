@@ -1,9 +1,10 @@
-"""Bodies of responses where the fast path has no answer: other encodings, and what only ``json.loads`` decides."""
+"""Bodies where the fast path has no answer: forms; other encodings, and what only ``json.loads`` decides."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 _PLAIN = {"utf-8", "utf8", "us-ascii", "ascii"}
 
@@ -40,3 +41,22 @@ def decode(body: bytes, charset: str | None = None) -> str:
         return body.decode(charset or "utf-8", "replace")
     except LookupError:
         return body.decode("utf-8", "replace")
+
+
+def form(data: Any) -> str:
+    """Encode a dict or a list of pairs as a form; as in a query, what is None is left out.
+
+    Raises:
+        TypeError: when a list holds anything but pairs.
+
+    """
+    pairs = []
+    for pair in data.items() if isinstance(data, dict) else data:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise TypeError("data that is a list holds pairs of name and value")
+        name, value = pair
+        if isinstance(value, (list, tuple)):
+            value = [own for own in value if own is not None]
+        if value is not None:
+            pairs.append((name, value))
+    return urlencode(pairs, doseq=True)

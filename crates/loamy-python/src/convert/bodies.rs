@@ -50,9 +50,8 @@ pub(super) fn form_body(request: Request, data: &Bound<'_, PyAny>) -> PyResult<R
     {
         return raw_body(request, data, "data");
     }
-    static URLENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let encode = URLENCODE.import(data.py(), "urllib.parse", "urlencode")?;
-    let text = encode.call1((data, true))?;
+    static FORM: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let text = FORM.import(data.py(), "loamy._bodies", "form")?.call1((data,))?;
     let text = text.cast::<PyString>()?.to_str()?.to_owned();
     Ok(typed(request, "application/x-www-form-urlencoded").body(text))
 }
