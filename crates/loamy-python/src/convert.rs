@@ -251,7 +251,8 @@ fn from_dict(fields: &Bound<'_, PyDict>, terms: &Terms) -> PyResult<Row> {
         if !KEYS.contains(&key) {
             return Err(PyTypeError::new_err(unknown_key(key)));
         }
-        if value.is_none() {
+        // None is as if it were not there, save where it says something.
+        if value.is_none() && key != "timeout" {
             continue;
         }
         match key {
