@@ -13,6 +13,7 @@ from loamy.progress import Tell
 
 __all__ = [
     "Trust",
+    "check_headers",
     "check_rate",
     "Batch",
     "shut_down",
@@ -122,6 +123,15 @@ def check_rate(field: str, text: str) -> None:
 
     Raises:
         ValueError: with what is wrong with it and how it is written.
+
+    """
+
+def check_headers(given: Any) -> list[tuple[str, str]]:
+    """Check the headers of a policy and return them as pairs.
+
+    Raises:
+        TypeError: for what is neither a mapping nor a list of pairs of str.
+        ValueError: for a name or a value that cannot be sent, or may not stand in the headers of every row.
 
     """
 

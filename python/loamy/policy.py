@@ -223,7 +223,7 @@ class Policy:
         object.__setattr__(self, "timeout", _timeout(self.timeout))
         object.__setattr__(self, "secret_headers", _names("secret_headers", self.secret_headers))
         if self.headers is not None:
-            _check_headers(self.headers)
+            object.__setattr__(self, "headers", tuple(check_headers(self.headers)))
         if isinstance(self.extra_ca, list):
             object.__setattr__(self, "extra_ca", tuple(self.extra_ca))
         self._trust  # noqa: B018 (it checks itself when it is made)
@@ -479,16 +479,6 @@ def _names(field: str, names: Any) -> tuple[str, ...]:
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{field} must be a sequence of names")
     return tuple(names)
-
-
-def _check_headers(headers: Any) -> None:
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    if isinstance(pairs, (str, bytes)):
-        raise TypeError(f"headers must be a mapping of str to str, not {type(pairs).__name__}")
-    for pair in pairs:
-        name, value = pair
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"headers must map str to str; {name!r} does not")
 
 
 _DEFAULT = Policy()

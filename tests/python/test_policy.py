@@ -61,7 +61,13 @@ def test_every_door_names_itself_for_an_unknown_keyword() -> None:
         ({"timeout": {"conect": 1}}, TypeError, "timeout has no phase 'conect'; is it 'connect'?"),
         ({"timeout": {"read": -1}}, ValueError, "timeout.read is -1; it must be above 0, or None for no limit"),
         ({"deadline": -2.5}, ValueError, "deadline is -2.5; it must be above 0, or None for no limit"),
-        ({"headers": {"a": 5}}, TypeError, "headers must map str to str; 'a' does not"),
+        ({"headers": {"a": 5}}, TypeError, "headers: a must be str, not int"),
+        ({"headers": {5: "a"}}, TypeError, "headers: a name must be str, not int"),
+        ({"headers": 5}, TypeError, "headers must be a mapping of str to str, not int"),
+        ({"headers": "a: b"}, TypeError, "headers must be a mapping of str to str, not str"),
+        ({"headers": ["ab"]}, TypeError, "headers that are a list hold pairs of name and value"),
+        ({"headers": [("a", "b", "c")]}, TypeError, "headers that are a list hold pairs of name and value"),
+        ({"headers": {"a b": "c"}}, ValueError, "headers: header name \"a b\" holds ' '"),
         ({"secret_headers": "X-Own"}, TypeError, "secret_headers must be a sequence of names"),
         ({"retries": -1}, ValueError, "retries is -1; it must be 0 or more"),
         ({"retries": True}, TypeError, "retries must be a whole number, not bool"),
@@ -133,6 +139,33 @@ def test_a_header_of_the_policy_that_is_no_header_raises_at_once(server: TestSer
     with pytest.raises(ValueError, match="control character"):
         loamy.send([server.url("/json")], headers={"X-Own": "a\r\nb: c"})
     assert server.counts["connections"] == 0
+
+
+@pytest.mark.parametrize("headers", [{"X-Own": "a\nb"}, {"Host": "h"}, [("Content-Length", "5")], [["Upgrade", "h2c"]]])
+def test_a_policy_with_headers_that_cannot_be_sent_cannot_be_built(headers: Any) -> None:
+    with pytest.raises(ValueError, match=r"^headers: "):
+        Policy(headers=headers)
+
+
+def test_a_policy_keeps_the_headers_that_it_was_built_with(server: TestServer) -> None:
+    given = {"X-Own": "1", "x-own": "2"}
+    pairs = [["X-Key", "a"], ("X-Other", "b")]
+    policies = [Policy(headers=given), Policy(headers=pairs)]  # type: ignore[arg-type]
+    given["X-Own"] = "changed"
+    pairs.clear()
+    assert [policy.headers for policy in policies] == [(("x-own", "2"),), (("X-Key", "a"), ("X-Other", "b"))]
+    assert hash(policies[0].headers) == hash(Policy(headers=policies[0].headers).headers)
+    for policy in policies:
+        loamy.send([server.url("/json")], policy=policy).raise_for_failures()
+    assert [seen.header("X-Own") for seen in server.requests] == ["2", None]
+    assert [seen.header("X-Key") for seen in server.requests] == [None, "a"]
+    assert "'a'" not in repr(policies[1]) and "('X-Key', '***'), ('X-Other', 'b')" in repr(policies[1])
+
+
+def test_a_row_whose_timeout_is_none_has_no_limit(server: TestServer) -> None:
+    slow = server.url("/delay/0.6")
+    rows = [{"url": slow, "timeout": None}, {"url": slow}]
+    assert [response.kind for response in loamy.send(rows, timeout=0.2)] == [None, "timeout.total"]
 
 
 def test_a_keyword_wins_over_the_policy_and_a_row_over_both(server: TestServer) -> None:

@@ -17,11 +17,12 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple}
 use self::bodies::{form_body, json_body, raw_body, without_body};
 pub(crate) use self::conduct::check_rate;
 use self::policy::read_timeouts;
-pub(crate) use self::policy::terms;
+pub(crate) use self::policy::{check_headers, terms};
 pub(crate) use self::terms::Terms;
 use self::trust::Wanted;
 pub(crate) use self::trust::{Trust, certifi};
 use crate::query::{self, Nothing};
+use crate::response::Response;
 
 /// A row as read: what the engine gets, and the mark that comes back with it.
 pub(crate) struct Row {
@@ -394,10 +395,12 @@ fn each_pair(
         Err(_) => return Err(not_a(given, "headers", "a mapping of str to str")),
     };
     for pair in pairs.try_iter()? {
-        let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?
-            .extract()
-            .map_err(|_| PyTypeError::new_err("a list of headers holds pairs of name and value"))?;
-        each(&name, &value)?;
+        let pair = pair?;
+        let is_pair = pair.is_instance_of::<PyTuple>() || pair.is_instance_of::<PyList>();
+        if !is_pair || pair.len()? != 2 {
+            return Err(PyTypeError::new_err("headers that are a list hold pairs of name and value"));
+        }
+        each(&pair.get_item(0)?, &pair.get_item(1)?)?;
     }
     Ok(())
 }
