@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 import socket
 import time
 from collections.abc import Callable, Iterator
+from inspect import Parameter, signature
 from typing import Any
 
 import loamy
@@ -27,6 +29,12 @@ LATE_S = 0.6
         ("timeouts", "send() has no keyword 'timeouts'; is it 'timeout'?"),
         ("max_redirect", "send() has no keyword 'max_redirect'; is it 'max_redirects'?"),
         ("polcy", "send() has no keyword 'polcy'; is it 'policy'?"),
+        ("journl", "send() has no keyword 'journl'; is it 'journal'?"),
+        ("retry_fail", "send() has no keyword 'retry_fail'; is it 'retry_failed'?"),
+        ("max_workers", "send() has no keyword 'max_workers': concurrency= says how many rows are in flight at once"),
+        ("proxies", "send() has no keyword 'proxies': proxies are not spoken in this version"),
+        ("json", "send() has no keyword 'json': it belongs to a row, as in {'url': url, 'json': …}"),
+        ("order", "send() has no keyword 'order'; it is one of stream()"),
     ],
 )
 def test_an_unknown_keyword_raises_and_names_the_nearest(keyword: str, message: str) -> None:
@@ -40,6 +48,34 @@ def test_every_door_names_itself_for_an_unknown_keyword() -> None:
         loamy.stream([], tmeout=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"^resend\(\) has no keyword 'tmeout'; is it 'timeout'\?$"):
         loamy.send([]).resend(tmeout=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^resend\(\) has no keyword 'on_response'; it is one of send\(\)"):
+        loamy.send([]).resend(on_response=print)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^resend\(\) has no keyword 'journal': it keeps no journal; "):
+        loamy.send([]).resend(journal="run.loamy")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    "name", ["max_workers", "max_connections", "body", "log", "proxies", "auth", "cookies", "files"]
+)
+def test_a_keyword_of_another_client_is_not_taken_for_a_slip(name: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        loamy.send([], **{name: 1})  # type: ignore[arg-type]
+    assert "is it" not in str(caught.value)
+
+
+@pytest.mark.parametrize("door", [loamy.send, loamy.stream, loamy.send_async, loamy.Responses.resend])
+def test_a_slip_in_any_keyword_of_a_door_finds_it(door: Callable[..., Any]) -> None:
+    own = [name for name, parameter in signature(door).parameters.items() if parameter.kind is Parameter.KEYWORD_ONLY]
+    assert own
+    for name in own:
+        slip = f"{name}s"
+        try:
+            begun = door(loamy.Responses(), **{slip: True})
+            asyncio.run(begun)
+        except TypeError as error:
+            assert str(error) == f"{door.__name__}() has no keyword {slip!r}; is it {name!r}?"
+        else:
+            pytest.fail(f"{slip} was taken")
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,41 @@ const KEYS: [&str; 18] = [
     "limit_key",
 ];
 
-/// What other clients call it, and no key of ours is near.
-const ELSEWHERE: [(&str, &str); 2] = [
-    ("cert", "client certificates are not supported"),
-    ("ssl", "verify=False, verify='bundle.pem' or extra_ca='issuer.pem' say whom to trust"),
+/// What other clients call it, and what is no row's to say.
+const ELSEWHERE: [(&[&str], &str); 13] = [
+    (&["cert"], "client certificates are not supported"),
+    (&["ssl"], "verify=False, verify='bundle.pem' or extra_ca='issuer.pem' say whom to trust"),
+    (&["auth"], "put user:password@ before the host of the URL, or an Authorization header into \"headers\""),
+    (&["cookies", "cookie"], "none are kept; what is to be sent is a Cookie header in \"headers\""),
+    (&["proxies", "proxy"], "proxies are not spoken in this version"),
+    (&["files"], "bodies of several parts are not made in this version; \"content\" takes the bytes of one"),
+    (&["body", "payload"], "a body is \"json\", \"data\" (a form) or \"content\" (bytes)"),
+    (&["form"], "a form is \"data\""),
+    (&["query", "query_params", "queryParams"], "it is \"params\""),
+    (&["http_op", "httpOperation", "verb"], "it is \"method\""),
+    (&["host", "path", "uri", "link", "href"], "where to is \"url\", whole"),
+    (
+        &["id", "key", "name", "meta", "metadata", "extra", "context"],
+        "what comes back with the response is \"tag\"",
+    ),
+    (
+        &[
+            "concurrency",
+            "per_host",
+            "deadline",
+            "retries",
+            "backoff",
+            "rate",
+            "limits",
+            "idempotency",
+            "job",
+            "hedge",
+            "duplicates",
+            "http_version",
+            "journal",
+        ],
+        "rows have no such thing of their own; a keyword of the call holds for all of them",
+    ),
 ];
 
 /// The methods of the two contract classes.
@@ -188,8 +219,10 @@ impl<'py> ContractMap<'py> {
             return Ok(Self { row: row.clone(), operation, older: true });
         }
         let name = row.get_type();
+        let instead =
+            if row.is_instance_of::<Response>() { "; its `request` is the row that it came of" } else { "" };
         Err(PyTypeError::new_err(format!(
-            "a row is a URL, a (method, url) pair, a dict or a RequestMap, not {}",
+            "a row is a URL, a (method, url) pair, a dict or a RequestMap, not {}{instead}",
             name.name()?
         )))
     }
@@ -333,12 +366,13 @@ fn from_dict(fields: &Bound<'_, PyDict>, terms: &Terms) -> PyResult<Row> {
 }
 
 fn unknown_key(key: &str) -> String {
-    if let Some((_, advice)) = ELSEWHERE.iter().find(|(name, _)| *name == key) {
+    if let Some((_, advice)) = ELSEWHERE.iter().find(|(names, _)| names.contains(&key)) {
         return format!("the row's key {key:?} is unknown: {advice}");
     }
     let nearest = KEYS.iter().map(|known| (distance(key, known), known)).min();
     match nearest {
-        Some((far, known)) if far <= 3 && far < key.len() => {
+        // A third of the letters: what has less in common is another word.
+        Some((far, known)) if far <= (key.len() / 3).max(1) && far < key.len() => {
             format!("the row's key {key:?} is unknown; is it {known:?}?")
         }
         _ => format!("the row's key {key:?} is unknown; known are {}", KEYS.join(", ")),
