@@ -44,6 +44,19 @@ class Timeout:
 
 
 _Bundle: TypeAlias = str | os.PathLike[str] | bytes
+_Timeouts: TypeAlias = Timeout | float | tuple[float | None, float | None] | Mapping[str, float | None] | None
+_Headers: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]] | None
+
+if TYPE_CHECKING:
+    _Given = TypeVar("_Given")
+    _Kept = TypeVar("_Kept")
+
+    class _Field(Generic[_Given, _Kept]):
+        """A field that is given in many forms and kept in one, as type checkers are to see it."""
+
+        def __init__(self, default: _Kept) -> None: ...
+        def __get__(self, policy: object, owner: type | None = None) -> _Kept: ...
+        def __set__(self, policy: object, value: _Given) -> None: ...
 
 
 class PolicyFields(TypedDict, total=False):
@@ -52,7 +65,7 @@ class PolicyFields(TypedDict, total=False):
     concurrency: int | Literal["auto"]
     per_host: int | None
     threads: int | None
-    timeout: Timeout | float | tuple[float | None, float | None] | Mapping[str, float | None] | None
+    timeout: _Timeouts
     deadline: float | None
     retries: int
     retry_unsafe: bool
@@ -74,7 +87,7 @@ class PolicyFields(TypedDict, total=False):
     hedge: bool | float
     follow_redirects: bool
     max_redirects: int
-    headers: Mapping[str, str] | Sequence[tuple[str, str]] | None
+    headers: _Headers
     secret_headers: Sequence[str]
     max_body: int
     max_head: int
@@ -110,9 +123,10 @@ class Policy:
     """Requests in flight at once for one scheme, host and port. None: only ``concurrency`` binds."""
     threads: int | None = None
     """Threads that work for this call at most. None: as many as there are cores and the work is worth."""
-    timeout: Timeout | float | tuple[float | None, float | None] | Mapping[str, float | None] | None = (
-        dataclasses.field(default_factory=Timeout)
-    )
+    if TYPE_CHECKING:
+        timeout: _Field[_Timeouts, Timeout] = _Field(Timeout())
+    else:
+        timeout: _Timeouts = dataclasses.field(default_factory=Timeout)
     """A number is the seconds that a row may take in all; a pair is (connect, read); a `Timeout` or a mapping names phases.
     None: no limit at all. A pair or a mapping leaves the other phases at their defaults."""
     deadline: float | None = None
@@ -120,11 +134,14 @@ class Policy:
     retries: int = 0
     """How often a row is sent again at the most that failed, or was answered 408, 425, 429, 500, 502, 503 or 504. 0, as what a
     second sending does is for you to say; what provably had no effect is sent again all the same. Rows whose second sending could
-    do harm (a POST without an ``Idempotency-Key``) are sent again only where nothing happened, as with 429. All retries to a host
-    are at most a fifth of its rows, and 10."""
+    do harm (a POST without an ``Idempotency-Key``) are sent again only where nothing happened, as with 429. A host gets
+    at most 10 retries, and one more for every five of its rows."""
     retry_unsafe: bool = False
     """Whether `retries` holds for all rows, so that a POST may take effect twice."""
-    backoff: float | tuple[float, float] = (0.5, 20.0)
+    if TYPE_CHECKING:
+        backoff: _Field[float | tuple[float, float], tuple[float, float]] = _Field((0.5, 20.0))
+    else:
+        backoff: float | tuple[float, float] = (0.5, 20.0)
     """Seconds that a row waits before it is sent again: a span drawn from nothing to a ceiling that doubles each time (full jitter),
     given as its first and its highest value, or as the first alone. Never earlier than ``Retry-After`` asks for."""
     max_pause: float = 60
@@ -175,8 +192,11 @@ class Policy:
     """Whether redirects are followed. Where not, the redirect itself is the response."""
     max_redirects: int = 10
     """Redirects followed for one row. 10, as before; one more ends the row as ``redirect``."""
-    headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None
-    """Headers for every row that does not set them itself."""
+    if TYPE_CHECKING:
+        headers: _Field[_Headers, tuple[tuple[str, str], ...] | None] = _Field(None)
+    else:
+        headers: _Headers = None
+    """Headers for every row that does not set them itself; kept as pairs."""
     secret_headers: Sequence[str] = ()
     """Names of headers dropped, with Authorization, Cookie and Proxy-Authorization, when a redirect leaves the origin."""
     max_body: int = 1 << 30
