@@ -198,7 +198,8 @@ class Policy:
         headers: _Headers = None
     """Headers for every row that does not set them itself; kept as pairs."""
     secret_headers: Sequence[str] = ()
-    """Names of headers dropped, with Authorization, Cookie and Proxy-Authorization, when a redirect leaves the origin."""
+    """Names of headers dropped, with Authorization, Cookie and Proxy-Authorization, when a redirect leaves the origin,
+    be they of a row or of the policy."""
     max_body: int = 1 << 30
     """Bytes that a response's body may have, before and after decoding. 1 GiB: a guard of memory."""
     max_head: int = 256 << 10

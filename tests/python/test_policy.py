@@ -402,3 +402,22 @@ def test_credentials_and_named_headers_do_not_leave_the_origin(server: TestServe
         assert (seen.method, seen.body, seen.header("x-plain")) == ("POST", b"body", "p")
         assert [seen.header(name) for name in ("authorization", "cookie", "x-own-secret")] == [None] * 3
         assert server.requests[0].header("authorization") == "secret"
+
+
+@pytest.mark.parametrize("options", [{}, {"http_version": "2"}], ids=["HTTP/1.1", "HTTP/2"])
+def test_g3_credentials_of_the_policy_do_not_leave_the_origin_either(server: TestServer, options: Any) -> None:
+    secrets = {"Authorization": "a", "Cookie": "b", "Proxy-Authorization": "c", "X-Own-Secret": "d"}
+    with loamy.testing.serve() as other:
+        away = server.url(f"/redirect-to?url={other.url('/redirect-to')}%3Furl%3D{server.url('/anything')}")
+        rows = [away, {"url": away, "headers": {"Authorization": "own", "X-Row": "1"}}, server.url("/redirect/1")]
+        policy = Policy(headers=secrets | {"X-Plain": "p"}, secret_headers=["x-own-secret"], **options)
+        for row, redirects in zip(rows, (2, 2, 1), strict=True):
+            [response] = loamy.send([row], policy=policy).raise_for_failures()
+            assert response.redirects == redirects
+        assert [seen.header(name) for seen in other.requests for name in secrets] == [None] * 8
+        assert [seen.header("X-Plain") for seen in [*server.requests, *other.requests]] == ["p"] * 8
+        first, back, own, own_back, near, followed = server.requests
+        assert [first.header(name) for name in secrets] == ["a", "b", "c", "d"]
+        assert own.header("Authorization") == "own"
+        assert [seen.header(name) for seen in (back, own_back) for name in secrets] == [None] * 8, "they do not return"
+        assert [seen.header(name) for seen in (near, followed) for name in secrets] == ["a", "b", "c", "d"] * 2
