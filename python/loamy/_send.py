@@ -413,6 +413,7 @@ async def send_async(
         TypeError: for a mistake of the whole call.
         TooManyRows: as for `send`.
         JournalError: as for `send`.
+        KeyboardInterrupt: on Ctrl-C, as asyncio has it and without responses.
 
     """
     from loamy._unverified import here
