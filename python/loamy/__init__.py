@@ -13,6 +13,7 @@ import atexit
 import logging
 
 from loamy._loamy import Response, __version__, optimised, shut_down
+from loamy._rows import Row
 from loamy._send import send, send_async, stream
 from loamy.errors import (
     BatchInterrupted,
@@ -46,7 +47,7 @@ from loamy.errors import (
     WriteTimeout,
 )
 from loamy.headers import Headers
-from loamy.policy import Policy, Timeout
+from loamy.policy import Policy, PolicyFields, Timeout
 from loamy.progress import Progress
 from loamy.responses import Responses
 
@@ -54,7 +55,9 @@ __all__ = [
     "send",
     "stream",
     "send_async",
+    "Row",
     "Policy",
+    "PolicyFields",
     "Timeout",
     "Progress",
     "Response",

@@ -1,9 +1,10 @@
-"""Bodies of responses where the fast path has no answer: other encodings, and what only ``json.loads`` decides."""
+"""Bodies where the fast path has no answer: forms; other encodings, and what only ``json.loads`` decides."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 _PLAIN = {"utf-8", "utf8", "us-ascii", "ascii"}
 
@@ -40,3 +41,14 @@ def decode(body: bytes, charset: str | None = None) -> str:
         return body.decode(charset or "utf-8", "replace")
     except LookupError:
         return body.decode("utf-8", "replace")
+
+
+def form(pairs: list[tuple[Any, Any]]) -> str:
+    """Encode pairs of name and value as a form; as in a query, what is None is left out."""
+    said = []
+    for name, value in pairs:
+        if isinstance(value, (list, tuple)):
+            value = [own for own in value if own is not None]
+        if value is not None:
+            said.append((name, value))
+    return urlencode(said, doseq=True)

@@ -1,6 +1,5 @@
 """The compiled half of loamy."""
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, final
 
@@ -13,6 +12,7 @@ from loamy.progress import Tell
 
 __all__ = [
     "Trust",
+    "check_headers",
     "check_rate",
     "Batch",
     "shut_down",
@@ -65,8 +65,7 @@ class Response:
     @property
     def content(self) -> bytes:
         """The body's bytes, their content coding undone: a copy each time, which ``memoryview(response)`` is not."""
-    if sys.version_info >= (3, 12):
-        def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
     @property
     def text(self) -> str:
         """The body as text: by the charset of its Content-Type, else UTF-8; bytes that are no text become U+FFFD."""
@@ -104,7 +103,10 @@ class Response:
         """Whether ``retries`` would have had it sent again, but for the budget of its host, which was used up."""
     @property
     def error(self) -> LoamyError | None:
-        """Why there is no whole answer; None when there is one."""
+        """Why there is no whole answer; None when there is one.
+
+        It is made when it is asked for: what you attach to it is gone with the next access, unless you hold on to it.
+        """
     @property
     def kind(self) -> str | None:
         """The kind of the error, such as ``timeout.connect``; None when there is none."""
@@ -122,6 +124,15 @@ def check_rate(field: str, text: str) -> None:
 
     Raises:
         ValueError: with what is wrong with it and how it is written.
+
+    """
+
+def check_headers(given: Any) -> list[tuple[str, str]]:
+    """Check the headers of a policy and return them as pairs.
+
+    Raises:
+        TypeError: for what is neither a mapping nor a list of pairs of str.
+        ValueError: for a name or a value that cannot be sent, or may not stand in the headers of every row.
 
     """
 
@@ -196,6 +207,7 @@ class Server:
         keep_log: bool = True,
         tls: bool = False,
         http2: bool = True,
+        port: int = 0,
     ) -> Server: ...
     def url(self, path: str) -> str:
         """Return the server's address followed by a path."""

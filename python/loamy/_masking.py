@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from loamy._loamy import is_secret_header, masked_url
@@ -19,10 +20,12 @@ def shown(struct: Any) -> str:
 def _field(name: str, value: Any) -> str:
     if name == "url" and isinstance(value, str):
         return _cut(repr(masked_url(value)))
-    if name == "headers" and isinstance(value, dict):
-        return _cut(repr({key: "***" if _is_secret(key) else own for key, own in value.items()}))
-    if name in ("query_params", "queryParams") and isinstance(value, dict):
-        return _cut(repr({key: "***" if _is_secret_parameter(key) else own for key, own in value.items()}))
+    if name == "headers":
+        return _cut(_pairs(value, _is_secret))
+    if name in ("query_params", "queryParams"):
+        if isinstance(value, str):
+            return _cut(repr(masked_url(f"?{value}")[1:]))
+        return _cut(_pairs(value, _is_secret_parameter))
     if name in ("request_map", "requestMap"):
         return repr(value)
     if isinstance(value, (bytes, str)) and len(value) > _LONGEST:
@@ -30,6 +33,21 @@ def _field(name: str, value: Any) -> str:
             f"{_cut(repr(value[:_LONGEST]))} ({len(value):,} {'bytes' if isinstance(value, bytes) else 'characters'})"
         )
     return _cut(repr(value))
+
+
+def _pairs(value: Any, is_secret: Callable[[object], bool]) -> str:
+    """Return the repr of a mapping or of pairs without their secrets."""
+    if isinstance(value, Mapping):
+        return repr({key: "***" if is_secret(key) else own for key, own in value.items()})
+    if isinstance(value, (list, tuple)):
+        return repr(type(value)(_pair(one, is_secret) for one in value))
+    return repr(value)
+
+
+def _pair(one: Any, is_secret: Callable[[object], bool]) -> Any:
+    if isinstance(one, (list, tuple)) and len(one) == 2 and is_secret(one[0]):
+        return (one[0], "***")
+    return one
 
 
 def _is_secret(name: object) -> bool:

@@ -5,30 +5,27 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
+# What the doors are annotated with is there at run time too, for those who read it with `typing.get_type_hints`.
 from loamy import _memory
 from loamy._journal import check_flag, recorded_by
 from loamy._loamy import Batch, Response
+from loamy._rows import Unpack
 from loamy._watching import watched
 from loamy.errors import BatchInterrupted, JournalError
-from loamy.policy import resolve
-from loamy.progress import telling
+from loamy.policy import Policy, PolicyFields, resolve
+from loamy.progress import Progress, telling
 from loamy.responses import Responses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
-
-    from typing_extensions import Unpack
-
     from loamy._journal import Recorded
     from loamy._unverified import Place
     from loamy._watching import Watching
-    from loamy.policy import Policy, PolicyFields
-    from loamy.progress import Progress, Tell
+    from loamy.progress import Tell
 
     _Each = Callable[[list[Response]], None]
 
@@ -416,6 +413,7 @@ async def send_async(
         TypeError: for a mistake of the whole call.
         TooManyRows: as for `send`.
         JournalError: as for `send`.
+        KeyboardInterrupt: on Ctrl-C, as asyncio has it and without responses.
 
     """
     from loamy._unverified import here

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from loamy._loamy import canonical_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+
+    from typing_extensions import Self
 
 T = TypeVar("T")
 
@@ -17,7 +20,8 @@ class Headers(dict[str, str]):
 
     Keys have their canonical spelling (``Content-Type``) and are found in any (``headers["content-type"]``). Values of a header
     that came more than once are joined with ``", "``, save ``Set-Cookie``, of which the first stands here: ``get_list`` has all,
-    and ``raw`` has the bytes as they came. JSON, msgspec, pickle, ``copy`` and ``dict(headers)`` work as with any dict.
+    and ``raw`` has the bytes as they came; both tell what came, whatever is set or deleted here. JSON, msgspec, pickle, ``copy`` and
+    ``dict(headers)`` work as with any dict.
     """
 
     __slots__ = ("_lines",)
@@ -86,6 +90,17 @@ class Headers(dict[str, str]):
         """Set every field given, names in any spelling."""
         for name, value in dict(fields).items():
             self[name] = value
+
+    def __or__(self, fields: Mapping[str, str]) -> Headers:  # type: ignore[override]
+        if not isinstance(fields, Mapping):
+            return NotImplemented
+        whole = self.copy()
+        whole.update(fields)
+        return whole
+
+    def __ior__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]]) -> Self:  # type: ignore[override]
+        self.update(fields)
+        return self
 
     def copy(self) -> Headers:
         """Return an independent copy, ``raw`` included."""

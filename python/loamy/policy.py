@@ -7,11 +7,11 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, cast
 
-from loamy._loamy import Trust, check_rate, is_secret_header
+from loamy._loamy import Trust, check_headers, check_rate, is_secret_header
 
-__all__ = ["Policy", "Timeout"]
+__all__ = ["Policy", "PolicyFields", "Timeout"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,19 @@ class Timeout:
 
 
 _Bundle: TypeAlias = str | os.PathLike[str] | bytes
+_Timeouts: TypeAlias = Timeout | float | tuple[float | None, float | None] | Mapping[str, float | None] | None
+_Headers: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]] | None
+
+if TYPE_CHECKING:
+    _Given = TypeVar("_Given")
+    _Kept = TypeVar("_Kept")
+
+    class _Field(Generic[_Given, _Kept]):
+        """A field that is given in many forms and kept in one, as type checkers are to see it."""
+
+        def __init__(self, default: _Kept) -> None: ...
+        def __get__(self, policy: object, owner: type | None = None) -> _Kept: ...
+        def __set__(self, policy: object, value: _Given) -> None: ...
 
 
 class PolicyFields(TypedDict, total=False):
@@ -52,7 +65,7 @@ class PolicyFields(TypedDict, total=False):
     concurrency: int | Literal["auto"]
     per_host: int | None
     threads: int | None
-    timeout: Timeout | float | tuple[float | None, float | None] | Mapping[str, float | None] | None
+    timeout: _Timeouts
     deadline: float | None
     retries: int
     retry_unsafe: bool
@@ -74,7 +87,7 @@ class PolicyFields(TypedDict, total=False):
     hedge: bool | float
     follow_redirects: bool
     max_redirects: int
-    headers: Mapping[str, str] | Sequence[tuple[str, str]] | None
+    headers: _Headers
     secret_headers: Sequence[str]
     max_body: int
     max_head: int
@@ -110,9 +123,10 @@ class Policy:
     """Requests in flight at once for one scheme, host and port. None: only ``concurrency`` binds."""
     threads: int | None = None
     """Threads that work for this call at most. None: as many as there are cores and the work is worth."""
-    timeout: Timeout | float | tuple[float | None, float | None] | Mapping[str, float | None] | None = (
-        dataclasses.field(default_factory=Timeout)
-    )
+    if TYPE_CHECKING:
+        timeout: _Field[_Timeouts, Timeout] = _Field(Timeout())
+    else:
+        timeout: _Timeouts = dataclasses.field(default_factory=Timeout)
     """A number is the seconds that a row may take in all; a pair is (connect, read); a `Timeout` or a mapping names phases.
     None: no limit at all. A pair or a mapping leaves the other phases at their defaults."""
     deadline: float | None = None
@@ -120,11 +134,14 @@ class Policy:
     retries: int = 0
     """How often a row is sent again at the most that failed, or was answered 408, 425, 429, 500, 502, 503 or 504. 0, as what a
     second sending does is for you to say; what provably had no effect is sent again all the same. Rows whose second sending could
-    do harm (a POST without an ``Idempotency-Key``) are sent again only where nothing happened, as with 429. All retries to a host
-    are at most a fifth of its rows, and 10."""
+    do harm (a POST without an ``Idempotency-Key``) are sent again only where nothing happened, as with 429. A host gets
+    at most 10 retries, and one more for every five of its rows."""
     retry_unsafe: bool = False
     """Whether `retries` holds for all rows, so that a POST may take effect twice."""
-    backoff: float | tuple[float, float] = (0.5, 20.0)
+    if TYPE_CHECKING:
+        backoff: _Field[float | tuple[float, float], tuple[float, float]] = _Field((0.5, 20.0))
+    else:
+        backoff: float | tuple[float, float] = (0.5, 20.0)
     """Seconds that a row waits before it is sent again: a span drawn from nothing to a ceiling that doubles each time (full jitter),
     given as its first and its highest value, or as the first alone. Never earlier than ``Retry-After`` asks for."""
     max_pause: float = 60
@@ -175,10 +192,14 @@ class Policy:
     """Whether redirects are followed. Where not, the redirect itself is the response."""
     max_redirects: int = 10
     """Redirects followed for one row. 10, as before; one more ends the row as ``redirect``."""
-    headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None
-    """Headers for every row that does not set them itself."""
+    if TYPE_CHECKING:
+        headers: _Field[_Headers, tuple[tuple[str, str], ...] | None] = _Field(None)
+    else:
+        headers: _Headers = None
+    """Headers for every row that does not set them itself; kept as pairs."""
     secret_headers: Sequence[str] = ()
-    """Names of headers dropped, with Authorization, Cookie and Proxy-Authorization, when a redirect leaves the origin."""
+    """Names of headers dropped, with Authorization, Cookie and Proxy-Authorization, when a redirect leaves the origin,
+    be they of a row or of the policy."""
     max_body: int = 1 << 30
     """Bytes that a response's body may have, before and after decoding. 1 GiB: a guard of memory."""
     max_head: int = 256 << 10
@@ -223,7 +244,7 @@ class Policy:
         object.__setattr__(self, "timeout", _timeout(self.timeout))
         object.__setattr__(self, "secret_headers", _names("secret_headers", self.secret_headers))
         if self.headers is not None:
-            _check_headers(self.headers)
+            object.__setattr__(self, "headers", tuple(check_headers(self.headers)))
         if isinstance(self.extra_ca, list):
             object.__setattr__(self, "extra_ca", tuple(self.extra_ca))
         self._trust  # noqa: B018 (it checks itself when it is made)
@@ -304,11 +325,60 @@ _OPTIONAL = ("adaptive", "idempotency")
 _HIGHEST_BACKOFF = 20.0
 """Seconds; where `backoff` names its first ceiling alone."""
 
+_OWN = {
+    "send": ("policy", "progress", "on_response", "journal", "retry_failed", "resend_in_doubt", "keep_good"),
+    "stream": (
+        "order",
+        "window",
+        "policy",
+        "progress",
+        "on_response",
+        "journal",
+        "retry_failed",
+        "resend_in_doubt",
+        "keep_good",
+        "replay",
+    ),
+    "send_async": ("policy", "progress", "on_response", "journal", "retry_failed", "resend_in_doubt", "keep_good"),
+    "resend": ("in_doubt", "policy"),
+}
+"""The keywords of each door that are no fields of a policy."""
+
+_OF_ROWS = ("url", "method", "params", "json", "data", "content", "tag", "raw_url", "cost", "limit_key")
+"""What only a row can say."""
+
 _ELSEWHERE = {
     "cert": "client certificates are not supported",
     "ssl": "verify=False, verify='bundle.pem' or extra_ca='issuer.pem' say whom to trust",
+    "auth": "headers={'Authorization': …} holds for every row, user:password@ in a URL for one",
+    "cookies": "none are kept; headers={'Cookie': …} sends some with every row",
+    "proxy": "proxies are not spoken in this version",
+    "proxies": "proxies are not spoken in this version",
+    "files": "bodies of several parts are not made in this version; a row's 'content' takes the bytes of one",
+    "body": "a row is a dict with its 'json', 'data' (a form) or 'content' (bytes)",
+    "query": "it is a row's 'params'",
+    "query_params": "it is a row's 'params'",
+    "max_workers": "concurrency= says how many rows are in flight at once",
+    "workers": "concurrency= says how many rows are in flight at once",
+    "max_concurrency": "concurrency= says how many rows are in flight at once",
+    "max_connections": "concurrency= says how many rows are in flight at once, per_host= to one host",
+    "limit_per_host": "per_host= says how many rows are in flight at once to one host",
+    "retry": "it is retries=",
+    "max_retries": "it is retries=",
+    "allow_redirects": "it is follow_redirects=; a row has both names",
+    "http2": "it is http_version=",
+    "user_agent": "headers={'User-Agent': …} says it",
+    "callback": "it is on_response=",
+    "stream": "a body arrives whole; loamy.stream() is for lists of rows that are long",
+    "return_exceptions": "a row that fails raises nothing, and its response has its error",
+    "raise_for_status": "raise_for_failures() of what comes back raises",
+    "base_url": "a row's URL is whole",
+    "session": "there is nothing to be opened or closed",
 }
-"""What other clients call it, and no name of ours is near."""
+"""What other clients call it."""
+
+_SIMILAR = 0.75
+"""How much two names must have in common for one to be a slip for the other."""
 
 
 def resolve(door: str, policy: Policy | None, fields: Mapping[str, Any]) -> Policy:
@@ -321,16 +391,26 @@ def resolve(door: str, policy: Policy | None, fields: Mapping[str, Any]) -> Poli
     known = Policy.__dataclass_fields__
     for name in fields:
         if name not in known:
-            if name in _ELSEWHERE:
-                raise TypeError(f"{door}() has no keyword {name!r}: {_ELSEWHERE[name]}")
-            raise TypeError(
-                f"{door}() has no keyword {name!r}{nearest(name, [*known, 'policy', 'progress', 'on_response'])}"
-            )
+            raise TypeError(f"{door}() has no keyword {name!r}{_instead(door, name)}")
     if policy is None:
         return Policy(**fields) if fields else _DEFAULT
     if not isinstance(policy, Policy):
         raise TypeError(f"policy must be a loamy.Policy, not {type(policy).__name__}")
     return dataclasses.replace(policy, **fields) if fields else policy
+
+
+def _instead(door: str, name: str) -> str:
+    """Say what to write instead of a keyword that a door has not."""
+    if name in _OF_ROWS:
+        return f": it belongs to a row, as in {{'url': url, {name!r}: …}}"
+    if name in _ELSEWHERE:
+        return f": {_ELSEWHERE[name]}"
+    having = [f"{other}()" for other, own in _OWN.items() if name in own]
+    if door == "resend" and name in ("journal", "retry_failed", "resend_in_doubt", "keep_good"):
+        return ": it keeps no journal; make the call again, with its journal= and retry_failed=True"
+    if having:
+        return f"; it is one of {' and '.join(having)}"
+    return nearest(name, [*_OWN.get(door, ("policy",)), *Policy.__dataclass_fields__])
 
 
 def as_before(door: str, policy: Policy | None) -> Policy:
@@ -347,7 +427,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """Say which known name is meant, or which there are."""
     import difflib
 
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=_SIMILAR)
     return f"; is it {close[0]!r}?" if close else f"; known are {', '.join(known)}"
 
 
@@ -479,16 +559,6 @@ def _names(field: str, names: Any) -> tuple[str, ...]:
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{field} must be a sequence of names")
     return tuple(names)
-
-
-def _check_headers(headers: Any) -> None:
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    if isinstance(pairs, (str, bytes)):
-        raise TypeError(f"headers must be a mapping of str to str, not {type(pairs).__name__}")
-    for pair in pairs:
-        name, value = pair
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"headers must map str to str; {name!r} does not")
 
 
 _DEFAULT = Policy()

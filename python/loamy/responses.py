@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
+# As in `_send`: what methods are annotated with is there at run time.
+from loamy._loamy import Response
+from loamy._rows import Unpack
 from loamy.errors import BatchInterrupted, FailedResponses
+from loamy.policy import Policy, PolicyFields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import TypeVar
 
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Self
 
-    from loamy._loamy import Response
-    from loamy.policy import Policy, PolicyFields
+    _T = TypeVar("_T")
 
 _SHOWN = 10
 """Failures that the repr shows one by one."""
@@ -105,6 +109,21 @@ class Responses(list["Response"]):
         for place, answer in zip(places, answers, strict=True):
             self[place] = answer
         return self
+
+    def copy(self) -> Responses:
+        """Return a list of the same responses."""
+        return Responses(self, policy=self._policy)
+
+    @overload
+    def __add__(self, other: list[Response]) -> Responses: ...
+    @overload
+    def __add__(self, other: list[_T]) -> list[Response | _T]: ...
+    def __add__(self, other: list[Any]) -> list[Any]:
+        """Return the responses of both lists; the policy is that of the first."""
+        whole = super().__add__(other)
+        if whole is NotImplemented or not all(isinstance(response, Response) for response in other):
+            return whole
+        return Responses(whole, policy=self._policy)
 
     @overload
     def __getitem__(self, place: SupportsIndex) -> Response: ...

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from loamy._rows import Row
     from loamy.policy import Policy
     from loamy.progress import Progress
 
@@ -79,7 +80,7 @@ class RequestMap(_Named):
     """The method."""
     body: dict[str, Any] | None = None
     """Sent as JSON, the bytes of ``json.dumps(body)``; a GET goes without."""
-    query_params: dict[str, str] | None = None
+    query_params: dict[str, Any] | None = None
     """Appended to the URL; numbers, bools and lists are fine too."""
     headers: dict[str, str] | None = None
     """Sent in this spelling."""
@@ -121,7 +122,7 @@ class Clump:
 
     """
 
-    def __init__(self, requests: Iterable[RequestMap], *, policy: Policy | None = None) -> None:
+    def __init__(self, requests: Iterable[Row], *, policy: Policy | None = None) -> None:
         self._requests: list[Any] = listed_rows(requests, "Clump", RequestResponse)
         self._policy = as_before("Clump", policy)
 

@@ -1,6 +1,9 @@
-"""A well-behaved HTTP server, with TLS and HTTP/2 where you want it, on a free port of 127.0.0.1, for your own tests.
+"""A well-behaved HTTP server, with TLS and HTTP/2 where you want it, on 127.0.0.1, for your own tests.
+
+``python -m loamy.testing 8080`` runs one until Ctrl-C, to try things out.
 
 Example:
+    >>> import loamy.testing
     >>> with loamy.testing.serve() as server:
     ...     [response] = loamy.send([server.url("/json")])
     ...     assert response.ok and server.requests[0].target == "/json"
@@ -10,6 +13,9 @@ Example:
 from __future__ import annotations
 
 import json
+import sys
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loamy._loamy import Server as _Server
@@ -131,6 +137,7 @@ def serve(
     keep_log: bool = True,
     tls: bool = False,
     http2: bool = True,
+    port: int = 0,
 ) -> TestServer:
     """Start a server.
 
@@ -140,6 +147,37 @@ def serve(
         keep_log: whether the requests are kept; without, only the ``counts`` are, and a million requests need no memory.
         tls: whether it speaks TLS, with a certificate for 127.0.0.1 and localhost that ``server.ca`` has signed.
         http2: whether it speaks HTTP/2 with clients that want it, besides HTTP/1.1.
+        port: where it listens; a free port when left out.
+
+    Raises:
+        OSError: when the port is in use.
 
     """
-    return TestServer(_Server(close_after, announce_close, keep_log, tls, http2))
+    if type(port) is not int or not 0 <= port <= 65_535:
+        raise ValueError(f"port is {port!r}; it must be a number from 0 to 65535, and 0 takes a free one")
+    return TestServer(_Server(close_after, announce_close, keep_log, tls, http2, port))
+
+
+def _run(arguments: list[str]) -> None:
+    """Run a server until Ctrl-C."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="python -m loamy.testing", description="Run loamy's test server until Ctrl-C."
+    )
+    parser.add_argument(
+        "port", nargs="?", type=int, default=8080, help="where it listens on 127.0.0.1 (8080; 0 takes a free one)"
+    )
+    port = parser.parse_args(arguments).port
+    try:
+        server = serve(port=port, keep_log=False)
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"port {port} of 127.0.0.1 cannot be had: {error}\n")
+    with server, suppress(KeyboardInterrupt):
+        sys.stdout.write(f"{server.url()} answers until Ctrl-C\n")
+        sys.stdout.flush()
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    _run(sys.argv[1:])

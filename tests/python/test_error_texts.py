@@ -62,7 +62,24 @@ KEYS = (
         ),
         ({"method": "GET"}, 'bad_request: the row has no "url" (GET )'),
         (5, "bad_request: a row is a URL, a (method, url) pair, a dict or a RequestMap, not int (GET )"),
-        (("GET", "http://h/", 1), "bad_request: a pair is (method, url); this row has 3 parts (GET http://h/)"),
+        (
+            ("GET", "http://h/", 1),
+            "bad_request: a pair is (method, url); this row has 3 parts; what has more to say is a dict (GET http://h/)",
+        ),
+        (("http://h/",), "bad_request: a pair is (method, url); this row has 1 parts (GET http://h/)"),
+        (
+            ("http://u:p@h/", "POST"),
+            "bad_request: a pair is (method, url); this one begins with a URL (POST http://***@h/)",
+        ),
+        (
+            "localhost:8080/x",
+            'blocked: the scheme "localhost" is not spoken; "http" and "https" are (GET localhost:8080/x)\n'
+            'hint: write it whole, as in "http://localhost:8080/x"',
+        ),
+        (
+            "/a",
+            'bad_request: the URL "/a" has no scheme (GET /a)\nhint: write it whole, as in "http://example.com/a"',
+        ),
         ({"url": 5}, "bad_request: url must be str, not int (GET )"),
         (
             {"url": "http://h/", "json": 1, "data": "x"},

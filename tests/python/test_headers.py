@@ -80,7 +80,7 @@ def test_headers_go_through_json_and_msgspec_as_a_dict(headers: loamy.Headers) -
     assert json.loads(json.dumps(headers)) == PLAIN
     assert msgspec.json.decode(msgspec.json.encode(headers)) == PLAIN
     assert msgspec.to_builtins(headers) == PLAIN
-    assert {**headers} == PLAIN and headers | {"a": "b"} == {**PLAIN, "a": "b"}
+    assert {**headers} == PLAIN and {"a": "b"} | headers == {"a": "b", **PLAIN}
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,18 @@ def test_headers_can_be_changed_in_any_spelling() -> None:
     assert headers.pop("x-new") == "n" and headers.pop("x-new", "gone") == "gone"
     del headers["x-own"]
     assert headers == {"Content-Type": "a"} and headers.get_list("content-type") == ["a"] and headers.raw == []
+
+
+def test_headers_are_joined_in_any_spelling() -> None:
+    headers = loamy.Headers({"X-Foo": "a", "X-Bar": "b"})
+    joined = headers | {"x-foo": "c", "x-new": "n"}
+    assert type(joined) is loamy.Headers and joined == {"X-Foo": "c", "X-Bar": "b", "X-New": "n"}
+    assert joined["x-NEW"] == "n" and headers == {"X-Foo": "a", "X-Bar": "b"}
+    same = headers
+    headers |= {"x-foo": "d"}
+    assert headers is same and headers == {"X-Foo": "d", "X-Bar": "b"}
+    with pytest.raises(TypeError):
+        headers | [("a", "b")]  # type: ignore[operator]
 
 
 def test_changing_one_responses_headers_changes_no_others() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import pickle
+from types import MappingProxyType
 from typing import Any
 
 import loamy
 import pytest
 import zconcurrent.zsession
+from loamy import Policy
+from loamy._loamy import is_secret_header
 from loamy.session import Clump, RequestMap
 from loamy.testing import TestServer
 
@@ -70,11 +73,16 @@ def test_no_text_of_a_response_shows_a_secret(server: TestServer, path: str, cap
         f"u:{SECRET}@host/?token={SECRET}",
         f"//u:{SECRET}@host/",
         f"http://u:{SECRET}@h ost/",
+        f"http://u:{SECRET}/{SECRET}@127.0.0.1:9/",
+        f"http://u:{SECRET}#{SECRET}@127.0.0.1:9/",
+        f"http://u:{SECRET}?{SECRET}@127.0.0.1:9/",
+        f"http://u:{SECRET}\\{SECRET}@127.0.0.1:9/",
+        f"u:{SECRET}/{SECRET}@host/",
         f"http://h/?token={SECRET}\n",
     ],
 )
 def test_no_text_of_a_row_that_cannot_be_sent_shows_a_secret(url: str) -> None:
-    rows: list[Any] = [url, ("POST", url), {"url": url, "jsn": 1}, RequestMap(url, "GET")]
+    rows: list[Any] = [url, ("POST", url), (url, "POST"), [url] * 3, {"url": url, "jsn": 1}, RequestMap(url, "GET")]
     for response in loamy.send(rows, timeout=5):
         assert response.error is not None
         assert not [text for text in texts_of(response) if SECRET in text]
@@ -113,6 +121,38 @@ def test_the_repr_of_a_request_response_masks_and_cuts(server: TestServer) -> No
 def test_the_repr_of_a_query_parameter_masks_its_secret(server: TestServer) -> None:
     row = RequestMap("http://h/", "GET", None, {"token": SECRET, "plain": "seen"})
     assert SECRET not in repr(row) and "seen" in repr(row)
+
+
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [
+        ([("Authorization", SECRET), ("X-Plain", "seen")], [("token", SECRET), ("plain", "seen")]),
+        ([["Authorization", SECRET], ["X-Plain", "seen"]], f"token={SECRET}&plain=seen"),
+        (MappingProxyType({"apikey": SECRET, "X-Plain": "seen"}), MappingProxyType({"pwd": SECRET, "plain": "seen"})),
+        ((("X-Auth", SECRET), ("X-Plain", "seen")), (("jwt", SECRET), ("plain", "seen"))),
+    ],
+    ids=["pairs", "lists and text", "mappings", "tuples"],
+)
+def test_the_repr_of_a_request_map_masks_every_form_of_headers_and_query(headers: Any, query: Any) -> None:
+    for row in (
+        RequestMap("http://h/", "GET", None, query, headers),
+        zconcurrent.zsession.RequestMap("http://h/", "GET", None, query, headers),
+    ):
+        assert SECRET not in repr(row) and repr(row).count("seen") == 2 and repr(row).count("***") == 2
+
+
+def test_the_repr_of_a_policy_masks_every_form_of_headers() -> None:
+    forms: list[Any] = [{"Authorization": SECRET}, [("Authorization", SECRET)], [["Authorization", SECRET]]]
+    for headers in [*forms, MappingProxyType(forms[0])]:
+        assert SECRET not in repr(Policy(headers=headers)) and "'***'" in repr(Policy(headers=headers))
+
+
+@pytest.mark.parametrize(
+    "name", ["apikey", "X-Auth", "X-Session", "X-Password", "X-Forwarded-Authorization", "X-Secret", "X-JWT"]
+)
+def test_what_names_a_credential_is_secret(name: str) -> None:
+    assert is_secret_header(name)
+    assert not any(map(is_secret_header, ("Idempotency-Key", "Content-Type", "X-Author", "ETag", "X-Request-Id")))
 
 
 def test_logging_is_silent_by_default(server: TestServer, child: Any) -> None:

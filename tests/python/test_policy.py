@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 import socket
 import time
 from collections.abc import Callable, Iterator
+from inspect import Parameter, signature
 from typing import Any
 
 import loamy
@@ -27,6 +29,12 @@ LATE_S = 0.6
         ("timeouts", "send() has no keyword 'timeouts'; is it 'timeout'?"),
         ("max_redirect", "send() has no keyword 'max_redirect'; is it 'max_redirects'?"),
         ("polcy", "send() has no keyword 'polcy'; is it 'policy'?"),
+        ("journl", "send() has no keyword 'journl'; is it 'journal'?"),
+        ("retry_fail", "send() has no keyword 'retry_fail'; is it 'retry_failed'?"),
+        ("max_workers", "send() has no keyword 'max_workers': concurrency= says how many rows are in flight at once"),
+        ("proxies", "send() has no keyword 'proxies': proxies are not spoken in this version"),
+        ("json", "send() has no keyword 'json': it belongs to a row, as in {'url': url, 'json': …}"),
+        ("order", "send() has no keyword 'order'; it is one of stream()"),
     ],
 )
 def test_an_unknown_keyword_raises_and_names_the_nearest(keyword: str, message: str) -> None:
@@ -40,6 +48,34 @@ def test_every_door_names_itself_for_an_unknown_keyword() -> None:
         loamy.stream([], tmeout=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"^resend\(\) has no keyword 'tmeout'; is it 'timeout'\?$"):
         loamy.send([]).resend(tmeout=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^resend\(\) has no keyword 'on_response'; it is one of send\(\)"):
+        loamy.send([]).resend(on_response=print)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^resend\(\) has no keyword 'journal': it keeps no journal; "):
+        loamy.send([]).resend(journal="run.loamy")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    "name", ["max_workers", "max_connections", "body", "log", "proxies", "auth", "cookies", "files"]
+)
+def test_a_keyword_of_another_client_is_not_taken_for_a_slip(name: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        loamy.send([], **{name: 1})  # type: ignore[arg-type]
+    assert "is it" not in str(caught.value)
+
+
+@pytest.mark.parametrize("door", [loamy.send, loamy.stream, loamy.send_async, loamy.Responses.resend])
+def test_a_slip_in_any_keyword_of_a_door_finds_it(door: Callable[..., Any]) -> None:
+    own = [name for name, parameter in signature(door).parameters.items() if parameter.kind is Parameter.KEYWORD_ONLY]
+    assert own
+    for name in own:
+        slip = f"{name}s"
+        try:
+            begun = door(loamy.Responses(), **{slip: True})
+            asyncio.run(begun)
+        except TypeError as error:
+            assert str(error) == f"{door.__name__}() has no keyword {slip!r}; is it {name!r}?"
+        else:
+            pytest.fail(f"{slip} was taken")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +97,13 @@ def test_every_door_names_itself_for_an_unknown_keyword() -> None:
         ({"timeout": {"conect": 1}}, TypeError, "timeout has no phase 'conect'; is it 'connect'?"),
         ({"timeout": {"read": -1}}, ValueError, "timeout.read is -1; it must be above 0, or None for no limit"),
         ({"deadline": -2.5}, ValueError, "deadline is -2.5; it must be above 0, or None for no limit"),
-        ({"headers": {"a": 5}}, TypeError, "headers must map str to str; 'a' does not"),
+        ({"headers": {"a": 5}}, TypeError, "headers: a must be str, not int"),
+        ({"headers": {5: "a"}}, TypeError, "headers: a name must be str, not int"),
+        ({"headers": 5}, TypeError, "headers must be a mapping of str to str, not int"),
+        ({"headers": "a: b"}, TypeError, "headers must be a mapping of str to str, not str"),
+        ({"headers": ["ab"]}, TypeError, "headers that are a list hold pairs of name and value"),
+        ({"headers": [("a", "b", "c")]}, TypeError, "headers that are a list hold pairs of name and value"),
+        ({"headers": {"a b": "c"}}, ValueError, "headers: header name \"a b\" holds ' '"),
         ({"secret_headers": "X-Own"}, TypeError, "secret_headers must be a sequence of names"),
         ({"retries": -1}, ValueError, "retries is -1; it must be 0 or more"),
         ({"retries": True}, TypeError, "retries must be a whole number, not bool"),
@@ -133,6 +175,33 @@ def test_a_header_of_the_policy_that_is_no_header_raises_at_once(server: TestSer
     with pytest.raises(ValueError, match="control character"):
         loamy.send([server.url("/json")], headers={"X-Own": "a\r\nb: c"})
     assert server.counts["connections"] == 0
+
+
+@pytest.mark.parametrize("headers", [{"X-Own": "a\nb"}, {"Host": "h"}, [("Content-Length", "5")], [["Upgrade", "h2c"]]])
+def test_a_policy_with_headers_that_cannot_be_sent_cannot_be_built(headers: Any) -> None:
+    with pytest.raises(ValueError, match=r"^headers: "):
+        Policy(headers=headers)
+
+
+def test_a_policy_keeps_the_headers_that_it_was_built_with(server: TestServer) -> None:
+    given = {"X-Own": "1", "x-own": "2"}
+    pairs = [["X-Key", "a"], ("X-Other", "b")]
+    policies = [Policy(headers=given), Policy(headers=pairs)]  # type: ignore[arg-type]
+    given["X-Own"] = "changed"
+    pairs.clear()
+    assert [policy.headers for policy in policies] == [(("x-own", "2"),), (("X-Key", "a"), ("X-Other", "b"))]
+    assert hash(policies[0].headers) == hash(Policy(headers=policies[0].headers).headers)
+    for policy in policies:
+        loamy.send([server.url("/json")], policy=policy).raise_for_failures()
+    assert [seen.header("X-Own") for seen in server.requests] == ["2", None]
+    assert [seen.header("X-Key") for seen in server.requests] == [None, "a"]
+    assert "'a'" not in repr(policies[1]) and "('X-Key', '***'), ('X-Other', 'b')" in repr(policies[1])
+
+
+def test_a_row_whose_timeout_is_none_has_no_limit(server: TestServer) -> None:
+    slow = server.url("/delay/0.6")
+    rows = [{"url": slow, "timeout": None}, {"url": slow}]
+    assert [response.kind for response in loamy.send(rows, timeout=0.2)] == [None, "timeout.total"]
 
 
 def test_a_keyword_wins_over_the_policy_and_a_row_over_both(server: TestServer) -> None:
@@ -333,3 +402,22 @@ def test_credentials_and_named_headers_do_not_leave_the_origin(server: TestServe
         assert (seen.method, seen.body, seen.header("x-plain")) == ("POST", b"body", "p")
         assert [seen.header(name) for name in ("authorization", "cookie", "x-own-secret")] == [None] * 3
         assert server.requests[0].header("authorization") == "secret"
+
+
+@pytest.mark.parametrize("options", [{}, {"http_version": "2"}], ids=["HTTP/1.1", "HTTP/2"])
+def test_g3_credentials_of_the_policy_do_not_leave_the_origin_either(server: TestServer, options: Any) -> None:
+    secrets = {"Authorization": "a", "Cookie": "b", "Proxy-Authorization": "c", "X-Own-Secret": "d"}
+    with loamy.testing.serve() as other:
+        away = server.url(f"/redirect-to?url={other.url('/redirect-to')}%3Furl%3D{server.url('/anything')}")
+        rows = [away, {"url": away, "headers": {"Authorization": "own", "X-Row": "1"}}, server.url("/redirect/1")]
+        policy = Policy(headers=secrets | {"X-Plain": "p"}, secret_headers=["x-own-secret"], **options)
+        for row, redirects in zip(rows, (2, 2, 1), strict=True):
+            [response] = loamy.send([row], policy=policy).raise_for_failures()
+            assert response.redirects == redirects
+        assert [seen.header(name) for seen in other.requests for name in secrets] == [None] * 8
+        assert [seen.header("X-Plain") for seen in [*server.requests, *other.requests]] == ["p"] * 8
+        first, back, own, own_back, near, followed = server.requests
+        assert [first.header(name) for name in secrets] == ["a", "b", "c", "d"]
+        assert own.header("Authorization") == "own"
+        assert [seen.header(name) for seen in (back, own_back) for name in secrets] == [None] * 8, "they do not return"
+        assert [seen.header(name) for seen in (near, followed) for name in secrets] == ["a", "b", "c", "d"] * 2

@@ -67,6 +67,9 @@ def test_each_name_of_requests_works_in_a_dict(server: TestServer) -> None:
         ("json", [1, "a"], b'[1, "a"]', "application/json"),
         ("data", {"a": "b c", "d": ["1", "2"]}, b"a=b+c&d=1&d=2", "application/x-www-form-urlencoded"),
         ("data", [("a", "1"), ("a", "2")], b"a=1&a=2", "application/x-www-form-urlencoded"),
+        ("data", {"a": None, "b": ["1", None], "c": [None], "d": ""}, b"b=1&d=", "application/x-www-form-urlencoded"),
+        ("data", [("a", None), ["b", 2]], b"b=2", "application/x-www-form-urlencoded"),
+        ("data", {"a": True}, b"a=True", "application/x-www-form-urlencoded"),
         ("data", b"\x00\xff", b"\x00\xff", None),
         ("data", "täxt", "täxt".encode(), None),
         ("content", b"\r\n\r\n", b"\r\n\r\n", None),
@@ -128,6 +131,20 @@ def test_the_same_object_twice_gives_two_independent_responses(server: TestServe
         ({"url": "http://h/", "header": {}}, 'the row\'s key "header" is unknown; is it "headers"? (GET http://h/)'),
         ({"url": "http://h/", "param": {}}, 'the row\'s key "param" is unknown; is it "params"? (GET http://h/)'),
         (
+            {"url": "http://h/", "auth": ("user", "password")},
+            'the row\'s key "auth" is unknown: put user:password@ before the host of the URL, or an Authorization header '
+            'into "headers" (GET http://h/)',
+        ),
+        (
+            {"url": "http://h/", "body": "x"},
+            'the row\'s key "body" is unknown: a body is "json", "data" (a form) or "content" (bytes) (GET http://h/)',
+        ),
+        (
+            {"url": "http://h/", "retries": 3},
+            'the row\'s key "retries" is unknown: rows have no such thing of their own; a keyword of the call holds for all '
+            "of them (GET http://h/)",
+        ),
+        (
             {"url": "http://h/", "frobnicate": 1},
             'the row\'s key "frobnicate" is unknown; known are method, url, params, json, data, content, headers, timeout, '
             "tag, allow_redirects, follow_redirects, max_redirects, verify, extra_ca, tls_min, raw_url, "
@@ -143,6 +160,30 @@ def test_an_unknown_key_is_the_rows_bad_request_and_names_the_nearest(
     assert isinstance(bad.error, loamy.InvalidRequest) and isinstance(bad.error, ValueError)
     assert bad.attempts == 0
     assert good.ok and len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "key", ["cookies", "files", "proxies", "query", "verb", "meta", "host", "text", "name", "form"]
+)
+def test_a_key_of_another_client_is_not_taken_for_a_slip(server: TestServer, key: str) -> None:
+    [response] = loamy.send([{"url": server.url("/json"), key: "x"}])
+    assert response.kind == "bad_request" and "; is it" not in str(response.error)
+    assert server.requests == []
+
+
+def test_a_response_is_no_row_and_the_text_names_its_row(server: TestServer) -> None:
+    failed = loamy.send([server.url("/status/500")]).failed
+    [response] = loamy.send(failed)
+    assert "not Response; its `request` is the row that it came of" in str(response.error)
+    assert loamy.send([failed[0].request])[0].status_code == 500
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("data", [["ab"], [1], [("a", 1, 2)]])
+def test_a_list_that_holds_no_pairs_is_no_form(server: TestServer, data: list[Any]) -> None:
+    [response] = loamy.send([{"url": server.url("/post"), "method": "POST", "data": data}])
+    assert "data that is a list holds pairs of name and value" in str(response.error)
+    assert server.requests == []
 
 
 class Frame:

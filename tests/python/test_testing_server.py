@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -113,6 +114,37 @@ def test_wrong_options_raise() -> None:
         loamy.testing.serve(close_after=0)
     with pytest.raises(TypeError):
         loamy.testing.serve(True)  # type: ignore[call-arg]
+
+
+def test_it_listens_on_the_port_that_is_named(refused_port: int) -> None:
+    with loamy.testing.serve(port=refused_port) as server:
+        assert server.url("/json") == f"http://127.0.0.1:{refused_port}/json"
+        assert fetched(server.url("/json"))[0] == 200
+        with pytest.raises(OSError, match="Address already in use"):
+            loamy.testing.serve(port=refused_port)
+
+
+@pytest.mark.parametrize("port", [-1, 65_536, True, "8080"])
+def test_a_port_that_cannot_be_is_refused(port: Any) -> None:
+    with pytest.raises(ValueError, match=r"^port is .*; it must be a number from 0 to 65535, and 0 takes a free one$"):
+        loamy.testing.serve(port=port)
+
+
+def test_the_module_serves_until_ctrl_c(refused_port: int) -> None:
+    command = [sys.executable, "-m", "loamy.testing", str(refused_port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"http://127.0.0.1:{refused_port}/ answers until Ctrl-C\n"
+            assert fetched(f"http://127.0.0.1:{refused_port}/json")[0] == 200
+            second = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, out, err) == (0, "", "")
+    assert second.returncode == 1
+    assert second.stderr.startswith(f"port {refused_port} of 127.0.0.1 cannot be had: Address already in use")
 
 
 def test_it_makes_a_pytest_fixture(tmp_path: Path) -> None:

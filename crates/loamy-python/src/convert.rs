@@ -17,12 +17,13 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple}
 use self::bodies::{form_body, json_body, raw_body, without_body};
 pub(crate) use self::conduct::check_rate;
 use self::policy::read_timeouts;
-pub(crate) use self::policy::terms;
+pub(crate) use self::policy::{check_headers, terms};
 pub(crate) use self::terms::Terms;
 use self::trust::Wanted;
 pub(crate) use self::trust::{Trust, certifi};
 use crate::failure;
 use crate::query::{self, Nothing};
+use crate::response::Response;
 
 /// A row as read: what the engine gets, and the mark that comes back with it.
 pub(crate) struct Row {
@@ -58,10 +59,41 @@ const KEYS: [&str; 18] = [
     "limit_key",
 ];
 
-/// What other clients call it, and no key of ours is near.
-const ELSEWHERE: [(&str, &str); 2] = [
-    ("cert", "client certificates are not supported"),
-    ("ssl", "verify=False, verify='bundle.pem' or extra_ca='issuer.pem' say whom to trust"),
+/// What other clients call it, and what is no row's to say.
+const ELSEWHERE: [(&[&str], &str); 13] = [
+    (&["cert"], "client certificates are not supported"),
+    (&["ssl"], "verify=False, verify='bundle.pem' or extra_ca='issuer.pem' say whom to trust"),
+    (&["auth"], "put user:password@ before the host of the URL, or an Authorization header into \"headers\""),
+    (&["cookies", "cookie"], "none are kept; what is to be sent is a Cookie header in \"headers\""),
+    (&["proxies", "proxy"], "proxies are not spoken in this version"),
+    (&["files"], "bodies of several parts are not made in this version; \"content\" takes the bytes of one"),
+    (&["body", "payload"], "a body is \"json\", \"data\" (a form) or \"content\" (bytes)"),
+    (&["form"], "a form is \"data\""),
+    (&["query", "query_params", "queryParams"], "it is \"params\""),
+    (&["http_op", "httpOperation", "verb"], "it is \"method\""),
+    (&["host", "path", "uri", "link", "href"], "where to is \"url\", whole"),
+    (
+        &["id", "key", "name", "meta", "metadata", "extra", "context"],
+        "what comes back with the response is \"tag\"",
+    ),
+    (
+        &[
+            "concurrency",
+            "per_host",
+            "deadline",
+            "retries",
+            "backoff",
+            "rate",
+            "limits",
+            "idempotency",
+            "job",
+            "hedge",
+            "duplicates",
+            "http_version",
+            "journal",
+        ],
+        "rows have no such thing of their own; a keyword of the call holds for all of them",
+    ),
 ];
 
 /// The methods of the two contract classes.
@@ -122,10 +154,16 @@ fn key_of<'py>(
 /// Only what is no failure of the row's own code.
 pub(crate) fn url_of(row: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
     let py = row.py();
+    if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
+        let own = text_of(py, row.get_item(1).map(Some))?;
+        let other = text_of(py, row.get_item(0).map(Some))?.filter(|first| is_like_url(first));
+        return Ok(match (own, other) {
+            (Some(own), Some(other)) if !is_like_url(&own) => Some(other),
+            (own, other) => own.or(other),
+        });
+    }
     let url = if row.is_instance_of::<PyString>() {
         Ok(Some(row.clone()))
-    } else if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
-        row.get_item(1).map(Some)
     } else if let Some(url) = key_of(row, intern!(py, "url")) {
         url
     } else {
@@ -143,9 +181,17 @@ pub(crate) fn method_of(row: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
     if row.is_instance_of::<PyString>() {
         return Ok(Some("GET".to_owned()));
     }
-    let method = if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
-        row.get_item(0).map(Some)
-    } else if let Some(method) = key_of(row, intern!(py, "method")) {
+    if row.is_instance_of::<PyTuple>() || row.is_instance_of::<PyList>() {
+        // Where the URL was written first, the other part is the method.
+        for part in 0..2 {
+            let text = text_of(py, row.get_item(part).map(Some))?;
+            if text.as_ref().is_some_and(|text| !is_like_url(text)) {
+                return Ok(text);
+            }
+        }
+        return Ok(None);
+    }
+    let method = if let Some(method) = key_of(row, intern!(py, "method")) {
         if method.as_ref().is_ok_and(|method| method.as_ref().is_none_or(Bound::is_none)) {
             return Ok(Some("GET".to_owned()));
         }
@@ -169,12 +215,23 @@ fn text_of(py: Python<'_>, value: PyResult<Option<Bound<'_, PyAny>>>) -> PyResul
 }
 
 fn from_pair(pair: &Bound<'_, PyAny>) -> PyResult<Row> {
-    if pair.len()? != 2 {
-        let count = pair.len()?;
-        return Err(PyTypeError::new_err(format!("a pair is (method, url); this row has {count} parts")));
+    let count = pair.len()?;
+    if count != 2 {
+        let instead = if count > 2 { "; what has more to say is a dict" } else { "" };
+        let message = format!("a pair is (method, url); this row has {count} parts{instead}");
+        return Err(PyTypeError::new_err(message));
     }
     let (method, url) = (pair.get_item(0)?, pair.get_item(1)?);
-    Ok(Request::new(string(&method, "method")?, string(&url, "url")?).into())
+    let method = string(&method, "method")?;
+    if is_like_url(method) {
+        return Err(PyTypeError::new_err("a pair is (method, url); this one begins with a URL"));
+    }
+    Ok(Request::new(method, string(&url, "url")?).into())
+}
+
+/// Whether a text is a URL where a method was looked for. Taken for a method, it would be shown with its credentials.
+fn is_like_url(text: &str) -> bool {
+    text.contains([':', '/', '@'])
 }
 
 fn from_object(row: &Bound<'_, PyAny>, terms: &Terms) -> PyResult<Row> {
@@ -186,7 +243,10 @@ fn from_object(row: &Bound<'_, PyAny>, terms: &Terms) -> PyResult<Row> {
     }
     let name = row.get_type();
     let name = name.name()?;
-    let message = format!("a row is a URL, a (method, url) pair, a dict or a RequestMap, not {name}");
+    let instead =
+        if row.is_instance_of::<Response>() { "; its `request` is the row that it came of" } else { "" };
+    let message =
+        format!("a row is a URL, a (method, url) pair, a dict or a RequestMap, not {name}{instead}");
     Err(PyTypeError::new_err(message))
 }
 
@@ -266,7 +326,8 @@ fn from_mapping(row: &Bound<'_, PyAny>, terms: &Terms) -> PyResult<Row> {
         if !KEYS.contains(&key) {
             return Err(PyTypeError::new_err(unknown_key(key)));
         }
-        if value.is_none() {
+        // None is as if it were not there, save where it says something.
+        if value.is_none() && key != "timeout" {
             continue;
         }
         match key {
@@ -345,12 +406,13 @@ fn from_mapping(row: &Bound<'_, PyAny>, terms: &Terms) -> PyResult<Row> {
 }
 
 fn unknown_key(key: &str) -> String {
-    if let Some((_, advice)) = ELSEWHERE.iter().find(|(name, _)| *name == key) {
+    if let Some((_, advice)) = ELSEWHERE.iter().find(|(names, _)| names.contains(&key)) {
         return format!("the row's key {key:?} is unknown: {advice}");
     }
     let nearest = KEYS.iter().map(|known| (distance(key, known), known)).min();
     match nearest {
-        Some((far, known)) if far <= 3 && far < key.len() => {
+        // A third of the letters: what has less in common is another word.
+        Some((far, known)) if far <= (key.len() / 3).max(1) && far < key.len() => {
             format!("the row's key {key:?} is unknown; is it {known:?}?")
         }
         _ => format!("the row's key {key:?} is unknown; known are {}", KEYS.join(", ")),
@@ -407,10 +469,12 @@ fn each_pair(
         Err(_) => return Err(not_a(given, "headers", "a mapping of str to str")),
     };
     for pair in pairs.try_iter()? {
-        let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?
-            .extract()
-            .map_err(|_| PyTypeError::new_err("a list of headers holds pairs of name and value"))?;
-        each(&name, &value)?;
+        let pair = pair?;
+        let is_pair = pair.is_instance_of::<PyTuple>() || pair.is_instance_of::<PyList>();
+        if !is_pair || pair.len()? != 2 {
+            return Err(PyTypeError::new_err("headers that are a list hold pairs of name and value"));
+        }
+        each(&pair.get_item(0)?, &pair.get_item(1)?)?;
     }
     Ok(())
 }

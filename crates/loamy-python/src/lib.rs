@@ -40,7 +40,7 @@ mod _loamy {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::convert::{Trust, check_rate};
+    use crate::convert::{Trust, check_headers, check_rate};
     #[pymodule_export]
     use crate::drive::Batch;
     #[pymodule_export]

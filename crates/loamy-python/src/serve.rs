@@ -5,9 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use testkit::{Farewell, Log, Options, Protocol, Tls};
+use testkit::{Farewell, Listen, Log, Options, Protocol, Tls};
 
-/// A server on a free port of 127.0.0.1.
+/// A server on a port of 127.0.0.1.
 #[pyclass(frozen, module = "loamy._loamy", name = "Server")]
 pub(crate) struct Server {
     running: Mutex<State>,
@@ -24,7 +24,7 @@ enum State {
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (close_after=None, announce_close=true, keep_log=true, tls=false, http2=true))]
+    #[pyo3(signature = (close_after=None, announce_close=true, keep_log=true, tls=false, http2=true, port=0))]
     fn new(
         py: Python<'_>,
         close_after: Option<u64>,
@@ -32,6 +32,7 @@ impl Server {
         keep_log: bool,
         tls: bool,
         http2: bool,
+        port: u16,
     ) -> PyResult<Self> {
         if close_after == Some(0) {
             return Err(PyValueError::new_err("close_after is 0; it must be 1 or more"));
@@ -39,8 +40,9 @@ impl Server {
         let farewell = if announce_close { Farewell::Announced } else { Farewell::Silent };
         let http = if http2 { vec![Protocol::Http2, Protocol::Http11] } else { vec![Protocol::Http11] };
         let encryption = tls.then(Tls::default);
+        let listen = Listen { port, ..Listen::default() };
         let options =
-            Options { close_after, keep_log, farewell, tls: encryption, http, ..Options::default() };
+            Options { listen, close_after, keep_log, farewell, tls: encryption, http, ..Options::default() };
         let server = py.detach(|| testkit::Server::try_serve_with(options))?;
         let base = server.url("");
         Ok(Self { running: Mutex::new(State::Running(server)), base, tls, process: std::process::id() })

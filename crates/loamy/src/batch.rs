@@ -31,7 +31,7 @@ use crate::policy::Duplicates;
 use crate::progress::{Outlook, Pause};
 use crate::request::Request;
 use crate::target::Origin;
-use crate::{Error, Kind, Outcome, Policy, Progress};
+use crate::{Error, Kind, Outcome, Policy, Progress, redirect};
 
 /// The answer to a claim.
 #[derive(Debug)]
@@ -415,6 +415,14 @@ pub(crate) fn defaults(policy: &Policy) -> Headers {
         }
     }
     headers
+}
+
+/// The same for rows that a redirect has led away from their origin; None where there is nothing that must stay behind.
+pub(crate) fn defaults_abroad(policy: &Policy) -> Option<Headers> {
+    let mut headers = policy.headers.clone();
+    redirect::leave_behind(&mut headers, policy);
+    (headers.view().as_bytes() != policy.headers.view().as_bytes())
+        .then(|| defaults(&Policy { headers, ..policy.clone() }))
 }
 
 #[cfg(test)]

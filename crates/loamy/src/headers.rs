@@ -140,9 +140,20 @@ impl std::fmt::Debug for HeaderView<'_> {
 
 /// Whether a header of that name carries a credential, so that its value is never shown.
 pub fn is_secret(name: &str) -> bool {
-    const NAMES: [&str; 5] =
-        ["authorization", "proxy-authorization", "cookie", "set-cookie", "authentication"];
-    const ENDINGS: [&str; 4] = ["-key", "-token", "-secret", "-signature"];
+    const NAMES: [&str; 10] = [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "authentication",
+        "apikey",
+        "x-auth",
+        "x-session",
+        "x-session-id",
+        "x-password",
+    ];
+    const ENDINGS: [&str; 8] =
+        ["-key", "-apikey", "-token", "-secret", "-signature", "-password", "-authorization", "-jwt"];
     let name = name.to_ascii_lowercase();
     NAMES.contains(&name.as_str())
         || (ENDINGS.iter().any(|ending| name.ends_with(ending)) && name != "idempotency-key")

@@ -29,6 +29,8 @@ pub(crate) struct Job {
     /// Whether its next sending is another attempt; a hop belongs to the one before.
     pub(crate) is_new_attempt: bool,
     pub(crate) redirects: u16,
+    /// Whether a redirect has led it away from its origin: then the credentials of the policy stay behind, as its own do.
+    pub(crate) is_abroad: bool,
     /// Whether something of it that is not idempotent may have had its effect before the sending that is under way: it was
     /// answered with a redirect that made a GET of it, or the answer never came, or said little of it (503), and the policy has
     /// it sent all the same.
@@ -97,6 +99,7 @@ impl Job {
             attempts: 0,
             is_new_attempt: true,
             redirects: 0,
+            is_abroad: false,
             has_acted: false,
             over_budget: false,
             on_new_connection: false,
@@ -117,6 +120,7 @@ impl Job {
         Self {
             which: Try::Second,
             attempts: self.attempts,
+            is_abroad: self.is_abroad,
             started: self.started,
             deadline: self.deadline,
             limit: self.limit,

@@ -7,12 +7,19 @@ pub struct MaskedUrl<'a>(pub &'a str);
 
 impl fmt::Display for MaskedUrl<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (head, query) = match self.0.split_once('?') {
-            Some((head, query)) => (head, Some(query)),
-            None => (self.0, None),
+        let (scheme, rest) = split_scheme(self.0);
+        let shown = match userinfo_end(self.0, rest) {
+            Some(at) => {
+                write!(formatter, "{scheme}***")?;
+                &rest[at..]
+            }
+            None => {
+                formatter.write_str(scheme)?;
+                rest
+            }
         };
-        write_without_userinfo(formatter, head)?;
-        let Some(query) = query else { return Ok(()) };
+        let Some((head, query)) = shown.split_once('?') else { return formatter.write_str(shown) };
+        formatter.write_str(head)?;
         for (position, pair) in query.split('&').enumerate() {
             formatter.write_str(if position == 0 { "?" } else { "&" })?;
             match pair.split_once('=') {
@@ -24,16 +31,30 @@ impl fmt::Display for MaskedUrl<'_> {
     }
 }
 
-fn write_without_userinfo(formatter: &mut fmt::Formatter<'_>, head: &str) -> fmt::Result {
-    let (scheme, rest) = match head.find("//") {
-        Some(at) => head.split_at(at + 2),
-        None => ("", head),
-    };
-    let authority_ends = rest.find(['/', '\\', '#']).unwrap_or(rest.len());
-    match rest[..authority_ends].rfind('@') {
-        Some(at) => write!(formatter, "{scheme}***{}", &rest[at..]),
-        None => formatter.write_str(head),
+/// The text up to its authority, and what follows.
+fn split_scheme(text: &str) -> (&str, &str) {
+    match text.find("//") {
+        Some(at) if at == 0 || text[..at].ends_with(':') => text.split_at(at + 2),
+        _ => ("", text),
     }
+}
+
+/// Where the `@` stands that ends the userinfo; `rest` is the text behind the scheme.
+fn userinfo_end(text: &str, rest: &str) -> Option<usize> {
+    let authority_ends = rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len());
+    let behind = rest[authority_ends..].rfind('@').map(|at| authority_ends + at);
+    // A path, which has no authority before it, has no userinfo.
+    let is_path = authority_ends == 0;
+    match behind {
+        // A password with one of these four in it cuts the authority short. What is left is hardly ever a URL of ours, and where it is
+        // none, more is hidden rather than less.
+        Some(at) if !is_path && !is_web_url(text) => Some(at),
+        _ => rest[..authority_ends].rfind('@'),
+    }
+}
+
+fn is_web_url(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
 }
 
 /// A text that is never printed.
@@ -69,9 +90,24 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
 
 /// Whether a query parameter of that name carries a credential.
 fn is_secret_parameter(name: &str) -> bool {
-    const WORDS: [&str; 6] = ["token", "key", "signature", "secret", "password", "credential"];
+    const NAMES: [&str; 4] = ["sig", "code", "sid", "session_id"];
+    const ENDINGS: [&str; 13] = [
+        "token",
+        "key",
+        "signature",
+        "secret",
+        "password",
+        "passwd",
+        "pwd",
+        "passphrase",
+        "credential",
+        "credentials",
+        "auth",
+        "jwt",
+        "session",
+    ];
     let name = name.to_ascii_lowercase();
-    name == "sig" || WORDS.iter().any(|word| name == *word || name.ends_with(word))
+    NAMES.contains(&name.as_str()) || ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
 #[cfg(test)]
@@ -89,6 +125,29 @@ mod tests {
             ("no url", "no url"),
             ("u:p@h/x?key=1", "***@h/x?key=***"),
             ("//u:p@h/x", "//***@h/x"),
+            (
+                "http://h/?pwd=1&auth=2&jwt=3&code=4&zipcode=5",
+                "http://h/?pwd=***&auth=***&jwt=***&code=***&zipcode=5",
+            ),
+        ] {
+            assert_eq!(MaskedUrl(url).to_string(), shown, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_password_that_breaks_its_url_is_not_shown_either() {
+        for (url, shown) in [
+            ("http://u:s3c/r3t@h:9/x", "http://***@h:9/x"),
+            ("http://u:s3c#r3t@h/", "http://***@h/"),
+            ("http://u:s3c?r3t@h/?a=b", "http://***@h/?a=b"),
+            ("http://u:s3c\\r3t@h/", "http://***@h/"),
+            ("http://u:s3c//r3t@h/", "http://***@h/"),
+            ("http://u:s3c/r3t@h ost/", "http://***@h ost/"),
+            ("u:s3c/r3t@h/x", "***@h/x"),
+            ("u:s3c//r3t@h/x", "***@h/x"),
+            ("ftp://u:s3c/r3t@h/x", "ftp://***@h/x"),
+            ("http://h/a@b/c?mail=d@e#f@g", "http://h/a@b/c?mail=d@e#f@g"),
+            ("/a@b", "/a@b"),
         ] {
             assert_eq!(MaskedUrl(url).to_string(), shown, "{url}");
         }

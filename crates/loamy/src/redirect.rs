@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use crate::headers::Headers;
 use crate::policy::Downgrade;
 use crate::request::Request;
 use crate::target::{self, Origin, Target};
@@ -72,12 +73,18 @@ pub(crate) fn follow(request: &mut Request, status: u16, from: &Origin, to: &Ori
         }
     }
     if from != to {
-        for name in ["authorization", "cookie", "proxy-authorization", "host"] {
-            request.headers.remove(name);
-        }
-        for name in &policy.secret_headers {
-            request.headers.remove(name);
-        }
+        request.headers.remove("host");
+        leave_behind(&mut request.headers, policy);
+    }
+}
+
+/// Removes what another origin than that of the row is not to see.
+pub(crate) fn leave_behind(headers: &mut Headers, policy: &Policy) {
+    for name in ["authorization", "cookie", "proxy-authorization"] {
+        headers.remove(name);
+    }
+    for name in &policy.secret_headers {
+        headers.remove(name);
     }
 }
 

@@ -42,7 +42,8 @@ pub struct Run {
 impl Run {
     pub(crate) fn begin(threads: Arc<Threads>, policy: &Policy) -> Self {
         let policy = Arc::new(policy.clone());
-        let terms = Terms::new(Arc::clone(&policy), batch::defaults(&policy));
+        let terms =
+            Terms::new(Arc::clone(&policy), batch::defaults(&policy), batch::defaults_abroad(&policy));
         let shared = Shared::new(Batch::new(policy, now(), chance()), terms);
         Self {
             shared: Arc::new(shared),

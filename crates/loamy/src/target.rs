@@ -1,5 +1,6 @@
 //! From a URL to an origin and a request target: one parser for what is checked and for what is connected to.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine;
@@ -66,13 +67,21 @@ pub(crate) fn parse(text: &str, raw: bool) -> Result<Target, Error> {
         url::ParseError::RelativeUrlWithoutBase if text.is_empty() => bad_url("the URL is empty".to_owned()),
         url::ParseError::RelativeUrlWithoutBase => {
             let shown = crate::mask::MaskedUrl(text).to_string();
-            bad_url(format!("the URL {shown:?} has no scheme")).hinted(Some(
-                format!("write it whole, as in \"http://{}\"", shown.trim_start_matches('/')).into(),
-            ))
+            let is_path = text.starts_with('/') && !text.starts_with("//");
+            let whole = if is_path {
+                format!("example.com{shown}")
+            } else {
+                shown.trim_start_matches('/').to_owned()
+            };
+            bad_url(format!("the URL {shown:?} has no scheme")).hinted(Some(written_whole(&whole)))
         }
         why => bad_url(format!("the URL is not valid: {why}")),
     })?;
     resolve(url, if raw { Behind::Raw(text) } else { Behind::Query(query) })
+}
+
+fn written_whole(url: &str) -> Cow<'static, str> {
+    format!("write it whole, as in \"http://{url}\"").into()
 }
 
 /// What stands behind the path of a parsed URL.
@@ -115,10 +124,15 @@ fn resolve(mut url: Url, behind: Behind<'_>) -> Result<Target, Error> {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
         other => {
-            return Err(Error::new(
+            let error = Error::new(
                 Kind::Blocked,
                 format!("the scheme {other:?} is not spoken; \"http\" and \"https\" are"),
-            ));
+            );
+            // `localhost:8080/x`: a host and its port are a scheme and a path to the grammar (RFC 3986 §3).
+            let is_port =
+                url.cannot_be_a_base() && url.path().starts_with(|first: char| first.is_ascii_digit());
+            let hint = is_port.then(|| written_whole(&crate::mask::MaskedUrl(url.as_str()).to_string()));
+            return Err(error.hinted(hint));
         }
     };
     let authorization = basic(&url);
@@ -255,6 +269,21 @@ mod tests {
             parse("api.x.com/v1", false).unwrap_err().hint(),
             Some("write it whole, as in \"http://api.x.com/v1\"")
         );
+    }
+
+    #[test]
+    fn b1_a_host_without_a_scheme_is_told_how_to_write_it() {
+        for (url, hint) in [
+            ("localhost:8080/x", Some("write it whole, as in \"http://localhost:8080/x\"")),
+            ("api.example:443", Some("write it whole, as in \"http://api.example:443\"")),
+            ("u:1@h/", Some("write it whole, as in \"http://***@h/\"")),
+            ("//h/x", Some("write it whole, as in \"http://h/x\"")),
+            ("/a?b=c", Some("write it whole, as in \"http://example.com/a?b=c\"")),
+            ("mailto:a", None),
+            ("file:///1", None),
+        ] {
+            assert_eq!(parse(url, false).unwrap_err().hint(), hint, "{url:?}");
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn typed(request: Request, media_type: &str) -> Request {
 }
 
 pub(super) fn form_body(request: Request, data: &Bound<'_, PyAny>) -> PyResult<Request> {
-    static URLENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static FORM: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = data.py();
     let pairs = if let Ok(map) = data.cast::<PyMapping>() {
         map.items()?
@@ -54,8 +54,7 @@ pub(super) fn form_body(request: Request, data: &Bound<'_, PyAny>) -> PyResult<R
     } else {
         return raw_body(request, data, "data", "bytes, str, a mapping or a list of pairs");
     };
-    let encode = URLENCODE.import(py, "urllib.parse", "urlencode")?;
-    let text = encode.call1((pairs, true)).map_err(|error| {
+    let text = FORM.import(py, "loamy._bodies", "form")?.call1((pairs,)).map_err(|error| {
         if error.is_instance_of::<PyUnicodeEncodeError>(py) { without_utf8("data") } else { error }
     })?;
     let text = text.cast::<PyString>()?.to_str()?.to_owned();

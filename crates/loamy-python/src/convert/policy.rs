@@ -48,15 +48,43 @@ fn policy(given: &Bound<'_, PyAny>) -> PyResult<Policy> {
     conduct::set(&mut policy, given)?;
     let common = given.getattr(intern!(py, "headers"))?;
     if !common.is_none() {
-        let mut fields = Headers::new();
-        each_pair(&common, |name, value| {
-            let (name, value) = (string(name, "header name")?, string(value, "header value")?);
-            fields.append(name, value).map_err(|error| PyValueError::new_err(error.message().to_owned()))
-        })?;
-        policy.headers = fields;
+        policy.headers = common_headers(&common)?.0;
     }
     policy.validate().map_err(|error| PyValueError::new_err(error.message().to_owned()))?;
     Ok(policy)
+}
+
+/// Checks the headers of a policy when it is built, and returns them as pairs that nobody can change any more.
+///
+/// # Errors
+/// TypeError and ValueError that name the field.
+#[pyfunction]
+pub(crate) fn check_headers(given: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
+    let (headers, pairs) = common_headers(given)?;
+    let mut policy = Policy::default();
+    policy.headers = headers;
+    policy.validate().map_err(|error| PyValueError::new_err(format!("headers: {}", error.message())))?;
+    Ok(pairs)
+}
+
+/// Of two spellings of a name in a mapping the last wins, as in a row.
+fn common_headers(given: &Bound<'_, PyAny>) -> PyResult<(Headers, Vec<(String, String)>)> {
+    let repeats = given.is_instance_of::<PyList>() || given.is_instance_of::<PyTuple>();
+    let mut fields = Headers::new();
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    each_pair(given, |name, value| {
+        let name = string(name, "headers: a name")?;
+        let value = string(value, &format!("headers: {name}"))?;
+        if !repeats {
+            fields.remove(name);
+            pairs.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
+        }
+        pairs.push((name.to_owned(), value.to_owned()));
+        fields
+            .append(name, value)
+            .map_err(|error| PyValueError::new_err(format!("headers: {}", error.message())))
+    })?;
+    Ok((fields, pairs))
 }
 
 fn http_version(given: &Bound<'_, PyAny>) -> PyResult<HttpVersion> {

@@ -140,6 +140,7 @@ impl Batch {
                 let from = Arc::clone(self.plan.origin(job.origin));
                 let was_unsafe = !job.request.is_idempotent();
                 redirect::follow(&mut job.request, response.status(), &from, &target.origin, &self.policy);
+                job.is_abroad |= *from != target.origin;
                 // What turned into a GET had its effect before that, whatever becomes of the GET.
                 job.has_acted |= was_unsafe && job.request.is_idempotent();
                 let placed = self.plan.settle_in(&mut job.request, target, &self.gate);

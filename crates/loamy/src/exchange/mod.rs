@@ -29,15 +29,35 @@ pub(crate) struct Scratch {
 #[derive(Debug)]
 pub(crate) struct Terms {
     pub(crate) policy: Arc<Policy>,
-    /// The fields that every row is sent with unless it sets them itself.
-    pub(crate) defaults: Headers,
+    at_home: Defaults,
+    abroad: Option<Defaults>,
+}
+
+/// The fields that every row is sent with unless it sets them itself.
+#[derive(Debug)]
+struct Defaults {
+    headers: Headers,
     /// The same, as HTTP/2 has them.
-    pub(crate) fields: HeaderMap,
+    fields: HeaderMap,
 }
 
 impl Terms {
-    pub(crate) fn new(policy: Arc<Policy>, defaults: Headers) -> Self {
-        Self { fields: h2::defaults(defaults.view()), policy, defaults }
+    /// `abroad` are the fields for rows that a redirect has led away from their origin, where they differ.
+    pub(crate) fn new(policy: Arc<Policy>, at_home: Headers, abroad: Option<Headers>) -> Self {
+        Self { policy, at_home: Defaults::new(at_home), abroad: abroad.map(Defaults::new) }
+    }
+
+    fn defaults(&self, job: &Job) -> &Defaults {
+        match &self.abroad {
+            Some(abroad) if job.is_abroad => abroad,
+            _ => &self.at_home,
+        }
+    }
+}
+
+impl Defaults {
+    fn new(headers: Headers) -> Self {
+        Self { fields: h2::defaults(headers.view()), headers }
     }
 }
 

@@ -81,7 +81,7 @@ impl Exchange {
             authority,
             target: job.path(),
             headers: request.headers.view(),
-            defaults: &terms.fields,
+            defaults: &terms.defaults(job).fields,
             body_len: request.body.as_ref().map(|body| body.len() as u64),
             authorization: job.authorization.as_deref(),
         });

@@ -59,7 +59,7 @@ impl Exchange {
                 target: job.path(),
                 host: authority,
                 headers: request.headers.view(),
-                defaults: terms.defaults.view(),
+                defaults: terms.defaults(job).headers.view(),
                 body_len: request.body.as_ref().map(|body| body.len() as u64),
                 authorization: job.authorization.as_deref(),
             },

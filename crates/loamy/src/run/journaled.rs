@@ -26,7 +26,8 @@ impl Run {
         };
         let (ledger, keeper) = journal.begin(Arc::new(wake));
         let policy = Arc::new(policy.clone());
-        let terms = Terms::new(Arc::clone(&policy), batch::defaults(&policy));
+        let terms =
+            Terms::new(Arc::clone(&policy), batch::defaults(&policy), batch::defaults_abroad(&policy));
         let shared = Arc::new(Shared::new(
             Batch::with_ledger(policy, now(), super::chance(), Box::new(ledger)),
             terms,

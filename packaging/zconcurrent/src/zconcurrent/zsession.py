@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
 
+    from loamy._rows import Row
+    from loamy.errors import LoamyError
     from loamy.policy import Policy
     from loamy.progress import Progress
 
@@ -42,7 +44,7 @@ class RequestMap(msgspec.Struct):
     """The method."""
     body: dict[str, Any] | None = None
     """Sent as JSON, the bytes of ``json.dumps(body)``; a GET goes without."""
-    queryParams: dict[str, str] | None = None
+    queryParams: dict[str, Any] | None = None
     """Appended to the URL; numbers, bools and lists are fine too."""
     headers: dict[str, str] | None = None
     """Sent in this spelling."""
@@ -77,7 +79,7 @@ class RequestResults:
 
     requestResponses: list[RequestResponse]
     """The answers whose body is JSON, in the order of their requests."""
-    taskExceptions: list[BaseException]
+    taskExceptions: list[LoamyError]
     """The exceptions, in the order of their requests; each has its request as ``request_map``."""
 
 
@@ -93,7 +95,7 @@ class zSession:
 
     """
 
-    def __init__(self, requestMaps: Iterable[RequestMap], *, policy: Policy | None = None) -> None:
+    def __init__(self, requestMaps: Iterable[Row], *, policy: Policy | None = None) -> None:
         self._rows: list[Any] = listed_rows(requestMaps, "zSession", RequestResponse)
         self._policy = as_before("zSession", policy)
 
@@ -139,7 +141,5 @@ class zSession:
                 journal=recorded,
             )
             made = batch.run(rows, tell)
-        return RequestResults(
-            [response for response in made if not isinstance(response, BaseException)],
-            [error for error in made if isinstance(error, BaseException)],
-        )
+        failures: list[Any] = [error for error in made if isinstance(error, BaseException)]
+        return RequestResults([response for response in made if not isinstance(response, BaseException)], failures)
