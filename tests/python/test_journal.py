@@ -97,6 +97,22 @@ def test_p1_ctrl_c_leaves_the_call_with_what_is_done_on_record(
     assert all(sum(seen[n].values()) == 1 for n in seen if int(n) % 3 == 2), "no POST twice"
 
 
+def test_p1_ctrl_c_before_all_rows_are_read_leaves_the_rest_to_the_next_run(server: TestServer, journal: Path) -> None:
+    class Interrupting:
+        def __str__(self) -> str:
+            # What was read before has ended by then.
+            until(lambda: len(server.requests) == 5000 and server.counts["in_flight"] == 0)
+            raise KeyboardInterrupt
+
+    urls: list[Any] = [server.url(f"/json?n={n}") for n in range(5000)]
+    last = {"url": server.url("/post"), "method": "POST"}
+    with pytest.raises(loamy.BatchInterrupted):
+        loamy.send([*urls, {**last, "data": {"a": Interrupting()}}], journal=journal)
+    responses = loamy.send([*urls, {**last, "data": {"a": "1"}}], journal=journal)
+    assert responses.counts() == {"ok": 5001}
+    assert [seen.method for seen in server.requests].count("POST") == 1
+
+
 def test_resend_in_doubt_sends_what_may_have_been_sent(
     server: TestServer, child: Callable[..., Any], journal: Path
 ) -> None:

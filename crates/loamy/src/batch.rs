@@ -65,6 +65,8 @@ pub(crate) struct Batch {
     /// What is wrong with the policy: then it is the outcome of every row.
     defect: Option<Error>,
     closed: bool,
+    /// Whether it was interrupted before all rows had come.
+    cut_short: bool,
     admitted: usize,
     /// Rows that the ledger looks up.
     held: usize,
@@ -124,6 +126,7 @@ impl Batch {
             unrecordable: None,
             defect: policy.validate().err(),
             closed: false,
+            cut_short: false,
             admitted: 0,
             held: 0,
             unrecorded: 0,
@@ -195,6 +198,7 @@ impl Batch {
 
     /// Nothing further is sent: what waits ends now, what is in flight as it is settled.
     pub(crate) fn cancel(&mut self, now: Instant) {
+        self.cut_short |= !self.closed;
         self.ledger.stop_looking();
         self.stop(Stop::Cancelled, now);
     }
@@ -269,6 +273,11 @@ impl Batch {
     /// Whether every row has its outcome and no more will come.
     pub(crate) fn is_settled(&self) -> bool {
         self.closed && self.settled == self.admitted
+    }
+
+    /// Whether it was settled with all rows that there are.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_settled() && !self.cut_short
     }
 
     /// Whether a row that was admitted has no outcome yet.

@@ -45,8 +45,8 @@ impl Run {
         self.keeper().as_ref().and_then(JournalKeeper::failure)
     }
 
-    /// Ends the journal: it is complete if every row has its outcome; else what is left is interrupted, and a later run
-    /// goes on from here. Returns when all is on disk. Without a journal nothing happens. A run that is dropped leaves its
+    /// Ends the journal: it is complete if every row has its outcome, and the run was not cancelled before it was closed; else
+    /// what is left is interrupted, and a later run goes on from here. Returns when all is on disk. Without a journal nothing happens. A run that is dropped leaves its
     /// journal to a later run.
     ///
     /// # Errors
@@ -74,11 +74,11 @@ impl Run {
     }
 
     fn ask_to_end(&self, keeper: &JournalKeeper) {
-        let (is_settled, rows) = {
+        let (is_complete, rows) = {
             let state = self.shared.lock();
-            (state.batch.is_settled(), state.batch.progress().settled)
+            (state.batch.is_complete(), state.batch.progress().settled)
         };
-        if is_settled {
+        if is_complete {
             keeper.ask_to_finish(rows);
         } else {
             self.close();

@@ -35,7 +35,7 @@ impl Alone {
         let mut batch = Batch::new(Arc::clone(&policy), now(), 1);
         urls.for_each(|url| batch.admit(Request::get(url)));
         batch.close();
-        let terms = Terms::new(Arc::clone(&policy), defaults(&policy));
+        let terms = Terms::new(Arc::clone(&policy), defaults(&policy), None);
         let shared = Arc::new(Shared::new(batch, terms));
         let mailbox = Arc::clone(&self.worker.mailbox);
         shared.lock().workers.push(Arc::clone(&mailbox));

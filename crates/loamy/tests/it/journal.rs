@@ -421,3 +421,23 @@ fn an_asynchronous_run_ends_its_journal_too() {
     assert!(outcomes.iter().all(|outcome| outcome.replayed));
     assert_eq!(seen(&server, 30), [1; 30]);
 }
+
+#[test]
+fn p1_a_run_that_is_cancelled_before_all_its_rows_have_come_is_left_to_a_later_one() {
+    let (server, (_folder, path)) = (Server::serve(), place());
+    let rows = |count: usize| (0..count).map(|row| Request::get(server.url(&format!("/count/{row}"))));
+    let run = client(1).with_journal(open(&path, JournalOptions::default())).begin(&policy());
+    run.admit(rows(10));
+    let mut ended = 0;
+    while ended < 10 {
+        ended += run.wait(1, PATIENCE).len();
+    }
+    run.cancel();
+    run.close();
+    run.finish_journal().unwrap();
+
+    let outcomes = crate::journal::run(&path, JournalOptions::default(), rows(20).collect(), &policy());
+    all_answered(&outcomes, 20);
+    assert!(outcomes.iter().all(|outcome| outcome.replayed == (outcome.index < 10)));
+    assert_eq!(seen(&server, 20), [1; 20]);
+}
