@@ -179,13 +179,6 @@ def test_a_response_is_no_row_and_the_text_names_its_row(server: TestServer) -> 
     assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("data", [["ab"], [1], [("a", 1, 2)]])
-def test_a_list_that_holds_no_pairs_is_no_form(server: TestServer, data: list[Any]) -> None:
-    [response] = loamy.send([{"url": server.url("/post"), "method": "POST", "data": data}])
-    assert "data that is a list holds pairs of name and value" in str(response.error)
-    assert server.requests == []
-
-
 class Frame:
     """What a data frame looks like from afar."""
 
