@@ -15,6 +15,7 @@ from loamy import _memory
 from loamy._journal import check_flag, recorded_by
 from loamy._loamy import Batch, Response
 from loamy._rows import Unpack
+from loamy._unverified import Place, here
 from loamy._watching import watched
 from loamy.errors import BatchInterrupted, JournalError
 from loamy.policy import Policy, PolicyFields, resolve
@@ -23,7 +24,6 @@ from loamy.responses import Responses
 
 if TYPE_CHECKING:
     from loamy._journal import Recorded
-    from loamy._unverified import Place
     from loamy._watching import Watching
     from loamy.progress import Tell
 
@@ -194,7 +194,6 @@ def stream(
     room = 4 * plan._slots + (0 if recorded is None else _JOURNAL_GROUP) if window is None else window
     if type(room) is not int or room < 1:
         raise ValueError(f"window is {window!r}; it must be a number of rows, 1 or more")
-    from loamy._unverified import here
 
     streaming = _Streaming(iter(rows), plan._of_call(), order == "given", room, _each(on_response), recorded)
     streaming.replays = replay
@@ -416,8 +415,6 @@ async def send_async(
         KeyboardInterrupt: on Ctrl-C, as asyncio has it and without responses.
 
     """
-    from loamy._unverified import here
-
     listed = listed_rows(rows, "send_async")
     plan = resolve("send_async", policy, fields)
     recorded = recorded_by(journal, plan, retry_failed, resend_in_doubt, keep_good)

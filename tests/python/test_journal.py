@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,10 @@ def test_p1_ctrl_c_leaves_the_call_with_what_is_done_on_record(
 def test_p1_ctrl_c_before_all_rows_are_read_leaves_the_rest_to_the_next_run(server: TestServer, journal: Path) -> None:
     class Interrupting:
         def __str__(self) -> str:
-            # What was read before has ended by then.
-            until(lambda: len(server.requests) == 5000 and server.counts["in_flight"] == 0)
+            seen = -1
+            # What was read before it has ended when nothing more comes.
+            while seen != (seen := server.counts["requests"]):
+                time.sleep(0.3)
             raise KeyboardInterrupt
 
     urls: list[Any] = [server.url(f"/json?n={n}") for n in range(5000)]

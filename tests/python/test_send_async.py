@@ -159,7 +159,7 @@ def test_p1_a_coroutine_that_is_left_sends_nothing_further(server: TestServer, h
 def test_h7_a_journal_is_free_for_the_next_call_when_one_was_broken_off(
     server: TestServer, run: Run, tmp_path: Path, how: str
 ) -> None:
-    rows: list[Any] = [("POST", server.url(f"/count/{n}?takes=5ms")) for n in range(1000)]
+    rows: list[Any] = [("POST", server.url(f"/count/{n}?takes=50ms")) for n in range(1000)]
 
     def after_ten(response: loamy.Response) -> None:
         if response.index >= 10:
