@@ -244,7 +244,8 @@ fn what_is_left_of_a_quota_goes_at_once_where_nobody_waits_for_the_next() {
     let server = Server::serve();
     let url = server.url("/limited/scarce?limit=5&window=600&as=draft10");
     let begin = Instant::now();
-    let outcomes = client(1).run((0..12).map(|_| Request::get(&*url)), &Policy::default().concurrency(2));
+    // Of two at once the later may be counted first, and what it says is left is then one too many.
+    let outcomes = client(1).run((0..12).map(|_| Request::get(&*url)), &Policy::default().concurrency(1));
     assert!(begin.elapsed() < SECOND, "{:?}", begin.elapsed());
     assert_eq!(of_status(&outcomes, 200), LEFT);
     for unsent in &outcomes[LEFT..] {
