@@ -15,6 +15,7 @@ from loamy import _memory
 from loamy._journal import check_flag, recorded_by
 from loamy._loamy import Batch, Response
 from loamy._rows import Unpack
+from loamy._signals import is_handlers
 from loamy._unverified import Place, here
 from loamy._watching import watched
 from loamy.errors import BatchInterrupted, JournalError
@@ -371,12 +372,17 @@ class _Streaming:
 
 
 def _given(source: Iterator[Any], broken: list[Exception]) -> Iterator[Any]:
-    """Yield the rows of the source; what it raises ends them, and is raised once they are through."""
+    """Yield the rows of the source; what it raises ends them, and is raised once they are through.
+
+    What a signal handler raises while the source has the thread is not the source's, and is raised at once.
+    """
     try:
         # No `yield from`, which would close a source that the caller may go on with.
         for row in source:  # noqa: UP028
             yield row
     except Exception as error:
+        if error.__traceback__ is not None and is_handlers(error.__traceback__):
+            raise
         broken.append(error)
 
 

@@ -141,6 +141,34 @@ def test_an_exception_of_a_signal_handler_leaves_as_itself(server: TestServer, c
     assert server.counts["requests"] == 2
 
 
+def test_an_exception_of_a_signal_handler_in_the_source_of_a_stream_leaves_as_itself(
+    server: TestServer, child: Callable[..., Any]
+) -> None:
+    told = interrupted(
+        child,
+        server,
+        """
+    class SoftTimeLimitExceeded(Exception):
+        pass
+    def handler(number, frame):
+        raise SoftTimeLimitExceeded("45 s")
+    signal.signal(signal.SIGUSR1, handler)
+    def source():
+        yield from [sys.argv[1] + "/hang"] * 2
+        time.sleep(30)
+    try:
+        list(loamy.stream(source(), concurrency=4))
+    except SoftTimeLimitExceeded as error:
+        tell(args=error.args)
+        time.sleep(0.2)
+    """,
+        2,
+        signal.SIGUSR1,
+    )
+    assert told["args"] == ["45 s"]
+    assert told["took"] <= AT_ONCE_S + SCHEDULING_S
+
+
 def test_a_class_of_the_callers_that_is_a_keyboard_interrupt_leaves_as_itself(
     server: TestServer, child: Callable[..., Any]
 ) -> None:
