@@ -432,7 +432,8 @@ def build_status(subject: tuple[str | None, str | None], response: Response) -> 
 def _restore(cls: type[LoamyError], args: tuple[Any, ...], state: dict[str, Any]) -> LoamyError:
     error = cls.__new__(cls)
     error.args = args
-    if "errno" in state and isinstance(error, OSError):
-        error.errno = state.pop("errno")
-    error.__dict__.update(state)
+    own = dict(state)
+    if "errno" in own and isinstance(error, OSError):
+        error.errno = own.pop("errno")
+    error.__dict__.update(own)
     return error

@@ -186,10 +186,20 @@ def test_raising_the_error_of_a_response_leaks_nothing(server: TestServer, refus
             if response.error is not None:
                 raise response.error
 
+    def restore(probes: list[weakref.ref[Probe]]) -> None:
+        probe = Probe()
+        probes.append(weakref.ref(probe))
+        responses = pickle.loads(pickle.dumps(loamy.send([f"http://127.0.0.1:{refused_port}/"])))
+        error = responses[0].error
+        assert responses[0].kind == "connect.refused" and isinstance(error, OSError) and error.errno
+        del error
+        responses[0].raise_for_status()
+
     probes: list[weakref.ref[Probe]] = []
-    for _ in range(5):
-        with pytest.raises(loamy.LoamyError):
-            fetch(probes)
+    for call in (fetch, restore):
+        for _ in range(5):
+            with pytest.raises(loamy.LoamyError):
+                call(probes)
     gc.collect()
-    assert [probe() for probe in probes] == [None] * 5
+    assert [probe() for probe in probes] == [None] * 10
     assert len(server.requests) == 5

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use loamy::{MaskedUrl, Outcome};
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
@@ -45,9 +46,11 @@ enum End {
     Unread {
         made: Mutex<Option<Py<PyWeakrefReference>>>,
     },
-    /// Out of a pickle: the exception came along.
+    /// Out of a pickle: what the exception is made of came along.
     Restored {
-        error: Py<PyAny>,
+        /// A function and its arguments, as `__reduce__` gives them.
+        parts: Py<PyTuple>,
+        made: Mutex<Option<Py<PyWeakrefReference>>>,
     },
 }
 
@@ -153,7 +156,11 @@ impl Response {
     fn exception<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match &self.end {
             End::Answered(_) => Ok(None),
-            End::Restored { error } => Ok(Some(error.bind(py).clone())),
+            End::Restored { parts, made } => held(py, made, || {
+                let parts = parts.bind(py);
+                parts.get_item(0)?.call1(parts.get_item(1)?.cast_into::<PyTuple>()?)
+            })
+            .map(Some),
             End::Failed { error, made } => {
                 let earlier = self.earlier.as_ref().map(|earlier| earlier.bind(py));
                 held(py, made, || failure::exception(py, error, self.index, self.row.bind(py), earlier))
@@ -320,7 +327,7 @@ impl Response {
             End::Answered(_) => Ok(None),
             End::Failed { error, .. } => Ok(Some(PyString::intern(py, error.kind().name()).into_any())),
             End::Unread { .. } => Ok(Some(PyString::intern(py, loamy::Kind::NotSent.name()).into_any())),
-            End::Restored { error } => error.bind(py).getattr("kind").map(Some),
+            End::Restored { .. } => self.exception(py)?.map(|error| error.getattr("kind")).transpose(),
         }
     }
 
@@ -348,9 +355,9 @@ impl Response {
             End::Unread { .. } => {
                 format!("<Response {}: {}>", self.index, failure::unread_text(self.row.bind(py))?)
             }
-            End::Restored { error } => {
+            End::Restored { .. } => {
                 // The first argument is the text without its hint.
-                let text = error.bind(py).getattr("args").and_then(|arguments| arguments.get_item(0));
+                let text = self.exception(py)?.and_then(|error| error.getattr("args").ok()?.get_item(0).ok());
                 format!(
                     "<Response {}: {}>",
                     self.index,
@@ -399,6 +406,7 @@ type Parts = (u16, String, String, Vec<u8>, Vec<u8>, u16);
 #[pyfunction]
 #[expect(clippy::too_many_arguments, reason = "the parts of a pickle, by position")]
 pub(crate) fn restore_response(
+    py: Python<'_>,
     index: usize,
     row: Py<PyAny>,
     tag: Option<Py<PyAny>>,
@@ -423,7 +431,10 @@ pub(crate) fn restore_response(
             };
             End::Answered(Answer::Restored(Box::new(restored)))
         }
-        (None, Some(error)) => End::Restored { error },
+        (None, Some(error)) => {
+            let parts = error.bind(py).call_method0(intern!(py, "__reduce__"))?.cast_into::<PyTuple>()?;
+            End::Restored { parts: parts.unbind(), made: Mutex::new(None) }
+        }
         (None, None) => return Err(PyValueError::new_err("neither an answer nor an error")),
     };
     let headers = PyOnceLock::new();
