@@ -153,10 +153,13 @@ class Apache(Peer):
             {"".join(f"Listen 127.0.0.1:{port}" + chr(10) for port in ports.values())}
             {"User nobody" if os.geteuid() == 0 else ""}
             ListenBacklog 4096
+            # A worker for each slot of a batch in each process: one that has none left closes connections that are kept alive,
+            # in whatever instant the next POST comes.
             StartServers 2
-            ThreadsPerChild 64
-            MaxRequestWorkers 256
             ServerLimit 8
+            ThreadLimit 256
+            ThreadsPerChild 256
+            MaxRequestWorkers 512
             MaxKeepAliveRequests 1000
             GracefulShutdownTimeout 5
             {hosts}
