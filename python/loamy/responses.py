@@ -112,18 +112,18 @@ class Responses(list["Response"]):
 
     def copy(self) -> Responses:
         """Return a list of the same responses."""
-        return Responses(self, policy=self._policy)
+        return self._of(self)
 
     @overload
     def __add__(self, other: list[Response]) -> Responses: ...
     @overload
     def __add__(self, other: list[_T]) -> list[Response | _T]: ...
     def __add__(self, other: list[Any]) -> list[Any]:
-        """Return the responses of both lists; the policy is that of the first."""
+        """Return the responses of both lists; the policy is that of the first, the journal that of whichever has one."""
         whole = super().__add__(other)
         if whole is NotImplemented or not all(isinstance(response, Response) for response in other):
             return whole
-        return Responses(whole, policy=self._policy)
+        return Responses(whole, policy=self._policy, journal=self._journal or getattr(other, "_journal", None))
 
     @overload
     def __getitem__(self, place: SupportsIndex) -> Response: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import pickle
 import signal
@@ -154,7 +155,9 @@ def test_h5_what_a_journal_has_is_not_sent_past_it(server: TestServer, journal: 
     row = [server.url("/flaky/a?fail=1&status=close"), server.url("/count/a")]
     # One by one, so that the first has a new connection: on one that was used before it would be sent once more at once.
     first = loamy.send(row, journal=journal, concurrency=1)
-    copies = [first, first.failed, first[:1], pickle.loads(pickle.dumps(first)), first[1:], first[1:].failed]
+    parts = [first.failed, first[:1], first[1:], first[1:].failed]
+    sums = [first + [], first + first, loamy.Responses() + first]  # noqa: RUF005 (what is tested)
+    copies = [first, *parts, *sums, first.copy(), copy.copy(first), pickle.loads(pickle.dumps(first))]
     for responses in copies:
         with pytest.raises(TypeError, match="retry_failed=True") as caught:
             responses.resend()
