@@ -23,6 +23,9 @@ SNIPPET = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n\n```\n(?P<printed>.*?
 PLACE = "127.0.0.1:8080"
 """The server that the documents speak of."""
 LONGEST_EXAMPLE = 40
+MAP = ROOT / "ARCHITECTURE.md"
+NAME = re.compile(r"`([^`\n]+)`")
+"""What stands between backticks."""
 
 
 def named(path: Path) -> str:
@@ -54,6 +57,23 @@ def test_the_page_of_the_policy_has_every_field_and_phase() -> None:
     documented = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
     fields = [field.name for value in (loamy.Policy, loamy.Timeout) for field in dataclasses.fields(value)]
     assert documented[: len(fields)] == fields
+
+
+def test_the_map_names_every_file_of_the_engine_the_binding_and_the_package() -> None:
+    words = set(re.findall(r"\w+", " ".join(NAME.findall(MAP.read_text()))))
+    rust = [path for crate in ("loamy", "loamy-python") for path in (ROOT / "crates" / crate / "src").rglob("*.rs")]
+    files = [*rust, *(ROOT / "python/loamy").glob("*.py")]
+    assert len(files) > 100
+    # A folder's `mod.rs` and `tests.rs` are told of by its name.
+    nouns = {path: path.parent.name if path.stem in ("mod", "tests") else path.stem for path in files}
+    assert [named(path) for path, noun in nouns.items() if noun not in words] == []
+
+
+def test_the_map_names_no_file_that_there_is_not() -> None:
+    paths = [name for name in NAME.findall(MAP.read_text()) if re.fullmatch(r"[\w/-]+\.(rs|py)", name)]
+    assert len(paths) > 50
+    files = [path for folder in ("crates", "python", "tests") for path in (ROOT / folder).rglob("*.*")]
+    assert [name for name in paths if not any(path.match(name) for path in files)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

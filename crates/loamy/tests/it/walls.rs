@@ -1,6 +1,4 @@
 //! Who may import whom: the picture of ARCHITECTURE.md, held against the `crate::` paths of the engine's files.
-//!
-//! types ← pure ← gate, plan ← batch; types ← transport ← exchange ← worker → batch; client, run, runtime, stream on top.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
