@@ -19,6 +19,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+LINKED = [*PAGES, *(ROOT / name / "README.md" for name in ("benches", "crates/loamy", "packaging/zconcurrent"))]
 SNIPPET = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n\n```\n(?P<printed>.*?)^```$)?", re.MULTILINE | re.DOTALL)
 PLACE = "127.0.0.1:8080"
 """The server that the documents speak of."""
@@ -76,10 +77,16 @@ def test_the_map_names_no_file_that_there_is_not() -> None:
     assert [name for name in paths if not any(path.match(name) for path in files)] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
+@pytest.mark.parametrize("page", LINKED, ids=named)
 def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_list_of_decisions_has_every_page() -> None:
+    decisions = ROOT / "docs/decisions"
+    linked = re.findall(r"^- \[.+\]\((.+)\)$", (decisions / "README.md").read_text(), re.MULTILINE)
+    assert sorted(linked) == sorted(path.name for path in decisions.glob("2*.md"))
 
 
 def test_an_example_fits_on_a_screen() -> None:
