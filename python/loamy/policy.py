@@ -36,7 +36,7 @@ class Timeout:
     read: float | None = None
     """Between two advances of the response."""
     total: float | None = 300
-    """The row as a whole, redirects included. 300 s, as the two older packages had it."""
+    """The row as a whole, redirects included; a retry has all of it anew. 300 s, as the two older packages had it."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

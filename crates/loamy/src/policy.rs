@@ -119,7 +119,7 @@ pub struct Timeouts {
     pub first_byte: Option<Duration>,
     /// Between two advances of the response.
     pub read: Option<Duration>,
-    /// The row as a whole, redirects included: 300 s, as aiohttp.
+    /// The row as a whole, redirects included; a retry by permission has all of it anew. 300 s, as aiohttp.
     pub total: Option<Duration>,
 }
 
