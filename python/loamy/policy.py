@@ -182,8 +182,8 @@ class Policy:
     machine. None: a random one for each call, so that keys are the same in its retries, and in ``resend`` of what it
     returned, but not when the program is run again."""
     duplicates: Literal["send", "share"] = "send"
-    """``"share"``: of GET and HEAD rows that ask for the very same the first is sent, and its answer is that of all; it is kept for those
-    that may still come. ``"send"``: each is sent, as the list says."""
+    """``"share"``: of GET, HEAD, OPTIONS and TRACE rows that ask for the very same the first is sent, and its answer is that of all; it
+    is kept for those that may still come. ``"send"``: each is sent, as the list says."""
     hedge: bool | float = False
     """Whether a GET, PUT or other idempotent row that takes long gets a second try beside the first, of which the first answer
     counts: True, when it takes longer than 19 of 20 did so far; a number, after so many seconds. At most one row in twenty
