@@ -167,7 +167,7 @@ def stream(
     Args:
         rows: as for `send`; a generator may go on for ever.
         order: ``"done"`` yields each response when it has ended, ``"given"`` in the order of the rows.
-        window: rows under way or waiting to be yielded, at most; 4 × ``concurrency`` when left out.
+        window: rows under way or waiting to be yielded, at most; left out, 4 × ``concurrency``, and 1,000 more with a journal.
         policy: how to send.
         progress: as for `send`.
         on_response: as for `send`; called before the response is yielded.

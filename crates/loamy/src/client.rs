@@ -100,8 +100,9 @@ impl Client {
 
     /// Sends rows as they are taken from the iterator, and yields outcomes as they end or in the order given.
     ///
-    /// The iterator is asked on the thread that asks for outcomes, and only while fewer than `4 × concurrency` rows are
-    /// under way; memory stays flat however long it is. Dropping the result cancels the rest.
+    /// The iterator is asked on the thread that asks for outcomes, and only while fewer than `4 × concurrency` rows
+    /// (and 1,000 more with a journal) are under way; memory stays flat however long it is. Dropping the result cancels
+    /// the rest.
     pub fn stream<I>(&self, rows: I, policy: &Policy, order: Order) -> Rows<I::IntoIter>
     where
         I: IntoIterator,
