@@ -71,7 +71,7 @@ class Environments:
             return self.cargo_build("testkit", CHECKOUT / "Cargo.toml", "testkit")
         if name == "ours":
             if not self.our_python.exists():
-                raise Missing(f"{self.our_python} is not there: `make setup`, or --our-python PATH")
+                raise Missing(f"{self.our_python} is not there: `make bench` makes one, or --our-python PATH")
             return self.our_python
         return tool(name)
 
