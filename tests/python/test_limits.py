@@ -242,11 +242,11 @@ def one(server: TestServer, row: dict[str, Any], **policy: Any) -> str:
         ({"limits_key": "a"}, 'the row\'s key "limits_key" is unknown; is it "limit_key"? (GET '),
     ],
 )
-def test_i8_what_a_row_says_wrong_of_limits_is_its_own_outcome(server: TestServer, row: Any, text: str) -> None:
+def test_what_a_row_says_wrong_of_limits_is_its_own_outcome(server: TestServer, row: Any, text: str) -> None:
     assert one(server, row, limits={"tokens": "1000/s"}).startswith(text)
 
 
-def test_i8_a_cost_of_no_limit_names_what_there_is(server: TestServer) -> None:
+def test_a_cost_of_no_limit_names_what_there_is(server: TestServer) -> None:
     text = one(server, {"cost": {"token": 5}}, limits={"tokens": "1000/s"})
     assert text.endswith('hint: the limits are "tokens"')
     with loamy.testing.serve() as other:

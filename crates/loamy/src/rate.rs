@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn i8_a_rate_that_is_none_is_refused_by_name() {
+    fn a_rate_that_is_none_is_refused_by_name() {
         for (text, what) in [
             ("", "it is empty"),
             ("100", "the unit is missing"),

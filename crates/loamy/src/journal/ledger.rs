@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn h6_after_a_clean_stop_rows_are_done_in_doubt_or_open_as_they_ended() {
+    fn after_a_clean_stop_rows_are_done_in_doubt_or_open_as_they_ended() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.loamy");
         let (get, post) = (|| Request::get("http://h/"), || Request::post("http://h/", "x"));

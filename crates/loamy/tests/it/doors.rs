@@ -377,7 +377,7 @@ fn outcomes_that_a_stream_yielded_before_its_iterator_panicked_are_good() {
 }
 
 #[test]
-fn i8_a_policy_that_cannot_be_followed_is_the_outcome_of_every_row_by_every_door() {
+fn a_policy_that_cannot_be_followed_is_the_outcome_of_every_row_by_every_door() {
     returns(|| {
         let server = Server::serve();
         let client = client(1);
