@@ -35,8 +35,6 @@ H2_TLS = Protocol("h2-tls", "https", "HTTP/2")
 H2C = Protocol("h2c", "http", "HTTP/2")
 
 ALL = (H1, H1_TLS, H2_TLS, H2C)
-SPOKEN = ALL
-"""Those of them that loamy speaks."""
 
-spoken = pytest.mark.parametrize("protocol", SPOKEN, ids=[protocol.name for protocol in SPOKEN])
+spoken = pytest.mark.parametrize("protocol", ALL, ids=[protocol.name for protocol in ALL])
 """Runs a test in each of them."""

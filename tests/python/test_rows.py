@@ -15,13 +15,6 @@ from loamy.session import RequestMap
 from loamy.testing import TestServer
 
 
-def echoed(server: TestServer, row: Any, **policy: Any) -> dict[str, Any]:
-    """Send one row and return what the server says that it received."""
-    [response] = loamy.send([row], **policy).raise_for_failures()
-    echo: dict[str, Any] = response.json()
-    return echo
-
-
 def test_a_url_is_sent_as_a_get(server: TestServer) -> None:
     [response] = loamy.send([server.url("/anything?a=1")])
     assert response.ok and response.method == "GET"
