@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TypeAlias
 
+from loamy.policy import check_flag
+
 if TYPE_CHECKING:
     from loamy.policy import Policy
 
@@ -41,14 +43,3 @@ def recorded_by(
             "\nhint: name the job: job='invoices-2026-11'"
         )
     return name, retry_failed, resend_in_doubt, keep_good
-
-
-def check_flag(name: str, value: object) -> None:
-    """Refuse what is only taken for true or false.
-
-    Raises:
-        TypeError: with the name.
-
-    """
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")

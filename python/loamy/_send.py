@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 # What the doors are annotated with is there at run time too, for those who read it with `typing.get_type_hints`.
 from loamy import _memory
-from loamy._journal import check_flag, recorded_by
+from loamy._journal import recorded_by
 from loamy._loamy import Batch, Response
 from loamy._rows import Unpack
 from loamy._signals import is_handlers
 from loamy._unverified import Place, here
 from loamy._watching import watched
 from loamy.errors import BatchInterrupted, JournalError
-from loamy.policy import Policy, PolicyFields, resolve
+from loamy.policy import Policy, PolicyFields, check_flag, resolve
 from loamy.progress import Progress, telling
 from loamy.responses import Responses
 

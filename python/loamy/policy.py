@@ -232,7 +232,7 @@ class Policy:
         for name, least, optional in _COUNTS:
             _check_count(name, getattr(self, name), least, optional)
         for name in _FLAGS:
-            _check_flag(name, getattr(self, name))
+            check_flag(name, getattr(self, name))
         for name, choices in _CHOICES.items():
             if getattr(self, name) is not None or name not in _OPTIONAL:
                 _check_choice(name, getattr(self, name), choices)
@@ -523,7 +523,13 @@ def _check_count(name: str, value: Any, least: int, optional: bool) -> None:
         raise ValueError(f"{name} is {value}; it must be {most} or less")
 
 
-def _check_flag(name: str, value: Any) -> None:
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is only taken for true or false.
+
+    Raises:
+        TypeError: with the name.
+
+    """
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
 
