@@ -233,9 +233,8 @@ class Policy:
             _check_count(name, getattr(self, name), least, optional)
         for name in _FLAGS:
             check_flag(name, getattr(self, name))
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) is not None or name not in _OPTIONAL:
-                _check_choice(name, getattr(self, name), choices)
+        for name, choices, optional in _CHOICES:
+            _check_choice(name, getattr(self, name), choices, optional)
         if self.concurrency != "auto":
             _check_concurrency(self.concurrency)
         _check_seconds("deadline", self.deadline)
@@ -314,32 +313,22 @@ _COUNTS = (
 )
 _MOST = {"max_redirects": 65_535, "retries": (1 << 32) - 1}
 _FLAGS = ("follow_redirects", "allow_downgrade", "retry_unsafe", "governor", "fail_fast")
-_CHOICES = {
-    "http_version": ("auto", "1.1", "2"),
-    "adaptive": ("aimd", "gradient2"),
-    "idempotency": ("auto",),
-    "duplicates": ("send", "share"),
-}
-_OPTIONAL = ("adaptive", "idempotency")
+_CHOICES = (
+    ("http_version", ("auto", "1.1", "2"), False),
+    ("adaptive", ("aimd", "gradient2"), True),
+    ("idempotency", ("auto",), True),
+    ("duplicates", ("send", "share"), False),
+)
 
 _HIGHEST_BACKOFF = 20.0
 """Seconds; where `backoff` names its first ceiling alone."""
 
+_RECORDED = ("journal", "retry_failed", "resend_in_doubt", "keep_good")
+
 _OWN = {
-    "send": ("policy", "progress", "on_response", "journal", "retry_failed", "resend_in_doubt", "keep_good"),
-    "stream": (
-        "order",
-        "window",
-        "policy",
-        "progress",
-        "on_response",
-        "journal",
-        "retry_failed",
-        "resend_in_doubt",
-        "keep_good",
-        "replay",
-    ),
-    "send_async": ("policy", "progress", "on_response", "journal", "retry_failed", "resend_in_doubt", "keep_good"),
+    "send": ("policy", "progress", "on_response", *_RECORDED),
+    "stream": ("order", "window", "policy", "progress", "on_response", *_RECORDED, "replay"),
+    "send_async": ("policy", "progress", "on_response", *_RECORDED),
     "resend": ("in_doubt", "policy"),
 }
 """The keywords of each door that are no fields of a policy."""
@@ -406,7 +395,7 @@ def _instead(door: str, name: str) -> str:
     if name in _ELSEWHERE:
         return f": {_ELSEWHERE[name]}"
     having = [f"{other}()" for other, own in _OWN.items() if name in own]
-    if door == "resend" and name in ("journal", "retry_failed", "resend_in_doubt", "keep_good"):
+    if door == "resend" and name in _RECORDED:
         return ": it keeps no journal; make the call again, with its journal= and retry_failed=True"
     if having:
         return f"; it is one of {' and '.join(having)}"
@@ -534,7 +523,9 @@ def check_flag(name: str, value: object) -> None:
         raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
 
 
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: Any, choices: tuple[str, ...], optional: bool) -> None:
+    if value is None and optional:
+        return
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     if value not in choices:
