@@ -14,6 +14,7 @@ from typing import Any
 import loamy
 import pytest
 from loamy import Policy, Timeout
+from loamy._keywords import OWN
 from loamy.testing import TestServer
 
 RATE_HINT = "hint: write a count and a span, such as 100/s, 500/min, 5/2s, 1000/h or 10/day"
@@ -63,7 +64,16 @@ def test_a_keyword_of_another_client_is_not_taken_for_a_slip(name: str) -> None:
     assert "is it" not in str(caught.value)
 
 
-@pytest.mark.parametrize("door", [loamy.send, loamy.stream, loamy.send_async, loamy.Responses.resend])
+DOORS: list[Callable[..., Any]] = [loamy.send, loamy.stream, loamy.send_async, loamy.Responses.resend]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_door_has_the_keywords_that_wrong_ones_are_held_against_and_no_others(door: Callable[..., Any]) -> None:
+    given = signature(door).parameters.values()
+    assert {one.name for one in given if one.kind is Parameter.KEYWORD_ONLY} == set(OWN[door.__name__])
+
+
+@pytest.mark.parametrize("door", DOORS)
 def test_a_slip_in_any_keyword_of_a_door_finds_it(door: Callable[..., Any]) -> None:
     own = [name for name, parameter in signature(door).parameters.items() if parameter.kind is Parameter.KEYWORD_ONLY]
     assert own
