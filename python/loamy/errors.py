@@ -309,9 +309,6 @@ class JournalError(LoamyError, RuntimeError):
         trouble: str = "system",
         responses: list[Any] | None = None,
     ) -> None:
-        if hint is not None and trouble == "damaged":
-            # The engine names the option; here it is a keyword.
-            hint = hint.replace("keep_good", "keep_good=True")
         super().__init__(message, hint=hint)
         self.trouble = trouble
         self.responses = responses

@@ -337,7 +337,7 @@ def test_h7_every_door_takes_up_what_can_be_read_of_a_damaged_journal(
     bodies.write_bytes(content)
     with pytest.raises(loamy.JournalError) as caught:
         call()
-    assert caught.value.trouble == "damaged" and "keep_good=True" in str(caught.value)
+    assert caught.value.trouble == "damaged" and "keep_good" in str(caught.value)
     assert len(server.requests) == 50
     assert len(call(keep_good=True)) == 50
     assert 50 < len(server.requests) <= 100, "what was lost is sent again"

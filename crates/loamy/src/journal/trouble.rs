@@ -42,7 +42,8 @@ impl JournalError {
     }
 
     pub(crate) fn damaged(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Trouble::Damaged, message).with_hint("what can still be read is usable with keep_good")
+        Self::new(Trouble::Damaged, message)
+            .with_hint("what can still be read is taken up with the option keep_good")
     }
 
     /// What the system refused.
