@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from loamy.policy import check_flag
 
 if TYPE_CHECKING:
     from loamy.policy import Policy
 
-Recorded: TypeAlias = tuple[str, bool, bool, bool]
-"""The path; whether failed rows are sent again, rows in doubt, and whether a damaged record is used as far as it goes."""
+
+class Recorded(NamedTuple):
+    """What a batch is told of its journal; the binding reads it as a tuple."""
+
+    path: str
+    retry_failed: bool
+    resend_in_doubt: bool
+    keep_good: bool
 
 
 def recorded_by(
@@ -42,4 +48,4 @@ def recorded_by(
             "idempotency='auto' makes other keys in each call, so a row that is sent again after a crash would be paid twice"
             "\nhint: name the job: job='invoices-2026-11'"
         )
-    return name, retry_failed, resend_in_doubt, keep_good
+    return Recorded(name, retry_failed, resend_in_doubt, keep_good)

@@ -111,7 +111,7 @@ def _gather(
 def _run(
     batch: Batch, rows: list[Any], plan: Policy, journal: Recorded | None, tell: Tell | None, each: _Each | None
 ) -> Responses:
-    path = None if journal is None else journal[0]
+    path = None if journal is None else journal.path
     try:
         return Responses(batch.run(rows, tell, None, each), policy=plan, journal=path)
     except (BatchInterrupted, JournalError) as stop:
@@ -342,7 +342,7 @@ class _Streaming:
         """Return what was not yielded."""
         left = [*self.ready, *self.early.values(), *taken]
         ordered = sorted(left, key=lambda response: response.index) if self.as_given else left
-        return Responses(ordered, policy=self.plan, journal=None if self.journal is None else self.journal[0])
+        return Responses(ordered, policy=self.plan, journal=None if self.journal is None else self.journal.path)
 
     def take(self) -> None:
         """Take what has ended; wait for something only when there is nothing else to do."""
