@@ -45,8 +45,9 @@ test: need-test rustfmt clippy rust wheels contract python network peers ruff my
 rustfmt: need-rust ## Rust is formatted
 	@scripts/stage $@ cargo fmt --all --check
 
-clippy: need-rust tools ## Rust lints, warnings denied
-	@scripts/stage $@ cargo clippy --locked --workspace --all-targets -- -D warnings
+clippy: need-rust tools ## Rust lints, warnings denied; the engine without its features too
+	@scripts/stage $@ bash -c 'cargo clippy --locked --workspace --all-targets -- -D warnings \
+		&& cargo clippy --locked -p loamy --lib --no-default-features -- -D warnings'
 
 rust: need-rust need-crashes tools ## Rust tests, those in the documentation included
 	@scripts/stage $@ cargo test --locked --workspace
