@@ -70,8 +70,8 @@ peers: need-peers wheels ## real servers in each protocol that they speak, reloa
 ruff: tools ## Python is formatted and lint-free
 	@scripts/stage $@ bash -c '$(TOOLS)/bin/ruff format --check . && $(TOOLS)/bin/ruff check .'
 
-mypy: tools ## types of the package, the stubs and the examples
-	@scripts/stage $@ $(TOOLS)/bin/mypy
+mypy: tools wheels ## types of the package, the stubs, the examples, the benches and the tests
+	@scripts/stage $@ bash -c '$(TOOLS)/bin/mypy && (cd benches && $(TOOLS)/bin/mypy .) && scripts/type-tests $(WHEELS)/bin/python'
 
 stubtest: wheels ## the stubs say what the module has
 	@scripts/stage $@ $(WHEELS)/bin/python -m mypy.stubtest loamy --mypy-config-file pyproject.toml \

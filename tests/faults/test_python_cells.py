@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import loamy
 import loamy.errors
@@ -34,7 +34,7 @@ from zconcurrent import zsession
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]  # there only where it is needed
 
 LIST = Path(__file__).with_name("cells.toml")
 COLUMNS = ("get", "post", "keyed")
@@ -72,7 +72,7 @@ class Cell:
         return f"{self.id} {self.variant} [{self.column}]"
 
     @property
-    def method(self) -> str:
+    def method(self) -> Literal["GET", "POST"]:
         return "GET" if self.column == "get" else "POST"
 
     @property
@@ -245,7 +245,7 @@ def among(cell: Cell, url: str, row: Any) -> Any:
 def _empty_list(cell: Cell, _program: Path) -> None:
     began = time.monotonic()
     empty = loamy.send([])
-    assert isinstance(empty, loamy.Responses) and empty == []
+    assert type(empty) is loamy.Responses and empty == []
     assert list(loamy.stream([])) == []
     assert list(loamy.stream(iter(()), order="given")) == []
     assert asyncio.run(loamy.send_async([])) == []
@@ -485,7 +485,7 @@ def _json_answer(cell: Cell, program: Path) -> None:
     else:
         with pytest.raises(loamy.JSONDecodeError) as raised:
             response.json()
-        assert isinstance(raised.value, json.JSONDecodeError) and isinstance(raised.value, ValueError)
+        assert {json.JSONDecodeError, ValueError} <= set(type(raised.value).__mro__)
 
     again = Cell(**{**cell.__dict__, "seen": 2})
     with scripted(again, program, ["read", f"send {head}\\r\\n", *sending, "again"]) as url:
@@ -649,7 +649,7 @@ def _inside_a_running_loop(cell: Cell, _program: Path) -> None:
         if cell.given["loop"] == "uvloop":
             import uvloop
 
-            loop = uvloop.new_event_loop()
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         else:
             loop = asyncio.new_event_loop()
         try:
@@ -951,7 +951,7 @@ def _return_exceptions(cell: Cell, _program: Path) -> None:
         cell.judge(raised.value)
         results = zsession.zSession(requestMaps=maps).sendRequests(return_exceptions=True)
         assert results.requestResponses == []
-        assert [error.request_map for error in results.taskExceptions] == maps  # type: ignore[attr-defined]
+        assert [error.request_map for error in results.taskExceptions] == maps
         for error in results.taskExceptions:
             assert isinstance(error, ConnectionError) and isinstance(error, OSError)
             cell.judge(error)

@@ -85,6 +85,7 @@ def test_the_otel_extra_installs_the_api_alone(loamy_dist: Any) -> None:
     [name] = [name for name in requirements(loamy_dist) if name.startswith("otel/")]
     assert name == "otel/opentelemetry-api"
     marker = requirements(loamy_dist)[name].marker
+    assert marker is not None
     assert marker.evaluate({"extra": "otel"}) and not marker.evaluate({"extra": ""})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import loamy
 import loamy.session
+import loamy.testing
 import pytest
 from loamy import _memory
 from zconcurrent import zsession

@@ -48,6 +48,7 @@ class Told:
     def durations(self) -> list[Any]:
         """Give the points of the histogram."""
         data = self.reader.get_metrics_data()
+        assert data is not None
         metrics = [metric for own in data.resource_metrics for scope in own.scope_metrics for metric in scope.metrics]
         [duration] = metrics
         assert (duration.name, duration.unit) == ("http.client.request.duration", "s")

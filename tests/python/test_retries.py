@@ -110,6 +110,7 @@ def test_no_connection_is_tried_again_and_the_error_tells_of_each(refused_port: 
     assert error is not None and error.earlier == response.earlier and error.attempts == 3
     assert str(error).partition("\n")[0].endswith(", attempt 3)")
     for same in (pickle.loads(pickle.dumps(response)), copy.copy(response)):
+        assert same.error is not None
         assert same.earlier == response.earlier and same.error.earlier == response.earlier
 
 
