@@ -1,4 +1,4 @@
-"""The end of the process with work under way, and other interpreters in it (faults P5, P7)."""
+"""The end of the process with work under way (fault P7)."""
 
 from __future__ import annotations
 
@@ -155,41 +155,6 @@ def test_a_terminated_process_ends_at_once(server: TestServer, child: Callable[.
     running.process.terminate()
     code, _, err = ends(running)
     assert code == -signal.SIGTERM and err == ""
-
-
-SUBINTERPRETER = """
-import sys
-
-code = '''
-try:
-    import loamy
-except ImportError as error:
-    print("ImportError:", error, flush=True)
-else:
-    print("imported", flush=True)
-'''
-import loamy
-if sys.version_info >= (3, 13):
-    import _interpreters as interpreters
-    own = interpreters.create()
-    interpreters.exec(own, code)
-else:
-    import _xxsubinterpreters as interpreters
-    own = interpreters.create()
-    interpreters.run_string(own, code)
-interpreters.destroy(own)
-print(loamy.send([sys.argv[1]])[0].ok)
-"""
-
-
-def test_a_subinterpreter_is_refused_with_an_import_error_and_the_main_one_goes_on(
-    server: TestServer, child: Callable[..., Any]
-) -> None:
-    code, out, err = ends(child(SUBINTERPRETER, server.url("/json")))
-    first, _, last = out.partition("\n")
-    assert first.startswith("ImportError: ") and "interpreter" in first, out
-    assert code == 0, err
-    assert last == "True\n"
 
 
 def test_importing_costs_no_threads_no_descriptors_and_no_heavy_modules(child: Callable[..., Any]) -> None:
