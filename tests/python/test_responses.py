@@ -134,7 +134,7 @@ def test_rows_are_flat_and_go_through_json(server: TestServer, refused_port: int
 )
 def test_rows_go_through_json_whatever_the_tag(server: TestServer, tag: Any) -> None:
     rows = loamy.send([{"url": server.url("/json"), "tag": tag}]).rows()
-    json.dumps(rows)
+    assert json.loads(json.dumps(rows)) == rows and rows[0]["tag"] == str(tag)
 
 
 def test_responses_pickle_and_copy_as_what_they_are(server: TestServer, refused_port: int) -> None:
