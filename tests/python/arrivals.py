@@ -1,9 +1,10 @@
-"""When requests came, as the server saw it."""
+"""When requests came, and how often, as the server saw it."""
 
 from __future__ import annotations
 
 import bisect
 
+import loamy
 from loamy.testing import TestServer
 
 LATE_S = 0.02
@@ -14,6 +15,13 @@ can arrive in one that is shorter by this."""
 def arrivals(server: TestServer, path: str) -> list[float]:
     """Give the seconds at which the requests came whose target begins so, in order."""
     return sorted(seen.arrived for seen in server.requests if seen.target.startswith(path))
+
+
+def visits(server: TestServer) -> dict[str, dict[str, int]]:
+    """Give how often each name was asked for at ``/count/…``, by method."""
+    answer = loamy.send([server.url("/counts")])[0].json()
+    assert isinstance(answer, dict)
+    return answer
 
 
 def most_within(times: list[float], window: float) -> int:

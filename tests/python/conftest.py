@@ -27,6 +27,12 @@ def server() -> Iterator[loamy.testing.TestServer]:
         yield running
 
 
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """Where a call may keep its journal; nothing is there yet."""
+    return tmp_path / "run.loamy"
+
+
 class Scripted:
     """A running ``testkit script``: the same steps on every connection, unless a step says ``connection``."""
 

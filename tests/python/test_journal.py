@@ -15,6 +15,7 @@ from typing import Any
 
 import loamy
 import pytest
+from arrivals import visits
 from loamy.testing import TestServer
 from waiting import until
 
@@ -41,23 +42,12 @@ def rows(server: TestServer, count: int = ROWS) -> list[Any]:
     return [(methods[n % 3], server.url(f"/count/{n}?takes=5ms")) for n in range(count)]
 
 
-def visits(server: TestServer) -> dict[str, dict[str, int]]:
-    answer = loamy.send([server.url("/counts")])[0].json()
-    assert isinstance(answer, dict)
-    return answer
-
-
 def break_off(server: TestServer, child: Callable[..., Any], journal: Path, number: int) -> None:
     """Run the call in another process until the server has seen some rows, and end that with a signal."""
     running = child(CALL, server.url(""), journal, ROWS)
     until(lambda: server.counts["requests"] >= BREAK_OFF_AFTER)
     os.kill(running.process.pid, number)
     running.end()
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    return tmp_path / "run.loamy"
 
 
 def test_h5_after_a_kill_the_same_call_sends_what_is_left_and_returns_the_whole_list(

@@ -10,6 +10,7 @@ from typing import Any
 
 import loamy
 import pytest
+from arrivals import visits
 from loamy.testing import TestServer
 from waiting import until
 
@@ -18,23 +19,12 @@ ON_RECORD_S = 0.2
 """How soon what has ended is on disk."""
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    return tmp_path / "run.loamy"
-
-
 def source(server: TestServer, breaks_at: int | None = None) -> Iterator[Any]:
     """Give the rows, the first half of them POSTs; break off before one of them."""
     for number in range(ROWS):
         if number == breaks_at:
             raise OSError("the database went away")
         yield ("POST" if number < ROWS // 2 else "GET", server.url(f"/count/{number}"))
-
-
-def visits(server: TestServer) -> dict[str, dict[str, int]]:
-    answer = loamy.send([server.url("/counts")])[0].json()
-    assert isinstance(answer, dict)
-    return answer
 
 
 @pytest.mark.parametrize("order", ["done", "given"])
