@@ -17,6 +17,8 @@ AT_ONCE_S = 0.2
 """How long a call may go on after a signal."""
 SCHEDULING_S = 0.3
 """What a loaded machine may need on top to run the process at all, and to hand over many rows."""
+WATCHED_S = 0.2
+"""How long a child stays after it left the call, so that a byte that it still writes is seen."""
 
 PRELUDE = """
     import json, signal, sys, time
@@ -26,6 +28,12 @@ PRELUDE = """
 
     def tell(**told):
         print(json.dumps({"at": time.monotonic(), **told}), flush=True)
+
+    class SoftTimeLimitExceeded(Exception):
+        pass
+
+    def time_is_up(number, frame):
+        raise SoftTimeLimitExceeded("45 s")
 """
 
 
@@ -33,7 +41,7 @@ def interrupted(
     child: Callable[..., Any], server: TestServer, code: str, requests: int, number: int = signal.SIGINT
 ) -> dict[str, Any]:
     """Send the child a signal when the server has seen so many requests; return what it told, and how long it took to."""
-    running = child(PRELUDE + code, server.url(""))
+    running = child(f"{PRELUDE}{code.rstrip()}\n    time.sleep({WATCHED_S})\n", server.url(""))
     until(lambda: server.counts["requests"] == requests)
     began = time.monotonic()
     os.kill(running.process.pid, number)
@@ -65,7 +73,6 @@ def test_ctrl_c_leaves_send_at_once_with_every_response(server: TestServer, chil
         assert [response.index for response in stop.responses] == list(range(len(rows)))
         tell(counts=stop.responses.counts(), text=str(stop), doubt=[r.error.in_doubt for r in stop.responses[20:22]],
              errors=[type(r.error).__name__ for r in stop.responses[20:23]])
-        time.sleep(0.2)
     """,
         22,
     )
@@ -89,7 +96,6 @@ def test_ctrl_c_leaves_at_once_with_many_rows_unread(server: TestServer, child: 
         loamy.send([sys.argv[1] + "/hang"] * 50_000, concurrency=3)
     except loamy.BatchInterrupted as stop:
         tell(counts=stop.responses.counts())
-        time.sleep(0.2)
     """,
         3,
     )
@@ -122,16 +128,11 @@ def test_an_exception_of_a_signal_handler_leaves_as_itself(server: TestServer, c
         child,
         server,
         """
-    class SoftTimeLimitExceeded(Exception):
-        pass
-    def handler(number, frame):
-        raise SoftTimeLimitExceeded("45 s")
-    signal.signal(signal.SIGUSR1, handler)
+    signal.signal(signal.SIGUSR1, time_is_up)
     try:
         loamy.send([sys.argv[1] + "/hang"] * 10, concurrency=2)
     except SoftTimeLimitExceeded as error:
         tell(args=error.args, kind=type(error).__name__)
-        time.sleep(0.2)
     """,
         2,
         signal.SIGUSR1,
@@ -148,11 +149,7 @@ def test_an_exception_of_a_signal_handler_in_the_source_of_a_stream_leaves_as_it
         child,
         server,
         """
-    class SoftTimeLimitExceeded(Exception):
-        pass
-    def handler(number, frame):
-        raise SoftTimeLimitExceeded("45 s")
-    signal.signal(signal.SIGUSR1, handler)
+    signal.signal(signal.SIGUSR1, time_is_up)
     def source():
         yield from [sys.argv[1] + "/hang"] * 2
         time.sleep(30)
@@ -160,7 +157,6 @@ def test_an_exception_of_a_signal_handler_in_the_source_of_a_stream_leaves_as_it
         list(loamy.stream(source(), concurrency=4))
     except SoftTimeLimitExceeded as error:
         tell(args=error.args)
-        time.sleep(0.2)
     """,
         2,
         signal.SIGUSR1,
@@ -240,7 +236,6 @@ def test_ctrl_c_during_a_resend_leaves_with_the_whole_list(server: TestServer, c
         assert isinstance(stop.responses, loamy.Responses), type(stop.responses)
         tell(kinds=[r.kind for r in stop.responses], codes=[r.status_code for r in stop.responses],
              kept=stop.responses[0] is before[0])
-        time.sleep(0.2)
     """,
         6,
     )
@@ -265,7 +260,6 @@ def test_ctrl_c_in_the_midst_of_a_streams_source_loses_no_answer(server: TestSer
             got.append(response.index)
     except loamy.BatchInterrupted as stop:
         tell(indexes=sorted([*got, *(r.index for r in stop.responses)]))
-        time.sleep(0.2)
     """,
         5,
     )
@@ -290,7 +284,6 @@ def test_ctrl_c_leaves_a_stream_at_once_with_what_was_not_yet_yielded(
         assert isinstance(stop.responses, loamy.Responses)
         indexes = sorted(response.index for response in [*got, *stop.responses])
         tell(got=len(got), counts=stop.responses.counts(), once=indexes == list(range(len(indexes))))
-        time.sleep(0.2)
     """,
         7,
     )
@@ -315,7 +308,6 @@ def test_ctrl_c_leaves_a_clump_at_once_with_every_response(server: TestServer, c
         assert all(response.request_map is own for response, own in zip(stop.responses, maps))
         tell(kinds=[errors.count(kind) for kind in (None, "cancelled", "not_sent")], codes=sum(r.status_code for r in stop.responses),
              text=str(stop))
-        time.sleep(0.2)
     """,
         103,
     )
@@ -342,7 +334,6 @@ def test_ctrl_c_leaves_a_zsession_at_once_with_what_came_of_every_request(
         rows = [getattr(made, "request_map", None) or made.requestMap for made in stop.responses]
         assert all(row is own for row, own in zip(rows, maps))
         tell(kinds=[kinds.count(kind) for kind in (None, "cancelled", "not_sent")], text=str(stop))
-        time.sleep(0.2)
     """,
         103,
     )
@@ -362,7 +353,6 @@ def test_ctrl_c_during_an_async_main_cancels_the_batch(server: TestServer, child
         asyncio.run(loamy.send_async([sys.argv[1] + "/hang"] * 20, concurrency=2))
     except KeyboardInterrupt:
         tell()
-        time.sleep(0.2)
     """,
         2,
     )
@@ -383,9 +373,6 @@ MEANWHILE = """
     import faulthandler
     faulthandler.dump_traceback_later(40, exit=True)
     from loamy import errors
-
-    class SoftTimeLimitExceeded(Exception):
-        pass
 
     def blow(original, times):
         \"\"\"Have a signal come while `original` runs: at its fifth call, and so many times in a row.\"\"\"
@@ -456,9 +443,7 @@ def test_a_soft_time_limit_while_the_object_of_a_failure_is_made_leaves_as_itsel
         PRELUDE
         + MEANWHILE
         + """
-    def handler(number, frame):
-        raise SoftTimeLimitExceeded("45 s")
-    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, time_is_up)
     errors.build_not_json = blow(errors.build_not_json, 1)
     errors.build = blow(errors.build, 1)
     try:
@@ -551,7 +536,6 @@ def test_rows_that_were_not_read_when_ctrl_c_came_have_their_tags(
         loamy.send(rows, concurrency=3)
     except loamy.BatchInterrupted as stop:
         tell(tags=sum(response.tag == row["tag"] for response, row in zip(stop.responses, rows)))
-        time.sleep(0.2)
     """,
         3,
     )
@@ -576,7 +560,6 @@ def test_ctrl_c_leaves_a_zsession_at_once_with_many_rows_unread(server: TestServ
         import copy, pickle
         assert pickle.loads(pickle.dumps(last)).request_map == maps[-1] and copy.copy(last).request_map is maps[-1]
         assert len({id(error) for error in stop.responses}) == len(maps), "each has an exception of its own"
-        time.sleep(0.2)
     """,
         3,
     )
