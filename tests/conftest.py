@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon import START_UP_S, Daemon, free_port, listens
-from own_nginx import nginx_command
+from daemon import Daemon, free_port
+from own_nginx import running_nginx
 
 pytest_plugins = ["no_skips"]
 
@@ -22,15 +20,6 @@ def pytest_configure() -> None:
     # Whoever starts the tests in the background of a shell starts them with SIGINT ignored, and every child inherits that;
     # the tests of interrupts send it for good reason.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _stop(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 # --- nginx
@@ -77,13 +66,8 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     directory = tmp_path_factory.mktemp("nginx")
     (directory / "root").mkdir()
     port = free_port()
-    http = _NGINX_HTTP.format(directory=directory, port=port)
-    running = Daemon(nginx_command(directory, http), directory / "said")
-    running.start(lambda: listens(port))
-    try:
+    with running_nginx(directory, _NGINX_HTTP.format(directory=directory, port=port), port):
         yield Nginx(directory, port)
-    finally:
-        running.stop()
 
 
 # --- httpbin
@@ -93,30 +77,19 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
 def httpbin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address, without a trailing slash, of a real httpbin under gunicorn with keep-alive connections."""
     log_path = tmp_path_factory.mktemp("httpbin") / "log"
-    with log_path.open("w") as log:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0"),
-                *("--worker-class", "gthread", "--workers", "1", "--threads", "32", "--keep-alive", "30"),
-                *("--backlog", "2048", "--graceful-timeout", "1", "--no-control-socket", "httpbin:app"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    running = Daemon(
+        [
+            *(sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0"),
+            *("--worker-class", "gthread", "--workers", "1", "--threads", "32", "--keep-alive", "30"),
+            *("--backlog", "2048", "--graceful-timeout", "1", "--no-control-socket", "httpbin:app"),
+        ],
+        log_path,
+    )
+    running.start(lambda: "Booting worker" in log_path.read_text())
     try:
-        give_up = time.monotonic() + START_UP_S
-        while True:
-            found = re.search(r"Listening at: (http://127\.0\.0\.1:\d+)", log_path.read_text())
-            if found and "Booting worker" in log_path.read_text():
-                break
-            if process.poll() is not None or time.monotonic() > give_up:
-                pytest.fail(f"httpbin did not start; `make test` installs it. It said:\n{log_path.read_text()}")
-            time.sleep(0.05)
-        yield found[1]
+        yield re.findall(r"Listening at: (http://127\.0\.0\.1:\d+)", log_path.read_text())[0]
     finally:
-        _stop(process)
+        running.stop()
 
 
 # --- the scripted server

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from daemon import program
+from daemon import Daemon, listens, program
 
 # As root, nginx's workers would become a user who may not enter a temporary directory of ours.
 _USER = "user root;" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""
+
+
+@contextlib.contextmanager
+def running_nginx(directory: Path, http: str, *ports: int) -> Iterator[None]:
+    """Run it as long as the block lasts, which begins when it listens on the ports."""
+    running = Daemon(nginx_command(directory, http), directory / "said")
+    running.start(lambda: all(listens(port) for port in ports))
+    try:
+        yield
+    finally:
+        running.stop()
 
 
 def nginx_command(directory: Path, http: str) -> list[str]:

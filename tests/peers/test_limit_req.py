@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import loamy
 import pytest
-from daemon import Daemon, free_port, listens
-from own_nginx import nginx_command
+from daemon import free_port
+from own_nginx import running_nginx
 
 RETRIES = 5
 REFUSED_LATER = 0.10
@@ -46,22 +47,20 @@ class LimitingNginx:
     """An nginx with that limit, which nobody else has used."""
 
     def __init__(self, directory: Path, limit: Limit) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self._log = directory / "access.log"
-        http = f"""
+        self.http = f"""
             log_format seen '$msec $status $request_uri';
             access_log {self._log} seen;
             keepalive_requests 1000000;
             limit_req_zone $binary_remote_addr zone=own:1m rate={limit.rate}r/{limit.unit};
             limit_req_status 429;
             server {{
-                listen 127.0.0.1:{port} backlog=4096;
+                listen 127.0.0.1:{self.port} backlog=4096;
                 location / {{ {limit.directive()} empty_gif; }}
             }}
         """
-        self.daemon = Daemon(nginx_command(directory, http), directory / "said")
-        self.daemon.start(lambda: listens(port))
 
     def seen(self) -> list[tuple[float, int, str]]:
         """When each request ended, with which status, and what it asked for."""
@@ -71,15 +70,14 @@ class LimitingNginx:
 
 @pytest.fixture
 def limiting(tmp_path: Path) -> Iterator[Callable[[Limit], LimitingNginx]]:
-    running: list[LimitingNginx] = []
+    with contextlib.ExitStack() as running:
 
-    def start(limit: Limit) -> LimitingNginx:
-        running.append(LimitingNginx(tmp_path, limit))
-        return running[-1]
+        def start(limit: Limit) -> LimitingNginx:
+            nginx = LimitingNginx(tmp_path, limit)
+            running.enter_context(running_nginx(tmp_path, nginx.http, nginx.port))
+            return nginx
 
-    yield start
-    for one in running:
-        one.daemon.stop()
+        yield start
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from typing import Any
 
 import loamy.testing
 import pytest
-from daemon import Daemon, free_port, listens
-from own_nginx import nginx_command
+from daemon import free_port
+from own_nginx import running_nginx
 
 CHILD_LIMIT_S = 60.0
 """No child of a test may take longer: a hang is a failure."""
@@ -160,10 +160,5 @@ class LimitingNginx:
 def limiting_nginx(tmp_path: Path) -> Iterator[LimitingNginx]:
     """A real nginx of its own, whose limit nobody else has used."""
     port = free_port()
-    http = _LIMITING.format(directory=tmp_path, port=port)
-    running = Daemon(nginx_command(tmp_path, http), tmp_path / "said")
-    running.start(lambda: listens(port))
-    try:
+    with running_nginx(tmp_path, _LIMITING.format(directory=tmp_path, port=port), port):
         yield LimitingNginx(tmp_path, port)
-    finally:
-        running.stop()

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import trustme
-from daemon import Daemon, free_port, listens
-from own_nginx import nginx_command
+from daemon import free_port
+from own_nginx import running_nginx
 
 _HTTP = """
     log_format seen '$server_port $request_method $request_uri $server_protocol $connection';
@@ -101,9 +101,5 @@ def running(directory: Path) -> Iterator[SecureNginx]:
         for name, (how, more) in _PORTS.items()
     )
     http = _HTTP.format(directory=directory, servers=servers)
-    nginx = Daemon(nginx_command(directory, http), directory / "said")
-    nginx.start(lambda: all(listens(port) for port in ports.values()))
-    try:
+    with running_nginx(directory, http, *ports.values()):
         yield SecureNginx(directory, ports, ca, other_ca)
-    finally:
-        nginx.stop()
