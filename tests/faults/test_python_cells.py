@@ -51,6 +51,8 @@ LINGER_S = 0.1
 """How long the server is watched after a call, so that whatever is still sent is seen."""
 PROCESS_S = 30.0
 """How long another interpreter may take in all."""
+UNDER_WAY_S = 0.2
+"""By then a call of another interpreter is under way; its scripts know it by this name."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,12 @@ def scripted(cell: Cell, program: Path, steps: list[str] | dict[str, Any]) -> It
 def other_interpreter(script: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
     """Run a script with arguments as JSON in `argv`; it must end well, in time and without a word on stderr."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), *(json.dumps(argument) for argument in arguments)],
+        [
+            sys.executable,
+            "-c",
+            f"UNDER_WAY_S = {UNDER_WAY_S}\n{textwrap.dedent(script)}",
+            *(json.dumps(argument) for argument in arguments),
+        ],
         capture_output=True,
         text=True,
         timeout=PROCESS_S,
@@ -686,7 +693,7 @@ elif how == "os.fork during a call":
     ended = []
     call = threading.Thread(target=lambda: ended.append(sent(slow)))
     call.start()
-    time.sleep(0.2)
+    time.sleep(UNDER_WAY_S)
     assert in_a_child()
     call.join()
     assert ended == [True]
@@ -854,7 +861,7 @@ def _round_trip(cell: Cell, program: Path) -> None:
 ENDINGS = {
     "daemon thread in flight": """
         threading.Thread(target=lambda: loamy.send([hang]), daemon=True).start()
-        time.sleep(0.3)
+        time.sleep(UNDER_WAY_S)
     """,
     "stream left open": """
         left = loamy.stream((row for _ in itertools.count()), concurrency=4)
@@ -864,7 +871,7 @@ ENDINGS = {
     "send_async left alone": """
         loop = asyncio.new_event_loop()
         task = loop.create_task(loamy.send_async([hang]))
-        loop.run_until_complete(asyncio.sleep(0.3))
+        loop.run_until_complete(asyncio.sleep(UNDER_WAY_S))
         task.cancel()
         try:
             loop.run_until_complete(task)

@@ -13,7 +13,7 @@ import loamy
 import pytest
 import uvloop
 from loamy.testing import TestServer
-from waiting import until
+from waiting import WATCHED_S, until
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -106,7 +106,7 @@ def test_an_exception_in_it_cancels_the_call_and_is_raised_as_it_is(server: Test
     assert heard == [0], "nothing is called any more"
     until(lambda: server.counts["in_flight"] == 0)
     before = server.counts["bytes_received"]
-    time.sleep(0.1)
+    time.sleep(WATCHED_S)
     assert server.counts["bytes_received"] == before, "and nothing is written"
 
 

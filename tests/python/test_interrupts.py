@@ -11,14 +11,12 @@ from typing import Any
 
 import pytest
 from loamy.testing import TestServer
-from waiting import until
+from waiting import WATCHED_S, until
 
 AT_ONCE_S = 0.2
 """How long a call may go on after a signal."""
 SCHEDULING_S = 0.3
 """What a loaded machine may need on top to run the process at all, and to hand over many rows."""
-WATCHED_S = 0.2
-"""How long a child stays after it left the call, so that a byte that it still writes is seen."""
 
 PRELUDE = """
     import json, signal, sys, time

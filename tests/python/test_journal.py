@@ -24,6 +24,8 @@ BREAK_OFF_AFTER = 150
 """Answers after which a call is broken off."""
 ON_RECORD = 20
 """How many of them are on disk by then, however slow the disk is."""
+QUIET_S = 0.3
+"""A server that is asked nothing for so long is asked nothing any more."""
 
 CALL = """
     import sys
@@ -95,7 +97,7 @@ def test_p1_ctrl_c_before_all_rows_are_read_leaves_the_rest_to_the_next_run(serv
             seen = -1
             # What was read before it has ended when nothing more comes.
             while seen != (seen := server.counts["requests"]):
-                time.sleep(0.3)
+                time.sleep(QUIET_S)
             raise KeyboardInterrupt
 
     urls: list[Any] = [server.url(f"/json?n={n}") for n in range(5000)]

@@ -16,7 +16,7 @@ import pytest
 import uvloop
 from loamy.session import Clump, RequestMap
 from loamy.testing import TestServer
-from waiting import until
+from waiting import WATCHED_S, until
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -147,7 +147,7 @@ def test_p1_a_coroutine_that_is_left_sends_nothing_further(server: TestServer, h
                 coroutine.throw(LookupError("mine"))
         gc.collect()
         sent = server.counts["requests"]
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(WATCHED_S)
         return server.counts["requests"] - sent
 
     assert asyncio.run(main()) == 0

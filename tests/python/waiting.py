@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+WATCHED_S = 0.2
+"""How long a server is watched after a call was left, so that whatever is still sent is seen."""
+
 
 def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Return once the condition holds; fail when it does not in time."""
