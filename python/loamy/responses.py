@@ -64,7 +64,8 @@ class Responses(list["Response"]):
         """Return a flat, JSON-able dict for each response: fit for a data frame or a task's result.
 
         The columns: ``index tag method url status_code ok kind error in_doubt attempts elapsed earlier text``; ``elapsed`` in seconds,
-        ``earlier`` as in ``status 503, timeout.connect``, None where the row was sent once, ``kind`` and ``error`` None where an answer arrived; a ``tag`` that is neither text nor number as ``str(tag)``.
+        ``earlier`` as in ``status 503, timeout.connect``, None where the row was sent once, ``kind`` and ``error`` None where an answer
+        arrived; a ``tag`` that is neither text nor number as ``str(tag)``.
         """
         return [_row(response) for response in self]
 
