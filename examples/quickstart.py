@@ -1,56 +1,30 @@
 """What `make demo` runs: the documentation's example, then 1,000 mixed requests, against a server of our own."""
 
 import json
+import runpy
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import loamy
 import loamy.testing
-from loamy.session import Clump, RequestMap, RequestResponse
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "OPTIONS", "DELETE")
 
 
 def main() -> None:
+    documentation()
     with loamy.testing.serve(keep_log=False) as server:
-        documentation(server)
         mixed(server)
         speed(server)
 
 
-def documentation(server: loamy.testing.TestServer) -> None:
-    """Send the three requests of the documentation, each with its query parameters."""
+def documentation() -> None:
+    """Run the example of the documentation as it stands."""
     heading("The documentation's example: three GETs through Clump")
-    req1 = RequestMap(
-        url=server.url("/anything/api"),
-        http_op="GET",
-        query_params={"type": "meat-and-filler", "format": "json"},
-    )
-    req2 = RequestMap(
-        url=server.url("/anything/api"),
-        http_op="GET",
-        query_params={"type": "all-meat", "format": "json"},
-    )
-    req3 = RequestMap(
-        url=server.url("/anything/api"),
-        http_op="GET",
-        query_params={"type": "meat-and-filler", "format": "json"},
-    )
-
-    session = Clump(requests=[req1, req2, req3])
-    responses: list[RequestResponse] = session.send_requests(return_exceptions=True)
-
-    for resp in responses:
-        http_verb = resp.request_map.http_op
-        print(f"Evaluating response for {http_verb} request to {resp.request_map.url}")
-        if resp.error is not None:
-            print("Exception raised for request")
-        else:
-            print(f"Status Code: {resp.status_code}")
-            if resp.body is not None:
-                print(resp.body["args"])
+    runpy.run_path(str(Path(__file__).with_name("clump.py")))
 
 
 def mixed(server: loamy.testing.TestServer) -> None:
