@@ -151,10 +151,6 @@ impl Desk {
         self.lock().ended.clone()
     }
 
-    pub(super) fn failure(&self) -> Option<JournalError> {
-        self.lock().failed.clone()
-    }
-
     /// Waits for work. What is done gathers for as long as `patience`, unless a row or the end waits for it.
     pub(super) fn next(&self, patience: Duration) -> Work {
         let mut tray = self.lock();

@@ -134,11 +134,6 @@ impl std::fmt::Debug for Journal {
 }
 
 impl JournalKeeper {
-    /// Why nothing is recorded any more, if so.
-    pub(crate) fn failure(&self) -> Option<JournalError> {
-        self.desk.failure()
-    }
-
     /// Asks for the end, which [`ended`](Self::ended) tells: the journal is complete, unless rows are left to a later run.
     pub(crate) fn ask_to_finish(&self, rows: usize) {
         self.desk.end(End::Finish { rows: rows as u64 });

@@ -39,15 +39,9 @@ impl Run {
         Self { shared, threads, keeper: Mutex::new(Some(keeper)) }
     }
 
-    /// Why the journal records nothing any more, if so. Rows that were not sent by then end as `not_sent`; what was
-    /// under way, or could not be put on disk, as `cancelled`.
-    pub fn journal_failure(&self) -> Option<JournalError> {
-        self.keeper().as_ref().and_then(JournalKeeper::failure)
-    }
-
     /// Ends the journal: it is complete if every row has its outcome, and the run was not cancelled before it was closed; else
-    /// what is left is interrupted, and a later run goes on from here. Returns when all is on disk. Without a journal nothing happens. A run that is dropped leaves its
-    /// journal to a later run.
+    /// what is left is interrupted, and a later run goes on from here. Returns when all is on disk. Without a journal nothing
+    /// happens. A run that is dropped leaves its journal to a later run.
     ///
     /// # Errors
     /// When the journal could not be written, now or earlier, or when it knows more rows than there were.
