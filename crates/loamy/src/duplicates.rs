@@ -98,21 +98,11 @@ impl Sharing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Error, Kind, Timing};
+    use crate::{Error, Kind};
 
     fn outcome(index: usize) -> Outcome {
         let result = Err(Error::new(Kind::Closed, "gone"));
-        let timing = Timing::default();
-        Outcome {
-            index,
-            tag: Some("first".into()),
-            attempts: 2,
-            earlier: Vec::new(),
-            timing,
-            replayed: false,
-            over_budget: false,
-            result,
-        }
+        Outcome { attempts: 2, ..Outcome::unsent(index, Some("first".into()), result) }
     }
 
     #[test]

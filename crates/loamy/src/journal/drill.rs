@@ -8,9 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Journal, JournalError, JournalOptions};
+use crate::backoff::Jitter;
 use crate::job::{Job, OriginId, Placed};
 use crate::ledger::{Entry, Ledger, Word};
-use crate::{Error, Kind, Outcome, Request, Response, Timing};
+use crate::{Error, Kind, Outcome, Request, Response};
 
 /// Rows sent and not yet answered.
 const SLOTS: usize = 8;
@@ -61,7 +62,7 @@ impl Drill<'_> {
             *ring.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
             ring.1.notify_all();
         }));
-        let mut state = State { seed: self.seed, body: self.body, ..State::default() };
+        let mut state = State::new(Jitter::seeded(self.seed), self.body);
         for row in 0..self.rows {
             match ledger.admit(job(row, request(row))) {
                 Entry::Open(_) => state.open.push_back(row),
@@ -80,10 +81,10 @@ impl Drill<'_> {
                 for row in
                     std::mem::take(&mut state.open).into_iter().chain(std::mem::take(&mut state.unsure))
                 {
-                    state.show(&unsent(row), &shown);
+                    state.show(&Outcome::unsent(row, None, Err(failure())), &shown);
                 }
                 for row in std::mem::take(&mut state.asked) {
-                    state.show(&unsent(row), &shown);
+                    state.show(&Outcome::unsent(row, None, Err(failure())), &shown);
                 }
             }
             while state.asked.len() < SLOTS
@@ -98,7 +99,7 @@ impl Drill<'_> {
                 line(&server, &row.to_string());
                 state.flying.push_back(row);
             }
-            let answered = state.next() as usize % (SLOTS + 1);
+            let answered = state.chance.below(SLOTS as u64 + 1) as usize;
             for _ in 0..answered.min(state.flying.len()) {
                 let Some(row) = state.flying.pop_front() else { break };
                 let outcome = state.answer(row);
@@ -128,9 +129,8 @@ impl Drill<'_> {
     }
 }
 
-#[derive(Default)]
 struct State {
-    seed: u64,
+    chance: Jitter,
     body: usize,
     open: VecDeque<usize>,
     unsure: VecDeque<usize>,
@@ -141,6 +141,19 @@ struct State {
 }
 
 impl State {
+    fn new(chance: Jitter, body: usize) -> Self {
+        Self {
+            chance,
+            body,
+            open: VecDeque::new(),
+            unsure: VecDeque::new(),
+            asked: VecDeque::new(),
+            flying: VecDeque::new(),
+            settled: 0,
+            failed: false,
+        }
+    }
+
     fn hear(&mut self, word: Word, shown: &File) {
         match word {
             Word::Open(job) => self.open.push_back(job.index),
@@ -172,8 +185,8 @@ impl State {
     }
 
     fn answer(&mut self, row: usize) -> Outcome {
-        let length = self.next() as usize % (self.body + 1);
-        let body: Vec<u8> = (0..length).map(|_| self.next() as u8).collect();
+        let length = self.chance.below(self.body as u64 + 1);
+        let body: Vec<u8> = (0..length).map(|_| self.chance.next() as u8).collect();
         let url = format!("http://h/{row}").into();
         let response = Response {
             status: 200,
@@ -183,36 +196,12 @@ impl State {
             bytes: body.into(),
             url,
         };
-        Outcome {
-            index: row,
-            tag: None,
-            attempts: 1,
-            timing: Timing::default(),
-            earlier: Vec::new(),
-            replayed: false,
-            over_budget: false,
-            result: Ok(response),
-        }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.seed >> 33
+        Outcome { attempts: 1, ..Outcome::unsent(row, None, Ok(response)) }
     }
 }
 
-fn unsent(row: usize) -> Outcome {
-    let result = Err(Error::new(Kind::NotSent, "the journal failed"));
-    Outcome {
-        index: row,
-        tag: None,
-        attempts: 0,
-        timing: Timing::default(),
-        earlier: Vec::new(),
-        replayed: false,
-        over_budget: false,
-        result,
-    }
+fn failure() -> Error {
+    Error::new(Kind::NotSent, "the journal failed")
 }
 
 /// One system call, so that a line is whole or absent.

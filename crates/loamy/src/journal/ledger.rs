@@ -184,23 +184,14 @@ mod tests {
     use super::*;
     use crate::journal::drill::job;
     use crate::journal::{Journal, JournalKeeper};
-    use crate::{JournalOptions, Request, Timing};
+    use crate::{JournalOptions, Request};
 
     fn begin(path: &std::path::Path) -> (JournalLedger, JournalKeeper) {
         Journal::open(path, JournalOptions::default()).unwrap().begin(Arc::new(|| {}))
     }
 
     fn ended(index: usize, kind: Kind) -> Outcome {
-        Outcome {
-            index,
-            tag: None,
-            attempts: 1,
-            timing: Timing::default(),
-            earlier: Vec::new(),
-            replayed: false,
-            over_budget: false,
-            result: Err(Error::new(kind, "ended")),
-        }
+        Outcome { attempts: 1, ..Outcome::unsent(index, None, Err(Error::new(kind, "ended"))) }
     }
 
     fn close(keeper: JournalKeeper) -> Result<(), JournalError> {

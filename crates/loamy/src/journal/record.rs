@@ -443,16 +443,7 @@ mod tests {
         let error = Error::new(Kind::Redirect, "m")
             .about(&request.method, "http://u:pw@h/?token=own")
             .with_response(Some(response));
-        let outcome = Outcome {
-            index: 0,
-            tag: None,
-            attempts: 1,
-            timing: Timing::default(),
-            earlier: Vec::new(),
-            replayed: false,
-            over_budget: false,
-            result: Err(error),
-        };
+        let outcome = Outcome { attempts: 1, ..Outcome::unsent(0, None, Err(error)) };
         let mut bytes = Vec::new();
         write(&outcome, &mut bytes);
         let shown = String::from_utf8_lossy(&bytes);

@@ -8,7 +8,7 @@ use super::store::{Commit, Done, Standing, Store};
 use super::trouble::{JournalError, Trouble};
 use crate::job::Job;
 use crate::ledger::Word;
-use crate::{Error, JournalOptions, Kind, Outcome, Timing};
+use crate::{Error, JournalOptions, Kind, Outcome};
 
 /// What is written together.
 #[derive(Debug, Default)]
@@ -216,14 +216,5 @@ fn in_doubt(job: &Job, what: &str) -> Outcome {
         .about(&job.request.method, &job.request.url)
         .after(1)
         .doubtful(true);
-    Outcome {
-        index: job.index,
-        tag: job.request.tag.clone(),
-        attempts: 1,
-        timing: Timing::default(),
-        earlier: Vec::new(),
-        replayed: false,
-        over_budget: false,
-        result: Err(error),
-    }
+    Outcome { attempts: 1, ..Outcome::unsent(job.index, job.request.tag.clone(), Err(error)) }
 }

@@ -16,7 +16,7 @@ use super::store::{Commit, Done, Known, Standing, Store};
 use super::trouble::{JournalError, Trouble};
 use crate::backoff::Jitter;
 use crate::ledger::Word;
-use crate::{JournalOptions, Outcome, Request, Response, Timing};
+use crate::{JournalOptions, Outcome, Request, Response};
 
 /// What happens by chance, the same way for the same seed.
 pub(crate) struct Dice(Jitter);
@@ -520,16 +520,7 @@ impl World {
         let (status, version) = (200 + self.seen[row] as u16, http::Version::HTTP_11);
         let url = self.rows[row].url.as_str().into();
         let response = Response { status, version, redirects: 0, head: 0, bytes: body.into(), url };
-        Outcome {
-            index: row,
-            tag: None,
-            attempts: 1,
-            timing: Timing::default(),
-            earlier: Vec::new(),
-            replayed: false,
-            over_budget: false,
-            result: Ok(response),
-        }
+        Outcome { attempts: 1, ..Outcome::unsent(row, None, Ok(response)) }
     }
 }
 

@@ -496,7 +496,7 @@ mod tests {
     use crate::journal::drill::job;
     use crate::journal::scribe::{Effect, Finished, Group, Scribe};
     use crate::ledger::Word;
-    use crate::{Error, JournalOptions, Kind, Outcome, Request, Timing};
+    use crate::{Error, JournalOptions, Kind, Outcome, Request};
 
     fn settle(
         scribe: &mut Scribe<Sqlite>,
@@ -504,16 +504,7 @@ mod tests {
         request: &Request,
         result: Result<crate::Response, Error>,
     ) {
-        let outcome = Outcome {
-            index: row,
-            tag: None,
-            attempts: 1,
-            timing: Timing::default(),
-            earlier: Vec::new(),
-            replayed: false,
-            over_budget: false,
-            result,
-        };
+        let outcome = Outcome { attempts: 1, ..Outcome::unsent(row, None, result) };
         let fingerprint = Fingerprint::of(request, &scribe.standing().salt);
         let effect = if request.is_idempotent() { Effect::Safe } else { Effect::Unsafe };
         let done = vec![Finished { outcome, fingerprint, effect }];

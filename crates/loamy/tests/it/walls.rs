@@ -38,7 +38,7 @@ const WITHOUT_CLOCK: &[&str] = &[
 ];
 
 /// What only tests have: a room, and a file of one. They may import anything.
-const FOR_TESTS: &[&str] = &["simulation", "simulated"];
+const FOR_TESTS: &[&str] = &["simulation", "simulated", "drill"];
 
 /// What each room may import besides `TYPES` and itself. `PURE` stands for all of them.
 const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
