@@ -16,10 +16,12 @@
 
 use std::time::{Duration, Instant};
 
+use crate::policy::Adaptive;
+
 /// How many rows may be in flight for one origin.
 #[derive(Clone, Debug)]
 pub(crate) struct Limit {
-    manner: Manner,
+    manner: Adaptive,
     limit: f64,
     max: f64,
     round: Round,
@@ -40,12 +42,6 @@ pub(crate) struct Limit {
     /// Cuts for failures one after the other, and the limit before them.
     streak: u32,
     before: f64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
-    Aimd,
-    Gradient,
 }
 
 /// How a row went, as far as it tells of load.
@@ -83,12 +79,24 @@ const FIRST: f64 = 4.0;
 const AFRESH: u32 = 200;
 
 impl Limit {
-    pub(crate) fn auto_aimd(max: usize) -> Self {
-        Self::new(Manner::Aimd, max)
-    }
-
-    pub(crate) fn auto_gradient(max: usize) -> Self {
-        Self::new(Manner::Gradient, max)
+    pub(crate) fn new(manner: Adaptive, max: usize) -> Self {
+        let max = max.max(1) as f64;
+        Self {
+            manner,
+            limit: FIRST.clamp(1.0, max),
+            max,
+            round: Round::default(),
+            doubling: true,
+            usual: None,
+            ceiling: f64::INFINITY,
+            patience: 0,
+            cut_at: None,
+            background: 0.0,
+            rounds: 0,
+            settling: false,
+            streak: 0,
+            before: 0.0,
+        }
     }
 
     /// How many may be in flight: from 1 to the most.
@@ -123,26 +131,6 @@ impl Limit {
             self.end_of_round(now);
         }
         self.limit = self.limit.clamp(1.0, self.max);
-    }
-
-    fn new(manner: Manner, max: usize) -> Self {
-        let max = max.max(1) as f64;
-        Self {
-            manner,
-            limit: FIRST.clamp(1.0, max),
-            max,
-            round: Round::default(),
-            doubling: true,
-            usual: None,
-            ceiling: f64::INFINITY,
-            patience: 0,
-            cut_at: None,
-            background: 0.0,
-            rounds: 0,
-            settling: false,
-            streak: 0,
-            before: 0.0,
-        }
     }
 
     fn cut(&mut self, now: Instant) {
@@ -200,8 +188,8 @@ impl Limit {
         }
         let before = self.limit;
         let wanted = match self.manner {
-            Manner::Aimd => self.increased_or_decreased(surely, mean, usual),
-            Manner::Gradient => self.times_gradient(surely, mean, usual),
+            Adaptive::Aimd => self.increased_or_decreased(surely, mean, usual),
+            Adaptive::Gradient2 => self.times_gradient(surely, mean, usual),
         };
         let most = if self.patience > 0 { (self.ceiling - 1.0).max(1.0) } else { self.max };
         self.limit = wanted.min(most);
@@ -213,8 +201,8 @@ impl Limit {
         const ROUNDS: f64 = 600.0;
         let Some(usual) = self.usual else { return likely };
         match self.manner {
-            Manner::Aimd => likely.min(usual),
-            Manner::Gradient => likely.min(usual + (likely - usual) / ROUNDS),
+            Adaptive::Aimd => likely.min(usual),
+            Adaptive::Gradient2 => likely.min(usual + (likely - usual) / ROUNDS),
         }
     }
 
@@ -317,16 +305,16 @@ mod tests {
 
     #[test]
     fn aimd_finds_the_peak_wherever_it_lies() {
-        hold(Limit::auto_aimd);
+        hold(Adaptive::Aimd);
     }
 
     #[test]
     fn gradient_finds_the_peak_wherever_it_lies() {
-        hold(Limit::auto_gradient);
+        hold(Adaptive::Gradient2);
     }
 
     /// At least 90 % of the best fixed setting, with at most two in a hundred refused.
-    fn hold(auto: fn(usize) -> Limit) {
+    fn hold(manner: Adaptive) {
         const ROWS: usize = 80_000;
         let mut wrong = Vec::new();
         for beyond in [Outcome::Refused, Outcome::Failed] {
@@ -336,7 +324,8 @@ mod tests {
                 for seed in 0..2 {
                     let server = Server { peak, most, service: Duration::from_millis(50), beyond };
                     let (best, _) = server.run(Setting::Fixed(peak), seed, ROWS);
-                    let (found, refused) = server.run(Setting::Found(auto(1000)), seed, ROWS);
+                    let own = Setting::Found(Limit::new(manner, 1000));
+                    let (found, refused) = server.run(own, seed, ROWS);
                     if found < best * 0.9 || refused > 0.02 {
                         wrong.push(format!(
                             "{peak} {most} {beyond:?} {seed}: {:.2} {:.2}%",
@@ -355,7 +344,8 @@ mod tests {
         for seed in 0..10_000 {
             let mut random = Jitter::seeded(seed);
             let max = random.below(50) as usize;
-            let mut limit = if seed % 2 == 0 { Limit::auto_aimd(max) } else { Limit::auto_gradient(max) };
+            let manner = if seed % 2 == 0 { Adaptive::Aimd } else { Adaptive::Gradient2 };
+            let mut limit = Limit::new(manner, max);
             let mut now = begin();
             for _ in 0..300 {
                 now += random.up_to(Duration::from_millis(100));
@@ -370,7 +360,8 @@ mod tests {
 
     #[test]
     fn failures_that_have_nothing_to_do_with_load_do_not_starve_an_origin() {
-        for mut limit in [Limit::auto_aimd(64), Limit::auto_gradient(64)] {
+        for manner in [Adaptive::Aimd, Adaptive::Gradient2] {
+            let mut limit = Limit::new(manner, 64);
             let (mut random, mut now) = (Jitter::seeded(1), begin());
             for _ in 0..50_000 {
                 now += Duration::from_millis(1);
@@ -384,7 +375,8 @@ mod tests {
     #[test]
     fn times_that_differ_by_nature_do_not_starve_an_origin() {
         const ROWS: usize = 50_000;
-        for mut limit in [Limit::auto_aimd(64), Limit::auto_gradient(64)] {
+        for manner in [Adaptive::Aimd, Adaptive::Gradient2] {
+            let mut limit = Limit::new(manner, 64);
             let (mut random, mut now, mut sum) = (Jitter::seeded(1), begin(), 0);
             for _ in 0..ROWS {
                 now += Duration::from_millis(1);
@@ -392,7 +384,7 @@ mod tests {
                 limit.on_answer(now, span, limit.limit(), Outcome::Ok);
                 sum += limit.limit();
             }
-            assert!(sum / ROWS > 32, "{:?}: {}", limit.manner, sum / ROWS);
+            assert!(sum / ROWS > 32, "{manner:?}: {}", sum / ROWS);
         }
     }
 }

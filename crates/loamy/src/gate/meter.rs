@@ -9,7 +9,7 @@ use crate::breaker::HostFailures;
 use crate::governor::Governor;
 use crate::job::Job;
 use crate::limiter::{Admission, Limiter};
-use crate::policy::{self, Adaptive};
+use crate::policy;
 use crate::quotas::Hint;
 use crate::rate::Scope;
 use crate::{Kind, Policy};
@@ -40,10 +40,7 @@ impl Meter {
             governor: (policy.governor == policy::Governor::On)
                 .then(|| Governor::new(Jitter::seeded(jitter.next()))),
             limits: Limits::new(policy, Scope::Origin),
-            adaptive: policy.adaptive.map(|manner| match manner {
-                Adaptive::Aimd => adaptive::Limit::auto_aimd(most),
-                Adaptive::Gradient2 => adaptive::Limit::auto_gradient(most),
-            }),
+            adaptive: policy.adaptive.map(|manner| adaptive::Limit::new(manner, most)),
             budget: Budget::default(),
             failures: HostFailures::default(),
             in_flight: 0,
