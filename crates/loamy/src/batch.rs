@@ -23,7 +23,6 @@ use crate::backoff::Jitter;
 use crate::breaker::Breaker;
 use crate::duplicates::{Found, Sharing};
 use crate::gate::Gate;
-use crate::headers::Headers;
 use crate::job::{Again, Costs, Job, OriginId, Placed, Try};
 use crate::ledger::{Ledger, NoLedger};
 use crate::plan::{Next, Plan};
@@ -31,7 +30,7 @@ use crate::policy::Duplicates;
 use crate::progress::{Outlook, Pause};
 use crate::request::Request;
 use crate::target::Origin;
-use crate::{Error, Kind, Outcome, Policy, Progress, redirect};
+use crate::{Error, Kind, Outcome, Policy, Progress};
 
 /// The answer to a claim.
 #[derive(Debug)]
@@ -410,28 +409,6 @@ fn costs(request: &Request, policy: &Policy) -> Result<Costs, Error> {
     }
     let of = |name: &str| own.iter().rfind(|(own, _)| &**own == name).map_or(1, |(_, cost)| *cost);
     Ok(Some(policy.limits.iter().map(|limit| of(limit.name())).collect()))
-}
-
-/// The fields that every row is sent with unless it sets them itself.
-pub(crate) fn defaults(policy: &Policy) -> Headers {
-    let mut headers = policy.headers.clone();
-    let codings = if cfg!(feature = "decompression") { "gzip, deflate, br, zstd" } else { "identity" };
-    let user_agent = concat!("loamy/", env!("CARGO_PKG_VERSION"));
-    for (name, value) in [("Accept", "*/*"), ("Accept-Encoding", codings), ("User-Agent", user_agent)] {
-        if headers.view().get(name).is_none() {
-            // The names and values are well-formed, so nothing is refused.
-            let _ = headers.append(name, value);
-        }
-    }
-    headers
-}
-
-/// The same for rows that a redirect has led away from their origin; None where there is nothing that must stay behind.
-pub(crate) fn defaults_abroad(policy: &Policy) -> Option<Headers> {
-    let mut headers = policy.headers.clone();
-    redirect::leave_behind(&mut headers, policy);
-    (headers.view().as_bytes() != policy.headers.view().as_bytes())
-        .then(|| defaults(&Policy { headers, ..policy.clone() }))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::batch::{self, Batch};
+use crate::batch::Batch;
 use crate::clock::now;
 use crate::exchange::Terms;
 use crate::runtime::Threads;
@@ -42,11 +42,9 @@ pub struct Run {
 impl Run {
     pub(crate) fn begin(threads: Arc<Threads>, policy: &Policy) -> Self {
         let policy = Arc::new(policy.clone());
-        let terms =
-            Terms::new(Arc::clone(&policy), batch::defaults(&policy), batch::defaults_abroad(&policy));
-        let shared = Shared::new(Batch::new(policy, now(), chance()), terms);
+        let terms = Terms::new(Arc::clone(&policy));
         Self {
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared::new(Batch::new(policy, now(), chance()), terms)),
             threads,
             #[cfg(feature = "journal")]
             keeper: journaled::Keeper::default(),

@@ -30,6 +30,7 @@ pub(crate) struct Scratch {
 pub(crate) struct Terms {
     pub(crate) policy: Arc<Policy>,
     at_home: Defaults,
+    /// For rows that a redirect has led away from their origin, where they differ.
     abroad: Option<Defaults>,
 }
 
@@ -42,8 +43,8 @@ struct Defaults {
 }
 
 impl Terms {
-    /// `abroad` are the fields for rows that a redirect has led away from their origin, where they differ.
-    pub(crate) fn new(policy: Arc<Policy>, at_home: Headers, abroad: Option<Headers>) -> Self {
+    pub(crate) fn new(policy: Arc<Policy>) -> Self {
+        let (at_home, abroad) = (defaults(&policy), defaults_abroad(&policy));
         Self { policy, at_home: Defaults::new(at_home), abroad: abroad.map(Defaults::new) }
     }
 
@@ -59,6 +60,27 @@ impl Defaults {
     fn new(headers: Headers) -> Self {
         Self { fields: h2::defaults(headers.view()), headers }
     }
+}
+
+fn defaults(policy: &Policy) -> Headers {
+    let mut headers = policy.headers.clone();
+    let codings = if cfg!(feature = "decompression") { "gzip, deflate, br, zstd" } else { "identity" };
+    let user_agent = concat!("loamy/", env!("CARGO_PKG_VERSION"));
+    for (name, value) in [("Accept", "*/*"), ("Accept-Encoding", codings), ("User-Agent", user_agent)] {
+        if headers.view().get(name).is_none() {
+            // The names and values are well-formed, so nothing is refused.
+            let _ = headers.append(name, value);
+        }
+    }
+    headers
+}
+
+/// None where there is nothing that must stay behind.
+fn defaults_abroad(policy: &Policy) -> Option<Headers> {
+    let mut headers = policy.headers.clone();
+    redirect::leave_behind(&mut headers, policy);
+    (headers.view().as_bytes() != policy.headers.view().as_bytes())
+        .then(|| defaults(&Policy { headers, ..policy.clone() }))
 }
 
 /// The end of an exchange.
@@ -149,7 +171,7 @@ impl Taking {
     }
 }
 
-fn cancelled() -> Error {
+pub(crate) fn cancelled() -> Error {
     Error::new(Kind::Cancelled, "the batch was interrupted")
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use super::Run;
-use crate::batch::{self, Batch};
+use crate::batch::Batch;
 use crate::clock::now;
 use crate::exchange::Terms;
 use crate::journal::{JournalKeeper, ROWS_A_GROUP};
@@ -26,12 +26,9 @@ impl Run {
         };
         let (ledger, keeper) = journal.begin(Arc::new(wake));
         let policy = Arc::new(policy.clone());
-        let terms =
-            Terms::new(Arc::clone(&policy), batch::defaults(&policy), batch::defaults_abroad(&policy));
-        let shared = Arc::new(Shared::new(
-            Batch::with_ledger(policy, now(), super::chance(), Box::new(ledger)),
-            terms,
-        ));
+        let terms = Terms::new(Arc::clone(&policy));
+        let batch = Batch::with_ledger(policy, now(), super::chance(), Box::new(ledger));
+        let shared = Arc::new(Shared::new(batch, terms));
         // Nobody else has it, so it is set once.
         let _ = listener.set(Arc::downgrade(&shared));
         // What was said before there was somebody to listen.

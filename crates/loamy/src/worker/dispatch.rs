@@ -7,6 +7,7 @@ use std::task::Context;
 use std::time::Instant;
 
 use super::Worker;
+use crate::exchange::cancelled;
 use crate::exchange::single::Exchange;
 use crate::job::End;
 use crate::policy::HttpVersion;
@@ -78,7 +79,7 @@ impl Worker {
             return;
         };
         if seat.shared.is_stopped() {
-            return self.settle(task, End::Over(super::cancelled()));
+            return self.settle(task, End::Over(cancelled()));
         }
         let terms = &seat.shared.terms;
         let (own, route) = self.pool.slot_and_route(slot);
@@ -210,7 +211,7 @@ impl Worker {
             return;
         };
         if seat.shared.is_stopped() {
-            self.settle(task, End::Over(super::cancelled()));
+            self.settle(task, End::Over(cancelled()));
             return self.pool.vacate(slot);
         }
         let (own, route) = self.pool.slot_and_route(slot);

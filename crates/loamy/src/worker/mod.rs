@@ -24,7 +24,7 @@ use tokio::time::Sleep;
 use self::alarm::Alarm;
 use crate::batch::Claim;
 use crate::clock::now;
-use crate::exchange::{Done, Scratch};
+use crate::exchange::{Done, Scratch, cancelled};
 use crate::job::{End, Job, OriginId};
 use crate::policy::HttpVersion;
 use crate::pool::{Ended, IDLE, Pool, RouteKey, Stage, Task};
@@ -506,8 +506,4 @@ impl Worker {
 
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     [one, other].into_iter().flatten().min()
-}
-
-fn cancelled() -> Error {
-    Error::new(Kind::Cancelled, "the batch was interrupted")
 }

@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 
 use super::*;
-use crate::batch::{Batch, defaults};
+use crate::batch::Batch;
 use crate::exchange::Terms;
 use crate::target::{Origin, Scheme};
 use crate::tls::TlsProfile;
@@ -35,7 +35,7 @@ impl Alone {
         let mut batch = Batch::new(Arc::clone(&policy), now(), 1);
         urls.for_each(|url| batch.admit(Request::get(url)));
         batch.close();
-        let terms = Terms::new(Arc::clone(&policy), defaults(&policy), None);
+        let terms = Terms::new(policy);
         let shared = Arc::new(Shared::new(batch, terms));
         let mailbox = Arc::clone(&self.worker.mailbox);
         shared.lock().workers.push(Arc::clone(&mailbox));
