@@ -58,9 +58,6 @@ pub(crate) struct Governor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sending(u64, Instant);
 
-/// So many in flight are as good as no limit.
-const RETURNED: usize = 1024;
-
 /// A window that is too short for a reset told in seconds.
 const SHORT: Duration = Duration::from_secs(5);
 
@@ -149,7 +146,7 @@ impl Governor {
         self.pace.goes_on(now, sending.1);
         self.refusals = 0;
         if let Some(returning) = self.returning {
-            self.returning = Some(returning + 1).filter(|most| *most < RETURNED);
+            self.returning = one_more(returning);
         }
     }
 
@@ -191,6 +188,13 @@ impl Governor {
             window.told(now, sending.1, quota, not_counted);
         }
     }
+}
+
+/// One more in flight than so many were allowed, as long as that is a limit at all.
+pub(crate) fn one_more(most: usize) -> Option<usize> {
+    /// So many in flight are as good as no limit.
+    const RETURNED: usize = 1024;
+    Some(most + 1).filter(|most| *most < RETURNED)
 }
 
 /// A quota, and how far it is used up.

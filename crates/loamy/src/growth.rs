@@ -1,7 +1,8 @@
 //! How the buffer of a body grows: what a peer announces is believed in proportion to what came, and a large body of
 //! unknown length is given all that it may become, as address space.
 
-/// Memory reserved on the word of a `Content-Length` alone; the rest is taken as the body comes.
+/// Memory reserved on the word of a `Content-Length` alone, or of a coded body about its own length; the rest is taken as the
+/// body comes.
 pub(crate) const TRUSTED: usize = 1 << 20;
 
 /// From here on the rest is believed at once: growing step by step would copy a large body again and again, and hold it

@@ -8,11 +8,9 @@ use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 use zstd::zstd_safe::get_frame_content_size;
 
 use super::too_large;
+use crate::growth::TRUSTED;
 use crate::policy::Sizes;
 use crate::{Error, Kind};
-
-/// Memory taken on the word of a body about its own length; what is more is taken as it comes.
-const TRUSTED: u64 = 1 << 20;
 
 /// How much a body is guessed to grow when it does not say.
 const USUAL_RATIO: u64 = 4;
@@ -58,7 +56,7 @@ impl Coding {
             Self::Zstd => get_frame_content_size(coded).ok().flatten(),
             Self::Deflate | Self::Brotli => None,
         };
-        let guess = guess.unwrap_or(coded.len() as u64 * USUAL_RATIO).min(TRUSTED).min(sizes.body);
+        let guess = guess.unwrap_or(coded.len() as u64 * USUAL_RATIO).min(TRUSTED as u64).min(sizes.body);
         let mut sink = Sink::new(before, guess as usize, sizes.body);
         match self {
             Self::Gzip => gzip(coded, &mut sink)?,
@@ -544,7 +542,7 @@ mod tests {
         let len = coded.len();
         coded[len - 4..].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(decode("gzip", &coded).unwrap_err().kind(), Kind::Decode);
-        let sink = Sink::new(b"", TRUSTED as usize, 1 << 30);
-        assert!(sink.out.capacity() <= 2 * TRUSTED as usize);
+        let sink = Sink::new(b"", TRUSTED, 1 << 30);
+        assert!(sink.out.capacity() <= 2 * TRUSTED);
     }
 }

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 pub(crate) use meter::{Limits, Meter};
 
+use crate::governor;
+
 /// The slots of a batch.
 #[derive(Debug)]
 pub(crate) struct Gate {
@@ -30,9 +32,6 @@ pub(crate) struct OriginGate {
     /// How often it asked since something that was sent after a calm was answered.
     calms: u32,
 }
-
-/// So many in flight are as good as no limit.
-const RETURNED: usize = 1024;
 
 impl Gate {
     pub(crate) fn new(concurrency: usize, per_host: Option<usize>) -> Self {
@@ -93,7 +92,7 @@ impl OriginGate {
         self.proved(1);
         if self.most.is_some() && sent.is_none_or(|sent| self.is_new_volley(sent)) {
             self.calms = 0;
-            self.most = self.most.map(|most| most + 1).filter(|most| *most < RETURNED);
+            self.most = self.most.and_then(governor::one_more);
         }
     }
 
