@@ -92,7 +92,7 @@ pub(crate) fn clump_unread<'py>(
 /// # Errors
 /// Want of memory: no Python code runs.
 pub(crate) fn zsession_unread<'py>(py: Python<'py>, row: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let error = failure::unread_of(py)?;
+    let error = failure::unread_bare(py)?;
     error.setattr(intern!(py, "request_map"), row)?;
     Ok(error)
 }

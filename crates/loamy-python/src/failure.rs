@@ -111,7 +111,7 @@ pub(crate) fn unread<'py>(py: Python<'py>, row: &Bound<'py, PyAny>) -> PyResult<
 }
 
 /// The same for one of many rows, which have to be made at once and each have their own: without running Python code.
-pub(crate) fn unread_of<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn unread_bare<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let made = bare(CLASS.import(py, "loamy.errors", "NotSent")?, intern!(py, UNREAD))?;
     made.setattr(intern!(py, "retryable"), true)?;

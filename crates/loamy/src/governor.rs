@@ -161,7 +161,7 @@ impl Governor {
         self.volley = self.sent;
         self.refusals += 1;
         self.returning = Some(1);
-        self.pace.was_too_fast(sending.1, asked.is_some());
+        self.pace.begin_refusal(sending.1, asked.is_some());
         let spent = self.windows.iter_mut().filter_map(|window| window.refused(now)).max();
         let by_itself = if self.windows.is_empty() {
             self.pace.pause(self.refusals)

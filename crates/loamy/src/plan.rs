@@ -249,7 +249,7 @@ impl Plan {
             if meter.failures.is_open() {
                 return Next::GiveUp(id, None);
             }
-            let mut told = meter.is_told(now);
+            let mut told = meter.admits_by_word(now);
             if let Admission::NotBefore(until) = told {
                 let longest = now.checked_add(self.policy.max_pause).into_iter().chain(self.deadline).min();
                 let is_too_late = |at: &Instant| longest.is_some_and(|longest| *at > longest);
@@ -261,7 +261,7 @@ impl Plan {
                     told = Admission::Ready;
                 }
             }
-            if let Admission::NotBefore(until) = told.and(meter.is_held_to(now, job)) {
+            if let Admission::NotBefore(until) = told.and(meter.admits_by_limits(now, job)) {
                 let meter = lane.meter;
                 self.pause_meter(meter, until);
                 continue;

@@ -161,7 +161,7 @@ impl Exchange {
             };
             self.pace.advanced = now;
             match step {
-                Ok(Step::GoOn) => carrier.was_useful(),
+                Ok(Step::GoOn) => carrier.note_use(),
                 Ok(Step::Whole) => return Poll::Ready(self.answered(carrier)),
                 Err(Broken::Fault(fault)) => return Poll::Ready(self.faulty(carrier, fault)),
                 Err(Broken::Protocol(error)) => return Poll::Ready(self.broken_by(carrier, error)),
@@ -231,7 +231,7 @@ impl Exchange {
     }
 
     fn answered(&mut self, carrier: &mut Carrier) -> Done {
-        carrier.was_useful();
+        carrier.note_use();
         let Some((response, is_coded)) = self.take_response() else {
             return self.faulty(carrier, Fault::protocol("the response ended twice"));
         };

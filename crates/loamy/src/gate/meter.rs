@@ -57,7 +57,7 @@ impl Meter {
     }
 
     /// Whether a row may go there now, by the origin's own word.
-    pub(crate) fn is_told(&mut self, now: Instant) -> Admission {
+    pub(crate) fn admits_by_word(&mut self, now: Instant) -> Admission {
         match &mut self.governor {
             Some(governor) => governor.admits(now, self.waiting),
             None => Admission::Ready,
@@ -65,7 +65,7 @@ impl Meter {
     }
 
     /// Whether the row may go there now, by the limits that it is held to.
-    pub(crate) fn is_held_to(&mut self, now: Instant, job: &Job) -> Admission {
+    pub(crate) fn admits_by_limits(&mut self, now: Instant, job: &Job) -> Admission {
         self.limits.check(now, job)
     }
 

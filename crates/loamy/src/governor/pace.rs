@@ -112,7 +112,7 @@ impl Pace {
     }
 
     /// A pause begins because a row was refused that was sent then.
-    pub(super) fn was_too_fast(&mut self, sent_at: Instant, is_told: bool) {
+    pub(super) fn begin_refusal(&mut self, sent_at: Instant, is_told: bool) {
         let refusal = self.refusal.get_or_insert(Refusal { sent_at, is_told });
         refusal.is_told |= is_told;
     }

@@ -190,17 +190,17 @@ impl Resolver {
 /// now. So a failure counts only when there were some right before and right after it; else it is the lack of them.
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the system for a name")]
 fn asked(host: &str) -> io::Result<Vec<IpAddr>> {
-    let before = has_spare_descriptors();
+    let before = need_descriptors();
     let answer = (host, 0).to_socket_addrs();
     if answer.is_err() {
         before?;
-        has_spare_descriptors()?;
+        need_descriptors()?;
     }
     answer.map(|found| found.map(|address| address.ip()).collect())
 }
 
-/// Whether there are as many descriptors as a look-up holds at once, with some to spare.
-fn has_spare_descriptors() -> io::Result<()> {
+/// Fails unless there are as many descriptors as a look-up holds at once, with some to spare.
+fn need_descriptors() -> io::Result<()> {
     const ENOUGH: usize = 4;
     let mut held = Vec::with_capacity(ENOUGH);
     for _ in 0..ENOUGH {

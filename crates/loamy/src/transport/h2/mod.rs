@@ -226,7 +226,7 @@ impl Carrier {
     }
 
     /// A row took something of what was read.
-    pub(crate) fn was_useful(&mut self) {
+    pub(crate) fn note_use(&mut self) {
         self.useful = self.traffic.read();
     }
 
