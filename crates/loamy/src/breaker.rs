@@ -79,12 +79,9 @@ impl Breaker {
         None
     }
 
-    /// What a row that is not sent is told.
-    pub(crate) fn message(&self, trip: Trip, host: &HostFailures) -> String {
-        match trip {
-            Trip::Host => format!("{} failed for this host", rows(host.failures)),
-            Trip::Batch => format!("{} failed", rows(self.failures)),
-        }
+    /// What a row is told that is not sent for it.
+    pub(crate) fn message(&self) -> String {
+        format!("{} failed", rows(self.failures))
     }
 }
 
@@ -92,6 +89,11 @@ impl HostFailures {
     /// Whether no row is sent to the host any more.
     pub(crate) fn is_open(&self) -> bool {
         self.tripped
+    }
+
+    /// What a row of the host is told that is not sent for it.
+    pub(crate) fn message(&self) -> String {
+        format!("{} failed for this host", rows(self.failures))
     }
 }
 
@@ -157,8 +159,8 @@ mod tests {
         }
         assert_eq!(breaker.ended(&mut well, OfHost), None);
         assert!(dead.is_open() && !well.is_open() && !breaker.tripped);
-        assert_eq!(breaker.message(Trip::Host, &well), "1 row failed for this host");
-        assert_eq!(breaker.message(Trip::Batch, &well), "10 rows failed");
+        assert_eq!(well.message(), "1 row failed for this host");
+        assert_eq!(breaker.message(), "10 rows failed");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::hedging::{self, Meaning};
 use super::{Batch, Stop};
 use crate::backoff::Charge;
-use crate::breaker::{Ended, HostFailures, Trip};
+use crate::breaker::{Ended, Trip};
 use crate::gate::Cost;
 use crate::job::{Again, End, Job, OriginId, Try};
 use crate::outcome::Attempt;
@@ -330,7 +330,7 @@ impl Batch {
                     .with_hint("send these rows again then, or allow a longer pause")
             }
             None => {
-                let failures = self.breaker.message(Trip::Host, &self.plan.meter(origin).failures);
+                let failures = self.plan.meter(origin).failures.message();
                 Error::new(Kind::NotSent, format!("{failures}, and max_failures_per_host allows no more"))
             }
         };
@@ -389,7 +389,7 @@ impl Batch {
                 Error::new(Kind::NotSent, "nothing could be recorded any more before this row's turn")
             }),
             Stop::Failures => {
-                let failures = self.breaker.message(Trip::Batch, &HostFailures::default());
+                let failures = self.breaker.message();
                 Error::new(
                     Kind::NotSent,
                     format!("{failures} before this row's turn, and max_failures allows no more"),
