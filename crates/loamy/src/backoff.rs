@@ -99,6 +99,26 @@ impl Jitter {
     }
 }
 
+/// What simulations leave to chance, the same way for the same seed.
+#[cfg(test)]
+impl Jitter {
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
+    }
+
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+
+    pub(crate) fn up_to_millis(&mut self, most: u64) -> Duration {
+        Duration::from_micros(self.below(most * 1000))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ mod late_ledger;
 mod polite;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -33,150 +33,83 @@ const SENDINGS_BY_PROOF: u32 = 3;
 
 #[test]
 fn no_rule_of_the_scheduler_breaks_whatever_the_world_does() {
-    #[expect(clippy::disallowed_methods, reason = "a seed that failed is run alone")]
-    if let Ok(seed) = std::env::var("LOAMY_SEED") {
-        World::new(seed.parse().unwrap()).run();
-        return;
-    }
-    let mut seen = Seen::default();
-    for seed in 0..SEEDS {
-        match catch_unwind(AssertUnwindSafe(|| World::new(seed).run())) {
-            Ok(of_seed) => seen.add(&of_seed),
-            Err(_) => panic!("seed {seed} broke a rule; run it alone with LOAMY_SEED={seed}"),
-        }
-    }
-    // A simulation in which something never happens proves nothing about it.
-    for (what, count) in seen.counts() {
-        assert!(count >= 100, "{what} happened {count} times in {SEEDS} seeds");
-    }
+    over_seeds(&THINGS, |seed| World::new(seed).run());
 }
 
 #[test]
 fn a_seed_runs_the_same_way_each_time() {
     for seed in [1, 77, 4_242] {
-        assert_eq!(World::new(seed).run().counts(), World::new(seed).run().counts());
+        assert_eq!(World::new(seed).run(), World::new(seed).run());
     }
+}
+
+/// What must happen often enough for the simulation to prove something.
+const THINGS: [&str; 26] = [
+    "a grant",
+    "a refusal at admission",
+    "a row known to the ledger",
+    "a row that the ledger held and let go",
+    "a row on record before it was sent",
+    "a row that ended before it was on record",
+    "an outcome on record before it was shown",
+    "a ledger that failed on the way",
+    "an outcome that could not be recorded",
+    "a record too far behind for another row",
+    "a hop",
+    "a hop to another origin",
+    "too many redirects",
+    "a second sending by proof",
+    "a second sending on a new connection",
+    "doubt",
+    "a shared failure to connect",
+    "a failure to connect that is the row's own",
+    "a row for which no connection was tried",
+    "a row late for its next sending",
+    "a row left unsent",
+    "a row stopped between two sendings",
+    "a row admitted after the end",
+    "a preferred grant among several origins",
+    "an origin passed over by an equal",
+    "a call to a hungry worker",
+];
+
+/// Runs each seed, or the one of `LOAMY_SEED` alone. A simulation in which something never happens proves nothing about it.
+fn over_seeds(things: &[&'static str], run: impl Fn(u64) -> Seen) {
+    #[expect(clippy::disallowed_methods, reason = "a seed that failed is run alone")]
+    if let Ok(seed) = std::env::var("LOAMY_SEED") {
+        run(seed.parse().unwrap());
+        return;
+    }
+    let mut seen = Seen::default();
+    for seed in 0..SEEDS {
+        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+            Ok(of_seed) => of_seed.0.into_iter().for_each(|(what, count)| seen.note_many(what, count)),
+            Err(_) => panic!("seed {seed} broke a rule; run it alone with LOAMY_SEED={seed}"),
+        }
+    }
+    for what in things {
+        let count = seen.count(what);
+        assert!(count >= 100, "{what} happened {count} times in {SEEDS} seeds");
+    }
+    let unlisted: Vec<_> = seen.0.keys().filter(|what| !things.contains(what)).collect();
+    assert!(unlisted.is_empty(), "nobody asks how often these happen: {unlisted:?}");
 }
 
 /// How often what happened.
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    granted: u64,
-    refused_at_admission: u64,
-    known_to_ledger: u64,
-    held: u64,
-    intended: u64,
-    ended_unintended: u64,
-    recorded: u64,
-    ledger_failures: u64,
-    unrecorded: u64,
-    behind: u64,
-    hops: u64,
-    hops_to_another_origin: u64,
-    too_many_redirects: u64,
-    by_proof: u64,
-    on_new_connection: u64,
-    in_doubt: u64,
-    shared_fates: u64,
-    own_fates: u64,
-    not_tried: u64,
-    late: u64,
-    unsent: u64,
-    stopped_on_the_way: u64,
-    admitted_after_the_end: u64,
-    preferred: u64,
-    passed_over: u64,
-    calls: u64,
-}
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Seen(BTreeMap<&'static str, u64>);
 
 impl Seen {
-    fn counts(&self) -> [(&'static str, u64); 26] {
-        [
-            ("a grant", self.granted),
-            ("a refusal at admission", self.refused_at_admission),
-            ("a row known to the ledger", self.known_to_ledger),
-            ("a row that the ledger held and let go", self.held),
-            ("a row on record before it was sent", self.intended),
-            ("a row that ended before it was on record", self.ended_unintended),
-            ("an outcome on record before it was shown", self.recorded),
-            ("a ledger that failed on the way", self.ledger_failures),
-            ("an outcome that could not be recorded", self.unrecorded),
-            ("a record too far behind for another row", self.behind),
-            ("a hop", self.hops),
-            ("a hop to another origin", self.hops_to_another_origin),
-            ("too many redirects", self.too_many_redirects),
-            ("a second sending by proof", self.by_proof),
-            ("a second sending on a new connection", self.on_new_connection),
-            ("doubt", self.in_doubt),
-            ("a shared failure to connect", self.shared_fates),
-            ("a failure to connect that is the row's own", self.own_fates),
-            ("a row for which no connection was tried", self.not_tried),
-            ("a row late for its next sending", self.late),
-            ("a row left unsent", self.unsent),
-            ("a row stopped between two sendings", self.stopped_on_the_way),
-            ("a row admitted after the end", self.admitted_after_the_end),
-            ("a preferred grant among several origins", self.preferred),
-            ("an origin passed over by an equal", self.passed_over),
-            ("a call to a hungry worker", self.calls),
-        ]
+    fn note(&mut self, what: &'static str) {
+        self.note_many(what, 1);
     }
 
-    fn add(&mut self, other: &Seen) {
-        self.granted += other.granted;
-        self.refused_at_admission += other.refused_at_admission;
-        self.known_to_ledger += other.known_to_ledger;
-        self.held += other.held;
-        self.intended += other.intended;
-        self.ended_unintended += other.ended_unintended;
-        self.recorded += other.recorded;
-        self.ledger_failures += other.ledger_failures;
-        self.unrecorded += other.unrecorded;
-        self.behind += other.behind;
-        self.hops += other.hops;
-        self.hops_to_another_origin += other.hops_to_another_origin;
-        self.too_many_redirects += other.too_many_redirects;
-        self.by_proof += other.by_proof;
-        self.on_new_connection += other.on_new_connection;
-        self.in_doubt += other.in_doubt;
-        self.shared_fates += other.shared_fates;
-        self.own_fates += other.own_fates;
-        self.not_tried += other.not_tried;
-        self.late += other.late;
-        self.unsent += other.unsent;
-        self.stopped_on_the_way += other.stopped_on_the_way;
-        self.admitted_after_the_end += other.admitted_after_the_end;
-        self.preferred += other.preferred;
-        self.passed_over += other.passed_over;
-        self.calls += other.calls;
-    }
-}
-
-/// What happens by chance, the same way for the same seed.
-struct Random(Jitter);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(Jitter::seeded(seed))
+    fn note_many(&mut self, what: &'static str, count: u64) {
+        *self.0.entry(what).or_default() += count;
     }
 
-    fn below(&mut self, end: u64) -> u64 {
-        self.0.below(end)
-    }
-
-    fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.below(high - low + 1)
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize]
-    }
-
-    fn up_to_millis(&mut self, most: u64) -> Duration {
-        Duration::from_micros(self.below(most * 1000))
+    fn count(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or_default()
     }
 }
 
@@ -250,7 +183,7 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(random: &mut Random, troubled: u64) -> Self {
+    fn new(random: &mut Jitter, troubled: u64) -> Self {
         let trouble = if random.chance(troubled) { random.pick(&[50, 80, 100, 100]) } else { 6 };
         Self { trouble, ..Self::default() }
     }
@@ -317,7 +250,7 @@ enum Event {
 }
 
 struct World {
-    random: Random,
+    random: Jitter,
     now: Instant,
     policy: Arc<Policy>,
     is_sound: bool,
@@ -346,7 +279,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed);
+        let mut random = Jitter::seeded(seed);
         let begin = now();
         // What the rules of politeness add to these is simulated beside this file.
         let mut policy =
@@ -534,7 +467,7 @@ impl World {
         });
         let wrong = if self.is_sound { wrong } else { Some(Kind::BadRequest) };
         if let Some(kind) = wrong {
-            self.seen.refused_at_admission += 1;
+            self.seen.note("a refusal at admission");
             self.rows[index].refused = true;
             return self.expect(index, Err(kind), false);
         }
@@ -552,7 +485,7 @@ impl World {
     /// The row waits for its turn, or for its intent.
     fn enter(&mut self, index: usize, must_intend: bool) {
         if self.stopped.is_some() {
-            self.seen.admitted_after_the_end += 1;
+            self.seen.note("a row admitted after the end");
             return self.expect_unsent(index);
         }
         let lane = &mut self.lanes[self.rows[index].lane];
@@ -609,7 +542,7 @@ impl World {
             && at <= self.now
         {
             self.leave_the_queue(index);
-            self.seen.late += 1;
+            self.seen.note("a row late for its next sending");
             self.rows[index].ended_waiting = true;
             self.expect(index, Err(Kind::TimeoutTotal), false);
         }
@@ -628,7 +561,10 @@ impl World {
 
     fn stop(&mut self, as_kind: Kind) {
         self.stopped.get_or_insert(as_kind);
-        self.seen.ended_unintended += self.lanes.iter().map(|lane| lane.asked.len() as u64).sum::<u64>();
+        self.seen.note_many(
+            "a row that ended before it was on record",
+            self.lanes.iter().map(|lane| lane.asked.len() as u64).sum::<u64>(),
+        );
         let waiting: Vec<usize> =
             self.lanes.iter_mut().flat_map(|lane| lane.queues().map(std::mem::take)).flatten().collect();
         self.late.clear();
@@ -676,7 +612,7 @@ impl World {
             self.heard(said);
         }
         if expected {
-            self.seen.ledger_failures += 1;
+            self.seen.note("a ledger that failed on the way");
             for worker in 0..self.workers.len() {
                 self.schedule(Duration::ZERO, Event::Look { worker });
             }
@@ -687,12 +623,12 @@ impl World {
         use late_ledger::Said;
         match said {
             Said::Let { row, must_intend } => {
-                self.seen.held += 1;
+                self.seen.note("a row that the ledger held and let go");
                 self.rows[row].held = false;
                 self.enter(row, must_intend);
             }
             Said::Known { row, result, in_doubt } => {
-                self.seen.known_to_ledger += 1;
+                self.seen.note("a row known to the ledger");
                 self.rows[row].held = false;
                 self.rows[row].sendings = u32::from(result != Err(Kind::NotSent));
                 self.end_row(row, result, in_doubt);
@@ -707,7 +643,7 @@ impl World {
                 }
             }
             Said::Settled(row) => {
-                self.seen.recorded += 1;
+                self.seen.note("an outcome on record before it was shown");
                 self.show(row);
             }
             Said::Failed => self.stop(Kind::Cancelled),
@@ -773,7 +709,7 @@ impl World {
         }
         for worker in 0..self.workers.len() {
             if std::mem::take(&mut self.workers[worker].hungry) && Some(worker) != own {
-                self.seen.calls += 1;
+                self.seen.note("a call to a hungry worker");
                 let at = self.random.up_to_millis(5);
                 self.schedule(at, Event::Look { worker });
             }
@@ -794,7 +730,9 @@ impl World {
         let job = match self.batch.claim(self.now, prefer.and_then(|lane| self.lanes[lane].id)) {
             Claim::Full => {
                 assert!(is_full, "a claim is full only when every slot is taken or the record is behind");
-                self.seen.behind += u64::from(self.in_flight < self.policy.concurrency);
+                if self.in_flight < self.policy.concurrency {
+                    self.seen.note("a record too far behind for another row");
+                }
                 return false;
             }
             Claim::Nothing => {
@@ -830,7 +768,9 @@ impl World {
         let is_late = self.book.lock().unwrap().is_late;
         let row = &self.rows[index];
         assert!(!is_late || !row.harmful || row.intended, "row {index} is sent and not on record");
-        self.seen.intended += u64::from(row.intended);
+        if row.intended {
+            self.seen.note("a row on record before it was sent");
+        }
         assert!(self.book.lock().unwrap().admitted.contains(&index));
         let origin = self.batch.origin(job.origin);
         assert_eq!(
@@ -853,7 +793,7 @@ impl World {
         self.in_flight += 1;
         self.lanes[lane].in_flight += 1;
         self.lanes[lane].id = Some(job.origin);
-        self.seen.granted += 1;
+        self.seen.note("a grant");
         self.work_on(worker, job, lane);
         true
     }
@@ -866,7 +806,9 @@ impl World {
                 granted, preferred,
                 "the origin of a ready connection goes on while none has fewer in flight"
             );
-            self.seen.preferred += u64::from(may.len() > 1);
+            if may.len() > 1 {
+                self.seen.note("a preferred grant among several origins");
+            }
             return;
         }
         let (in_flight, others) = (self.lanes[granted].in_flight, self.lanes.len() - 1);
@@ -874,7 +816,7 @@ impl World {
             let lane = &mut self.lanes[*lane];
             if lane.in_flight == in_flight {
                 lane.passed_over += 1;
-                self.seen.passed_over += 1;
+                self.seen.note("an origin passed over by an equal");
                 assert!(lane.passed_over <= others, "an origin is passed over for ever: {lane:?}");
             }
         }
@@ -919,7 +861,7 @@ impl World {
             }
             Fate::NotTried => {
                 self.batch.settle(self.now, job, End::NotTried);
-                self.seen.not_tried += 1;
+                self.seen.note("a row for which no connection was tried");
                 self.rows[index].sendings -= u32::from(self.rows[index].is_anew);
                 self.go_again(index);
             }
@@ -972,7 +914,7 @@ impl World {
         // A limit of the row's own, or one that hops used up, says nothing of the others.
         let late = matches!(kind, Kind::TimeoutAcquire | Kind::TimeoutResolve | Kind::TimeoutConnect);
         if late && (self.rows[index].own_timeouts || self.rows[index].hops > 0) {
-            self.seen.own_fates += 1;
+            self.seen.note("a failure to connect that is the row's own");
             return;
         }
         let lane = &mut self.lanes[lane];
@@ -989,7 +931,7 @@ impl World {
             share -= some;
         }
         for other in taken {
-            self.seen.shared_fates += 1;
+            self.seen.note("a shared failure to connect");
             self.late.retain(|(_, late)| *late != other);
             self.rows[other].ended_waiting = true;
             self.expect(other, Err(kind), false);
@@ -1018,7 +960,7 @@ impl World {
             return self.expect(index, Ok(status), false);
         }
         if row.hops == limit {
-            self.seen.too_many_redirects += 1;
+            self.seen.note("too many redirects");
             let in_doubt = !row.idempotent;
             return self.expect(index, Err(Kind::Redirect), in_doubt);
         }
@@ -1034,8 +976,10 @@ impl World {
             row.has_acted |= !row.idempotent;
             (row.idempotent, row.post) = (true, false);
         }
-        self.seen.hops += 1;
-        self.seen.hops_to_another_origin += u64::from(target != lane);
+        self.seen.note("a hop");
+        if target != lane {
+            self.seen.note("a hop to another origin");
+        }
         self.go_again(index);
     }
 
@@ -1064,15 +1008,17 @@ impl World {
         if (!by_proof && !outlives) || self.stopped.is_some() {
             let unknown = sent > 0 && kind != Kind::Refused && !row.idempotent;
             assert!(!(unknown && by_proof), "what is in doubt has no proof");
-            self.seen.in_doubt += u64::from(unknown);
+            if unknown {
+                self.seen.note("doubt");
+            }
             return self.expect(index, Err(kind), unknown);
         }
         row.is_anew = true;
         if by_proof {
-            self.seen.by_proof += 1;
+            self.seen.note("a second sending by proof");
         } else {
             row.renewed = true;
-            self.seen.on_new_connection += 1;
+            self.seen.note("a second sending on a new connection");
         }
         self.go_again(index);
     }
@@ -1106,7 +1052,7 @@ impl World {
 
     fn expect_unsent(&mut self, index: usize) {
         let was_sent = self.rows[index].sendings > 0;
-        *if was_sent { &mut self.seen.stopped_on_the_way } else { &mut self.seen.unsent } += 1;
+        self.seen.note(if was_sent { "a row stopped between two sendings" } else { "a row left unsent" });
         let kind = if was_sent { self.stopped.unwrap() } else { Kind::NotSent };
         self.expect(index, Err(kind), false);
     }
@@ -1139,7 +1085,7 @@ impl World {
 
     /// The row has ended, and the ledger could not record how.
     fn replace_by_unrecorded(&mut self, index: usize) {
-        self.seen.unrecorded += 1;
+        self.seen.note("an outcome that could not be recorded");
         let row = &mut self.rows[index];
         let expected = row.expected.as_mut().unwrap();
         (expected.result, expected.in_doubt) = (Err(Kind::Cancelled), row.harmful);
@@ -1277,7 +1223,7 @@ impl World {
         book.admitted.dedup();
         assert!(
             book.admitted.is_sorted()
-                && book.admitted.len() + self.seen.refused_at_admission as usize == rows
+                && book.admitted.len() + self.seen.count("a refusal at admission") as usize == rows
         );
         self.seen
     }

@@ -310,15 +310,15 @@ impl std::error::Error for Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::simulated::Dice;
+    use crate::backoff::Jitter;
 
-    fn text(dice: &mut Dice) -> String {
+    fn text(dice: &mut Jitter) -> String {
         (0..dice.below(12))
             .map(|_| ['a', 'é', '"', '\n', '/', '?', '\u{1f980}'][dice.below(7) as usize])
             .collect()
     }
 
-    fn response(dice: &mut Dice, request: &Request) -> Response {
+    fn response(dice: &mut Jitter, request: &Request) -> Response {
         let mut bytes = Vec::new();
         for _ in 0..dice.below(4) {
             bytes.extend_from_slice(format!("X-{}: \u{fc}{}\r\n", dice.below(9), dice.below(99)).as_bytes());
@@ -339,7 +339,7 @@ mod tests {
         }
     }
 
-    fn attempt(dice: &mut Dice) -> Attempt {
+    fn attempt(dice: &mut Jitter) -> Attempt {
         match dice.below(3) {
             0 => Attempt::Answered(100 + dice.below(900) as u16),
             1 => Attempt::Failed(KINDS[dice.below(KINDS.len() as u64) as usize].kind),
@@ -347,7 +347,7 @@ mod tests {
         }
     }
 
-    fn error(dice: &mut Dice, request: &Request) -> Error {
+    fn error(dice: &mut Jitter, request: &Request) -> Error {
         let kind = KINDS[dice.below(KINDS.len() as u64) as usize].kind;
         let mut error = Error::new(kind, text(dice)).doubtful(dice.chance(50)).after(dice.below(9) as u32);
         error = error.moved(dice.below(u64::MAX), dice.below(u64::MAX));
@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn every_outcome_comes_back_as_it_was_and_no_piece_of_one_reads_as_another() {
         for seed in 0..20_000 {
-            let mut dice = Dice::new(seed);
+            let mut dice = Jitter::seeded(seed);
             let mut request = Request::get("http://h/p?q=1");
             request.tag = dice.chance(50).then(|| text(&mut dice).into());
             let result = if dice.chance(50) {

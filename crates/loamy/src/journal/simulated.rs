@@ -18,27 +18,6 @@ use crate::backoff::Jitter;
 use crate::ledger::Word;
 use crate::{JournalOptions, Outcome, Request, Response};
 
-/// What happens by chance, the same way for the same seed.
-pub(crate) struct Dice(Jitter);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(Jitter::seeded(seed))
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0.next()
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0.below(bound.max(1))
-    }
-
-    pub(crate) fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
-
 /// What is on the platter, and what is only in the cache.
 #[derive(Clone, Default)]
 struct Disk {
@@ -70,7 +49,7 @@ impl Index {
 
 impl Disk {
     /// What a power failure leaves: of what was not synced each sector as it was, as it was to be, or nonsense.
-    fn lose_power(&mut self, dice: &mut Dice) {
+    fn lose_power(&mut self, dice: &mut Jitter) {
         const SECTOR: usize = 16;
         let kept =
             self.synced.len() + dice.below((self.cached.len() - self.synced.len()) as u64 + 1) as usize;
@@ -89,7 +68,7 @@ impl Disk {
 
 struct Simulated {
     disk: Arc<Mutex<Disk>>,
-    dice: Dice,
+    dice: Jitter,
     /// How many steps go well. In the next one the process ends, or the system refuses it, having done some of it: nothing
     /// of the journal touches the disk after either.
     left: u64,
@@ -98,7 +77,7 @@ struct Simulated {
 }
 
 impl Simulated {
-    fn open(disk: &Arc<Mutex<Disk>>, mut dice: Dice, left: u64) -> Self {
+    fn open(disk: &Arc<Mutex<Disk>>, mut dice: Jitter, left: u64) -> Self {
         {
             let mut disk = disk.lock().unwrap();
             if disk.synced.is_empty() {
@@ -136,18 +115,18 @@ trait Medium {
     type Store: Store + 'static;
 
     /// Opens what the run before has left. After so many steps the disk fails.
-    fn open(&self, dice: Dice, left: u64) -> Self::Store;
+    fn open(&self, dice: Jitter, left: u64) -> Self::Store;
 
     /// What the index says at this moment.
     fn is_intended(&self, store: &mut Self::Store, row: u64) -> bool;
 
-    fn lose_power(&self, dice: &mut Dice);
+    fn lose_power(&self, dice: &mut Jitter);
 }
 
 impl Medium for Arc<Mutex<Disk>> {
     type Store = Simulated;
 
-    fn open(&self, dice: Dice, left: u64) -> Simulated {
+    fn open(&self, dice: Jitter, left: u64) -> Simulated {
         Simulated::open(self, dice, left)
     }
 
@@ -155,7 +134,7 @@ impl Medium for Arc<Mutex<Disk>> {
         self.lock().unwrap().index.intents.contains_key(&row)
     }
 
-    fn lose_power(&self, dice: &mut Dice) {
+    fn lose_power(&self, dice: &mut Jitter) {
         self.lock().unwrap().lose_power(dice);
     }
 }
@@ -169,7 +148,7 @@ struct RealDisk {
 struct Failing {
     store: Sqlite,
     part: PathBuf,
-    dice: Dice,
+    dice: Jitter,
     left: u64,
     over: bool,
 }
@@ -188,7 +167,7 @@ impl RealDisk {
 impl Medium for RealDisk {
     type Store = Failing;
 
-    fn open(&self, dice: Dice, left: u64) -> Failing {
+    fn open(&self, dice: Jitter, left: u64) -> Failing {
         let store = Sqlite::open(&self.index(), false).unwrap();
         Failing { store, part: self.part(), dice, left, over: false }
     }
@@ -198,7 +177,7 @@ impl Medium for RealDisk {
     }
 
     /// What was written and never synced is nonsense: behind the part file's end, and behind the log's last commit.
-    fn lose_power(&self, dice: &mut Dice) {
+    fn lose_power(&self, dice: &mut Jitter) {
         for path in [self.part(), self.folder.path().join("run.loamy-wal")] {
             let nonsense: Vec<u8> = (0..dice.below(200)).map(|_| dice.next() as u8).collect();
             if path.exists() {
@@ -339,7 +318,7 @@ impl Store for Simulated {
 
 /// Rows, the server that they go to, and what its user was shown.
 struct World {
-    dice: Dice,
+    dice: Jitter,
     rows: Vec<Request>,
     salt: Salt,
     /// How often the server saw each row, and its last answer.
@@ -365,7 +344,7 @@ enum Ending {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
+        let mut dice = Jitter::seeded(seed);
         let rows = (0..1 + dice.below(16))
             // Some rows are the same as others: only their numbers tell them apart.
             .map(|row| match dice.below(3) {
@@ -398,7 +377,7 @@ impl World {
 
     /// One run of the process over all rows, as a scheduler with few slots would go about it.
     fn run<M: Medium>(&mut self, disk: &M, left: u64, stops: bool) -> Ending {
-        let store = disk.open(Dice::new(self.dice.next()), left);
+        let store = disk.open(Jitter::seeded(self.dice.next()), left);
         self.salt = store.standing().salt;
         let mut scribe = Scribe::new(store, self.options);
         let (mut open, mut unsure, mut asked, mut flying) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -542,7 +521,7 @@ fn live(seed: u64, options: JournalOptions, disk: &impl Medium) -> (World, Endin
             return (world, ending);
         }
         if world.dice.chance(60) {
-            let mut dice = Dice::new(world.dice.next());
+            let mut dice = Jitter::seeded(world.dice.next());
             disk.lose_power(&mut dice);
         }
     }

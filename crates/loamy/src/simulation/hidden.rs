@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Random, response};
+use super::response;
+use crate::backoff::Jitter;
 use crate::batch::{Batch, Claim};
 use crate::clock::now;
 use crate::job::{End, Job};
@@ -256,7 +257,7 @@ enum Event {
 }
 
 struct World {
-    random: Random,
+    random: Jitter,
     begin: Instant,
     now: Instant,
     batch: Batch,
@@ -270,7 +271,7 @@ struct World {
 
 impl World {
     fn new(seed: u64, limit: Limit, rows: usize, round_trip: Duration) -> Self {
-        let (mut random, begin) = (Random::new(seed), now());
+        let (mut random, begin) = (Jitter::seeded(seed), now());
         let mut batch = Batch::new(Arc::new(Policy::default().retries(RETRIES)), begin, seed);
         for row in 0..rows {
             batch.admit(Request::get(format!("http://hidden.test/{row}")));

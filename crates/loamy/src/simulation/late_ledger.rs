@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use super::{Random, response};
+use super::response;
+use crate::backoff::Jitter;
 use crate::job::Job;
 use crate::ledger::{Entry, Ledger, Word};
 use crate::{Error, Kind, Outcome, Timing};
@@ -125,7 +126,7 @@ impl Ledger for LateLedger {
 }
 
 /// Some of what there is to say, each kind in its order; or that nothing can be recorded any more.
-pub(super) fn speak(book: &mut Book, random: &mut Random) -> Vec<Said> {
+pub(super) fn speak(book: &mut Book, random: &mut Jitter) -> Vec<Said> {
     let mut said = Vec::new();
     if !book.failed && random.chance(1) {
         book.failed = true;

@@ -1,12 +1,12 @@
 //! The rules of politeness in virtual time: retries and their budget, limits, pauses, what ends a batch early, rows that ask for
 //! the same. Origins refuse, fail, restart and publish quotas as they like; what was granted is held against each rule.
 
-use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Random, response};
+use super::{Seen, over_seeds, response};
+use crate::backoff::Jitter;
 use crate::batch::{Batch, Claim};
 use crate::clock::now;
 use crate::job::{End, Job, Try};
@@ -16,31 +16,12 @@ use crate::{
     Overrides, Policy, Rate, Request, Response, Retried, Scope,
 };
 
-const SEEDS: u64 = 10_000;
-
 /// A batch that takes longer has stopped to get anywhere.
 const LONGEST: Duration = Duration::from_secs(3 * 3600);
 
 #[test]
 fn no_rule_of_politeness_breaks_whatever_the_origins_do() {
-    #[expect(clippy::disallowed_methods, reason = "a seed that failed is run alone")]
-    if let Ok(seed) = std::env::var("LOAMY_SEED") {
-        World::new(seed.parse().unwrap()).run();
-        return;
-    }
-    let mut seen = BTreeMap::new();
-    for seed in 0..SEEDS {
-        match catch_unwind(AssertUnwindSafe(|| World::new(seed).run())) {
-            Ok(of_seed) => {
-                of_seed.into_iter().for_each(|(what, count)| *seen.entry(what).or_default() += count)
-            }
-            Err(_) => panic!("seed {seed} broke a rule; run it alone with LOAMY_SEED={seed}"),
-        }
-    }
-    for what in THINGS {
-        let count: u64 = seen.get(what).copied().unwrap_or_default();
-        assert!(count >= 100, "{what} happened {count} times in {SEEDS} seeds");
-    }
+    over_seeds(&THINGS, |seed| World::new(seed).run());
 }
 
 /// What must happen often enough for the simulation to prove something.
@@ -129,7 +110,7 @@ struct Flight {
 }
 
 struct World {
-    random: Random,
+    random: Jitter,
     begin: Instant,
     now: Instant,
     policy: Arc<Policy>,
@@ -142,12 +123,12 @@ struct World {
     granted: Vec<(Instant, usize)>,
     failures: u64,
     outcomes: HashMap<usize, Outcome>,
-    seen: HashMap<&'static str, u64>,
+    seen: Seen,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed);
+        let mut random = Jitter::seeded(seed);
         let begin = now();
         let policy = Arc::new(policy(&mut random));
         let count = random.between(1, 5);
@@ -165,11 +146,11 @@ impl World {
             granted: Vec::new(),
             failures: 0,
             outcomes: HashMap::new(),
-            seen: HashMap::new(),
+            seen: Seen::default(),
         }
     }
 
-    fn run(mut self) -> HashMap<&'static str, u64> {
+    fn run(mut self) -> Seen {
         for _ in 0..self.random.between(1, 80) {
             self.admit();
         }
@@ -190,10 +171,6 @@ impl World {
         }
         self.at_the_end();
         self.seen
-    }
-
-    fn saw(&mut self, what: &'static str) {
-        *self.seen.entry(what).or_default() += 1;
     }
 
     fn admit(&mut self) {
@@ -257,7 +234,7 @@ impl World {
                 Claim::Full => break,
                 Claim::Nothing => {
                     if self.batch.next_grant().is_some() {
-                        self.saw("a wait for a limit");
+                        self.seen.note("a wait for a limit");
                     }
                     break;
                 }
@@ -266,7 +243,7 @@ impl World {
         self.take();
         for pause in self.batch.take_pauses() {
             assert!(pause.left >= Duration::from_secs(1));
-            self.saw("a pause");
+            self.seen.note("a pause");
         }
     }
 
@@ -278,7 +255,7 @@ impl World {
             let flight = self.in_flight.iter_mut().find(is_it).expect("what is outrun is under way");
             if !flight.is_outrun {
                 (flight.is_outrun, flight.due) = (true, self.now + moment);
-                self.saw("a try outrun by another");
+                self.seen.note("a try outrun by another");
             }
         }
     }
@@ -309,7 +286,7 @@ impl World {
         assert_eq!(key.is_some(), row.keyed, "row {index}");
         if row.keyed && row.grants > 0 {
             assert_eq!(row.key, key, "row {index} keeps its key");
-            *self.seen.entry("a second sending with the same key").or_default() += 1;
+            self.seen.note("a second sending with the same key");
         }
         row.key = key;
         row.grants += 1;
@@ -335,7 +312,7 @@ impl World {
         let span = if self.random.chance(5) { span * 10 } else { span };
         self.in_flight.push(Flight { due: now + span, job, origin: at, number, is_outrun: false });
         assert!(self.in_flight.len() <= self.policy.concurrency);
-        self.saw("a grant");
+        self.seen.note("a grant");
     }
 
     fn end(&mut self, job: Box<Job>, at: usize, number: u64) {
@@ -364,7 +341,7 @@ impl World {
         let governed = self.policy.governor == Governor::On;
         let costs_nothing = governed && self.origins[at].refuses_with_others(number, &end);
         if self.origins[at].heard(self.now, &job, &end) {
-            self.saw("a peer that asked for calm");
+            self.seen.note("a peer that asked for calm");
         }
         self.batch.settle(self.now, job, end);
         if self.batch.progress().retrying > retrying {
@@ -377,12 +354,12 @@ impl World {
             let worth = origin.rows / 5 + 10;
             assert!(origin.retried <= worth, "an origin is worth no more retries than its budget");
             if origin.retried == worth {
-                self.saw("a budget used up");
+                self.seen.note("a budget used up");
             }
             if costs_nothing {
-                self.saw("a retry of a row refused with others");
+                self.seen.note("a retry of a row refused with others");
             }
-            self.saw(if unsafe_row { "a retry of an unsafe row" } else { "a retry" });
+            self.seen.note(if unsafe_row { "a retry of an unsafe row" } else { "a retry" });
         }
     }
 
@@ -417,31 +394,31 @@ impl World {
                 ("deadline of the batch passed", "a row past the deadline"),
             ] {
                 if text.contains(words) {
-                    self.saw(what);
+                    self.seen.note(what);
                 }
             }
             if outcome.over_budget {
                 let row = &self.rows[index];
                 assert!(row.same_as.is_some() || row.retried < self.policy.retries, "{outcome:?}");
                 assert!(self.origins[at].retried >= 10, "the budget is 10 at the least: {outcome:?}");
-                self.saw("a row over its budget");
+                self.seen.note("a row over its budget");
             }
             if let Some(first) = self.rows[index].same_as {
                 let shared =
                     self.outcomes.get(&first).expect("the first ends before those that share with it");
                 assert_eq!(format!("{:?}", shared.result), format!("{:?}", outcome.result));
-                self.saw("a shared answer");
+                self.seen.note("a shared answer");
             }
             let was_away = outcome.earlier.contains(&Attempt::Failed(Kind::ConnectRefused));
             if was_away && outcome.is_ok() && matches!(self.origins[at].manner, Manner::Away(_)) {
-                self.saw("a restart survived");
+                self.seen.note("a restart survived");
             }
             let has_stopped = self.policy.deadline.is_some_and(|span| self.now >= self.begin + span);
             if has_stopped
                 && outcome.result.as_ref().is_ok_and(|own| own.status() >= 500)
                 && outcome.attempts > 0
             {
-                self.saw("an answer kept when the batch ended");
+                self.seen.note("an answer kept when the batch ended");
             }
             self.outcomes.insert(index, outcome);
         }
@@ -492,7 +469,7 @@ impl World {
 }
 
 impl Origin {
-    fn new(random: &mut Random) -> Self {
+    fn new(random: &mut Jitter) -> Self {
         let manner = match random.below(10) {
             0..3 => Manner::Fine,
             3..5 => Manner::Flaky(random.between(1, 60)),
@@ -550,7 +527,7 @@ impl Origin {
         calms && is_new
     }
 
-    fn answer(&mut self, random: &mut Random, begin: Instant, now: Instant, job: &Job) -> End {
+    fn answer(&mut self, random: &mut Jitter, begin: Instant, now: Instant, job: &Job) -> End {
         let answer = |status: u16, said: &str| End::Answered(answer(status, said, job));
         match self.manner {
             Manner::Fine => answer(200, ""),
@@ -591,7 +568,7 @@ impl Origin {
     }
 }
 
-fn policy(random: &mut Random) -> Policy {
+fn policy(random: &mut Jitter) -> Policy {
     let mut policy = Policy::default()
         .concurrency(random.between(1, 32) as usize)
         .retries(random.pick(&[0, 1, 2, 5]))

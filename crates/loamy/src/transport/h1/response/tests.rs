@@ -5,6 +5,7 @@ use http::{Method, Version};
 
 use super::{Decoder, Finished};
 use crate::Kind;
+use crate::backoff::Jitter;
 use crate::headers::HeaderView;
 use crate::policy::Sizes;
 
@@ -13,19 +14,6 @@ use crate::policy::Sizes;
 enum End {
     Whole(Finished, usize),
     Broken(Kind, Option<Finished>),
-}
-
-/// A plain generator (splitmix64), so that a failure can be repeated from its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
 }
 
 fn feed_pieces(
@@ -99,9 +87,9 @@ fn ends(method: &Method, sizes: &Sizes, input: &[u8]) -> (End, String) {
     assert_eq!(feed_pieces(method, sizes, input, |_| 1).0, whole.0, "byte by byte: {shown}");
     assert_eq!(feed_in_place(method, sizes, input).0, whole.0, "in place: {shown}");
     for seed in 0..16 {
-        let mut random = Random(seed);
-        let most = 1 + random.below(input.len().max(1));
-        let cut = feed_pieces(method, sizes, input, |rest| 1 + random.below(most.min(rest)));
+        let mut random = Jitter::seeded(seed);
+        let most = 1 + random.below(input.len().max(1) as u64) as usize;
+        let cut = feed_pieces(method, sizes, input, |rest| 1 + random.below(most.min(rest) as u64) as usize);
         assert_eq!(cut.0, whole.0, "cut by seed {seed}: {shown}");
     }
     whole
