@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use testkit::{Certificate, Protocol, Resumption, Versions};
+use testkit::{Certificate, ClientCertificate, Protocol, Resumption, Versions};
 
 const LIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/faults/cells.toml");
 
@@ -182,7 +182,19 @@ pub(crate) struct ServerTls {
     cipher_suites: Vec<String>,
     alpn: Option<Vec<String>>,
     #[serde(default)]
+    client_certificate: Demand,
+    #[serde(default)]
     no_resumption: bool,
+}
+
+/// Whether clients have to show a certificate, of which the engine has none.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Demand {
+    #[default]
+    NotAsked,
+    Requested,
+    Required,
 }
 
 impl ServerTls {
@@ -201,6 +213,11 @@ impl ServerTls {
             versions,
             cipher_suites: self.cipher_suites.clone(),
             alpn: self.alpn.clone(),
+            client_certificate: match self.client_certificate {
+                Demand::NotAsked => ClientCertificate::NotAsked,
+                Demand::Requested => ClientCertificate::Requested,
+                Demand::Required => ClientCertificate::Required,
+            },
             resumption: if self.no_resumption { Resumption::Refused } else { Resumption::Offered },
             ..testkit::Tls::default()
         }
