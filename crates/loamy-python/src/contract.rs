@@ -10,7 +10,7 @@ use pyo3::{ffi, intern};
 use crate::response::{Response, earlier};
 use crate::{failure, fields, json_in};
 
-/// What a body that is not JSON means.
+/// An answer with its body decoded; `error` where that is not JSON.
 struct Decoded<'py> {
     body: Bound<'py, PyAny>,
     headers: Bound<'py, PyAny>,
@@ -29,8 +29,7 @@ pub(crate) fn clump<'py>(
     outcome: &Outcome,
     row: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let class = CLASS.import(py, "loamy.session", "RequestResponse")?;
+    let class = clump_class(py)?;
     let elapsed = PyFloat::new(py, outcome.timing.elapsed.as_secs_f64()).into_any();
     let attempts = PyInt::new(py, outcome.attempts).into_any();
     let earlier = earlier(py, &outcome.earlier)?.unwrap_or_else(|| PyTuple::empty(py)).into_any();
@@ -60,8 +59,7 @@ pub(crate) fn clump_lost<'py>(
     row: &Bound<'py, PyAny>,
     reason: &PyErr,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let class = CLASS.import(py, "loamy.session", "RequestResponse")?;
+    let class = clump_class(py)?;
     let answer = outcome.result.as_ref().ok();
     let status = PyInt::new(py, answer.map_or(0, loamy::Response::status)).into_any();
     let content = PyBytes::new(py, answer.map(loamy::Response::body).unwrap_or_default()).into_any();
@@ -81,10 +79,14 @@ pub(crate) fn clump_unread<'py>(
     row: &Bound<'py, PyAny>,
     error: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let class = CLASS.import(py, "loamy.session", "RequestResponse")?;
+    let class = clump_class(py)?;
     let zero = PyInt::new(py, 0).into_any();
     construct(class, [row, &zero, &py.None().into_bound(py), error])
+}
+
+fn clump_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "loamy.session", "RequestResponse")
 }
 
 /// The exception of a row that was not read when its batch was stopped.
@@ -174,7 +176,7 @@ fn construct<'py, const N: usize>(
     }
 }
 
-/// Whether what `zsession` made is an exception, and whether that is one of its own rather than of the cancelling.
+/// Whether what `zsession` made is an exception.
 pub(crate) fn is_failure(made: &Bound<'_, PyAny>) -> bool {
     made.is_instance_of::<PyBaseException>()
 }

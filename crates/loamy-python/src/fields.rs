@@ -116,7 +116,7 @@ impl Seen {
         if self.names.len() >= NAMES {
             self.names.clear();
         }
-        let fresh = PyString::intern(py, &canonical(name));
+        let fresh = PyString::intern(py, &canonical_name(name));
         self.names.insert(name.as_bytes().into(), fresh.clone().unbind());
         fresh
     }
@@ -138,7 +138,8 @@ impl Seen {
 }
 
 /// The spelling under which a header is found in the dict: `content-type` is `Content-Type`.
-fn canonical(name: &str) -> String {
+#[pyfunction]
+pub(crate) fn canonical_name(name: &str) -> String {
     let lower = name.to_ascii_lowercase();
     if let Some((_, spelling)) = SPELLINGS.iter().find(|(known, _)| *known == lower) {
         return (*spelling).to_owned();
@@ -185,13 +186,6 @@ fn instance<'py>(
     // container that somebody puts in makes the dict tracked again.
     unsafe { ffi::PyObject_GC_UnTrack(own.as_ptr().cast()) };
     Ok(own)
-}
-
-/// The name under which a header stands in the dict.
-#[pyfunction]
-#[pyo3(name = "canonical_name")]
-pub(crate) fn canonical_name(name: &str) -> String {
-    canonical(name)
 }
 
 /// Whether a header of that name carries a credential.
