@@ -94,14 +94,6 @@ mod tests {
     use super::*;
     use crate::headers::Headers;
 
-    fn headers(lines: &[(&str, &str)]) -> Headers {
-        let mut headers = Headers::new();
-        for (name, value) in lines {
-            headers.append(name, value).unwrap();
-        }
-        headers
-    }
-
     #[test]
     fn a6_what_would_break_the_framing_is_refused_by_name() {
         for (own, body_len, refused) in [
@@ -128,7 +120,7 @@ mod tests {
             (&[("Upgrade", "h2c")], None, Some("Upgrade")),
             (&[("Expect", "100-continue"), ("Trailer", "X")], Some(1), None),
         ] {
-            let checked = check_framing(headers(own).view(), body_len);
+            let checked = check_framing(Headers::of(own).view(), body_len);
             match refused {
                 None => assert!(checked.is_ok(), "{own:?}: {checked:?}"),
                 Some(name) => {
@@ -142,15 +134,15 @@ mod tests {
 
     #[test]
     fn fields_for_every_row_hold_no_framing() {
-        assert!(check_defaults(headers(&[("X-Key", "1"), ("Connection", "close")]).view()).is_ok());
+        assert!(check_defaults(Headers::of(&[("X-Key", "1"), ("Connection", "close")]).view()).is_ok());
         for name in ["host", "Content-Length", "transfer-encoding", "TE", "upgrade"] {
-            assert!(check_defaults(headers(&[(name, "0")]).view()).is_err(), "{name}");
+            assert!(check_defaults(Headers::of(&[(name, "0")]).view()).is_err(), "{name}");
         }
     }
 
     #[test]
     fn close_is_found_among_the_options_of_a_connection() {
-        assert!(wants_close(headers(&[("connection", "te, Close")]).view()));
-        assert!(!wants_close(headers(&[("connection", "keep-alive"), ("X", "close")]).view()));
+        assert!(wants_close(Headers::of(&[("connection", "te, Close")]).view()));
+        assert!(!wants_close(Headers::of(&[("connection", "keep-alive"), ("X", "close")]).view()));
     }
 }

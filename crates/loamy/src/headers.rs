@@ -62,6 +62,17 @@ impl Headers {
     }
 }
 
+#[cfg(test)]
+impl Headers {
+    pub(crate) fn of(fields: &[(&str, &str)]) -> Self {
+        let mut headers = Self::new();
+        for (name, value) in fields {
+            headers.append(name, value).unwrap();
+        }
+        headers
+    }
+}
+
 impl std::fmt::Debug for Headers {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.view().fmt(formatter)
@@ -226,17 +237,9 @@ fn check_value(name: &str, value: &[u8]) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    fn headers(pairs: &[(&str, &str)]) -> Headers {
-        let mut headers = Headers::new();
-        for (name, value) in pairs {
-            headers.append(name, value).unwrap();
-        }
-        headers
-    }
-
     #[test]
     fn fields_keep_order_spelling_and_repetition() {
-        let headers = headers(&[("X-One", "1"), ("x-two", ""), ("X-ONE", "a: b")]);
+        let headers = Headers::of(&[("X-One", "1"), ("x-two", ""), ("X-ONE", "a: b")]);
         let fields: Vec<_> = headers.view().iter().collect();
         assert_eq!(fields, [("X-One", &b"1"[..]), ("x-two", b""), ("X-ONE", b"a: b")]);
         assert_eq!(headers.view().get_all("x-one").collect::<Vec<_>>(), [&b"1"[..], b"a: b"]);
@@ -245,7 +248,7 @@ mod tests {
 
     #[test]
     fn setting_replaces_every_field_of_the_name() {
-        let mut headers = headers(&[("A", "1"), ("B", "2"), ("a", "3")]);
+        let mut headers = Headers::of(&[("A", "1"), ("B", "2"), ("a", "3")]);
         headers.set("A", "4").unwrap();
         assert_eq!(headers.view().as_bytes(), b"B: 2\r\nA: 4\r\n");
     }
@@ -273,7 +276,7 @@ mod tests {
     fn credentials_never_reach_debug() {
         let shown = format!(
             "{:?}",
-            headers(&[("Authorization", "Bearer abc"), ("X-Api-Key", "abc"), ("Accept", "x/y")])
+            Headers::of(&[("Authorization", "Bearer abc"), ("X-Api-Key", "abc"), ("Accept", "x/y")])
         );
         assert!(!shown.contains("abc"), "{shown}");
         assert!(shown.contains("x/y"), "{shown}");

@@ -1,5 +1,6 @@
 //! The engine from outside: against the scripted server, another codec, and its own source.
 
+mod child;
 mod codec_against_hyper;
 mod doors;
 mod expectations;

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant};
 use loamy::{Client, Dns, Duplicates, HttpVersion, Kind, Outcome, Overrides, Policy, Request, Timeouts};
 use testkit::{Ending, Farewell, FullBacklog, Listen, Options, Script, Server, Step};
 
+use crate::child;
 use crate::expectations::{IN_TRANSIT, INTERRUPT, LATE, all_answered, client};
 
 /// When a test gives up waiting for what must happen.
@@ -693,15 +693,9 @@ fn h1_without_a_descriptor_left_an_idle_connection_to_another_origin_gives_way()
     }
     let servers = [2, 3].map(|last| serve_at(Ipv4Addr::new(127, 0, 0, last)));
     let own = "scheduling::h1_without_a_descriptor_left_an_idle_connection_to_another_origin_gives_way";
-    let child = Command::new("sh")
-        .args(["-c", r#"ulimit -n 64; exec timeout 30 "$0" "$@""#])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", own])
-        .envs(URLS.into_iter().zip(servers.each_ref().map(|server| server.url("/json"))))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success() && said.contains("1 passed"), "{}: {said}", child.status);
+    let mut child = child::with_64_descriptors(own);
+    child.envs(URLS.into_iter().zip(servers.each_ref().map(|server| server.url("/json"))));
+    assert_eq!(child::wrong(&mut child), None);
     assert_eq!(servers.map(|server| server.counts().requests), [1, 1]);
 }
 

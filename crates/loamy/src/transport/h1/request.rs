@@ -149,14 +149,6 @@ mod tests {
     use super::*;
     use crate::headers::Headers;
 
-    fn headers(lines: &[(&str, &str)]) -> Headers {
-        let mut headers = Headers::new();
-        for (name, value) in lines {
-            headers.append(name, value).unwrap();
-        }
-        headers
-    }
-
     fn encoded(
         method: &str,
         own: &[(&str, &str)],
@@ -164,7 +156,7 @@ mod tests {
         body_len: Option<u64>,
         authorization: Option<&str>,
     ) -> String {
-        let (own, defaults) = (headers(own), headers(defaults));
+        let (own, defaults) = (Headers::of(own), Headers::of(defaults));
         let mut out = b"before".to_vec();
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let head = RequestHead {

@@ -133,12 +133,8 @@ mod tests {
     use crate::headers::Headers;
 
     fn made(method: &str, own: &[(&str, &str)], body_len: Option<u64>) -> Result<Request<()>, Error> {
-        let (mut headers, mut policy) = (Headers::new(), Headers::new());
-        for (name, value) in own {
-            headers.append(name, value).unwrap();
-        }
-        policy.append("User-Agent", "loamy").unwrap();
-        policy.append("Authorization", "policy").unwrap();
+        let headers = Headers::of(own);
+        let policy = Headers::of(&[("User-Agent", "loamy"), ("Authorization", "policy")]);
         head(&RequestHead {
             method: &Method::from_bytes(method.as_bytes()).unwrap(),
             scheme: &Scheme::HTTPS,

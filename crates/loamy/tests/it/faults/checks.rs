@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use loamy::{Client, Kind, Order, Policy, Request};
@@ -11,6 +10,7 @@ use testkit::{Options, Server};
 use super::cell::{Cell, Column, Transport};
 use super::profiles::Folder;
 use super::{again, beside, profiles, recorded};
+use crate::child;
 
 type Check = fn(&Cell) -> Vec<String>;
 
@@ -311,23 +311,16 @@ fn in_a_child_with_64_descriptors(cell: &Cell, held: usize) -> Vec<String> {
         }),
     };
     let folder = Folder::new();
-    let child = Command::new("sh")
-        .args(["-c", r#"ulimit -n 64; exec "$0" "$@""#])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "faults::checks::more_rows_at_once_than_descriptors_all_end_well"])
+    let mut child =
+        child::with_64_descriptors("faults::checks::more_rows_at_once_than_descriptors_all_end_well");
+    child
         .envs(CHILD.into_iter().zip([
             server.url("/delay/0.005"),
             cell.column.name().to_owned(),
             held.to_string(),
         ]))
-        .env("SSL_CERT_FILE", folder.write("ca.pem", &testkit::ca_pem()))
-        .output()
-        .unwrap();
-    let mut wrong = Vec::new();
-    let said = String::from_utf8_lossy(&child.stdout);
-    if !child.status.success() || !said.contains("1 passed") {
-        wrong.push(format!("the child: {}\n{said}{}", child.status, String::from_utf8_lossy(&child.stderr)));
-    }
+        .env("SSL_CERT_FILE", folder.write("ca.pem", &testkit::ca_pem()));
+    let mut wrong: Vec<_> = child::wrong(&mut child).into_iter().collect();
     if server.counts().requests != ROWS as u64 {
         wrong.push(format!("{} requests seen, not {ROWS}", server.counts().requests));
     }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use super::cell::{
 use super::judge::{expect, expect_each_attempt, judge, judge_connections, judge_servers, seen};
 use super::scene::Scene;
 use super::{checks, frames};
+use crate::child;
 
 /// How long a call may go on past its deadline.
 const GRACE: Duration = Duration::from_secs(1);
@@ -53,20 +53,10 @@ pub(crate) fn play(cell: &Cell) -> Vec<String> {
 
 /// Plays the cell in a process of its own, where the memory that it takes can be told from that of others.
 fn play_alone(cell: &Cell) -> Vec<String> {
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "faults::play::a_cell_alone_ends_well_and_takes_no_more_memory_than_it_may",
-            "--nocapture",
-        ])
-        .env(ALONE, cell.to_string())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout);
-    if child.status.success() && said.contains("1 passed") {
-        return Vec::new();
-    }
-    vec![format!("alone: {}\n{said}{}", child.status, String::from_utf8_lossy(&child.stderr))]
+    let own = "faults::play::a_cell_alone_ends_well_and_takes_no_more_memory_than_it_may";
+    let mut child = child::alone(own);
+    child.arg("--nocapture").env(ALONE, cell.to_string());
+    child::wrong(&mut child).into_iter().collect()
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Cells about whom a client trusts, and about what rows of different profiles may share.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,6 +10,7 @@ use testkit::{Log, Options, Protocol, Server, refused_port};
 use super::cell::Cell;
 use super::checks::row;
 use super::play::trusting;
+use crate::child;
 
 /// What a server of both versions of HTTP says, and what each is.
 const VERSIONS: [(HttpVersion, Protocol); 2] =
@@ -172,17 +172,12 @@ impl Drop for Folder {
 /// Sends rows from a process with this environment, which trusts whom the environment says; `keys` is `asked` or `not`.
 fn in_an_environment(cell: &Cell, environment: &[(&str, &Path)], keys: &str) -> Vec<String> {
     let server = server();
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "faults::profiles::rows_end_well_in_the_environment_that_they_are_sent_from"])
+    let mut child =
+        child::alone("faults::profiles::rows_end_well_in_the_environment_that_they_are_sent_from");
+    child
         .envs(CHILD.into_iter().zip([&server.url("/anything"), cell.column.name(), keys]))
-        .envs(environment.iter().copied())
-        .output()
-        .unwrap();
-    let mut wrong = Vec::new();
-    let said = String::from_utf8_lossy(&child.stdout);
-    if !child.status.success() || !said.contains("1 passed") {
-        wrong.push(format!("the child: {}\n{said}{}", child.status, String::from_utf8_lossy(&child.stderr)));
-    }
+        .envs(environment.iter().copied());
+    let mut wrong: Vec<_> = child::wrong(&mut child).into_iter().collect();
     if server.counts().requests != 3 {
         wrong.push(format!("{} requests seen, not 3", server.counts().requests));
     }

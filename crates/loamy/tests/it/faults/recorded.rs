@@ -13,6 +13,7 @@ use testkit::Server;
 use super::beside::held_up_by_a_slow_consumer;
 use super::cell::{Cell, Column};
 use super::checks::{row, row_of};
+use crate::child;
 use crate::expectations::client;
 use crate::journal;
 use crate::journaled::{Job, Methods, is_in_doubt, kill, open, place, seen};
@@ -211,19 +212,17 @@ const SHOWN: usize = 10;
 pub(super) fn what_is_shown_and_what_may_not_go_twice_is_synced_before(cell: &Cell) -> Vec<String> {
     let (server, (folder, path)) = (Server::serve(), place());
     let trace = folder.path().join("trace");
-    let child = Command::new("strace")
+    let mut child = Command::new("strace");
+    child
         .args(["-f", "-y", "-qq", "-s", "16", "-o"])
         .arg(&trace)
         .args(["-e", "trace=fdatasync,fsync,write,writev,pwrite64,pwritev,sendto,sendmsg"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "faults::recorded::rows_that_go_one_by_one_are_shown_one_by_one"])
         .envs(CHILD.into_iter().zip([server.url("/count/"), cell.column.name().to_owned()]))
-        .env(CHILD[2], folder.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout);
-    if !child.status.success() || !said.contains("1 passed") {
-        return vec![format!("the child: {said}{}", String::from_utf8_lossy(&child.stderr))];
+        .env(CHILD[2], folder.path());
+    if let Some(wrong) = child::wrong(&mut child) {
+        return vec![wrong];
     }
     let mut wrong = Vec::new();
     if seen(&server, SHOWN) != [1; SHOWN] {
