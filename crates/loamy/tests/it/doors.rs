@@ -19,18 +19,7 @@ use loamy::{Bytes, Client, Kind, Order, Outcome, Policy, Request, Run};
 use testkit::{Options, Server};
 use tokio::runtime::{Builder, Runtime};
 
-/// When a test gives up waiting for what must happen.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How long an interrupt may take.
-const INTERRUPT: Duration = Duration::from_millis(200);
-
-/// How long bytes that were written already may take to be seen by the server.
-const IN_TRANSIT: Duration = Duration::from_millis(150);
-
-fn client(threads: usize) -> Client {
-    Client::builder().threads(threads).build().unwrap()
-}
+use crate::expectations::{IN_TRANSIT, INTERRUPT, PATIENCE, client};
 
 fn numbered(server: &Server, rows: usize) -> Vec<String> {
     (0..rows).map(|row| server.url(&format!("/anything/{row}"))).collect()

@@ -7,6 +7,12 @@ use loamy::{Client, Outcome};
 /// How much later than its time a limit may be seen to hold: other tests share the cores.
 pub(crate) const LATE: Duration = Duration::from_millis(900);
 
+/// When a test gives up waiting for what must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How soon all is over that nothing holds up: other tests share the cores.
+pub(crate) const SOON: Duration = Duration::from_millis(1500);
+
 /// How long an interrupt may take.
 pub(crate) const INTERRUPT: Duration = Duration::from_millis(200);
 

@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 use loamy::{Attempt, Client, Hedging, HttpVersion, Policy, Request};
 use testkit::{Options, Protocol, Server};
 
+use crate::expectations::SOON;
+
 /// Rows that make second tries worth having: one in twenty may get one.
 const ROWS: usize = 40;
 
 /// Later than this a row counts as one that takes long.
 const AFTER: Duration = Duration::from_millis(150);
-
-/// How much later than the second try begins all may be over.
-const SOON: Duration = Duration::from_millis(1500);
 
 /// Rows of which those in `slow` get no answer to their first attempt.
 fn rows(server: &Server, method: &str, slow: &[usize]) -> Vec<Request> {

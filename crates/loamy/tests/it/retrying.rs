@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use loamy::{Attempt, Backoff, Client, Kind, Overrides, Policy, Request, Retried, Timeouts};
 use testkit::{RequestLog, Script, Server, Step, refused_port};
 
-/// How much later than it may be sent again a row may have its answer.
-const SOON: Duration = Duration::from_millis(1500);
+use crate::expectations::SOON;
 
 #[test]
 fn a_row_that_was_late_goes_out_again_though_nothing_else_happens() {

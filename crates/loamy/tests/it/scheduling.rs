@@ -15,10 +15,7 @@ use loamy::{Client, Dns, Duplicates, HttpVersion, Kind, Outcome, Overrides, Poli
 use testkit::{Ending, Farewell, FullBacklog, Listen, Options, Script, Server, Step};
 
 use crate::child;
-use crate::expectations::{IN_TRANSIT, INTERRUPT, LATE, all_answered, client};
-
-/// When a test gives up waiting for what must happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::expectations::{IN_TRANSIT, INTERRUPT, LATE, PATIENCE, all_answered, client};
 
 /// A client that finds every name at these addresses, and how often it was asked.
 fn client_with_names(threads: usize, addresses: &[IpAddr]) -> (Client, Arc<AtomicUsize>) {
