@@ -1,6 +1,7 @@
 //! What tests of time and order expect of every call, and the tolerances that they grant.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use loamy::{Client, Outcome};
 
@@ -22,6 +23,17 @@ pub(crate) const IN_TRANSIT: Duration = Duration::from_millis(150);
 /// A client of its own, with so many threads.
 pub(crate) fn client(threads: usize) -> Client {
     Client::builder().threads(threads).build().unwrap()
+}
+
+/// Waits until it is so.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "the walls around the clock are the engine's")]
+pub(crate) fn until(is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "it never came to that");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// As many outcomes as rows, in their order, each a whole answer below 400.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Condvar, Mutex};
+use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use loamy::{Client, Dns, Duplicates, HttpVersion, Kind, Outcome, Overrides, Poli
 use testkit::{Ending, Farewell, FullBacklog, Listen, Options, Script, Server, Step};
 
 use crate::child;
-use crate::expectations::{IN_TRANSIT, INTERRUPT, LATE, PATIENCE, all_answered, client};
+use crate::expectations::{IN_TRANSIT, INTERRUPT, LATE, PATIENCE, all_answered, client, until};
 
 /// A client that finds every name at these addresses, and how often it was asked.
 fn client_with_names(threads: usize, addresses: &[IpAddr]) -> (Client, Arc<AtomicUsize>) {
@@ -285,9 +285,7 @@ fn a_look_up_that_takes_too_long_is_a_timeout_of_its_own_name() {
     thread::scope(|scope| {
         // The function given is called on the thread that needs the answer first; another waits for it meanwhile.
         let first = scope.spawn(|| client.run([url.as_str()], &Policy::default()));
-        while asked.load(Ordering::SeqCst) == 0 {
-            thread::sleep(Duration::from_millis(1));
-        }
+        until(|| asked.load(Ordering::SeqCst) == 1);
         let begin = Instant::now();
         let outcomes = client.run([url.as_str()], &limits(|limits| limits.resolve = Some(SHORT)));
         on_time(begin, SHORT);
@@ -402,7 +400,7 @@ fn a_redirected_row_that_waits_for_its_next_slot_still_ends_in_time() {
         .overrides(Overrides::default().timeouts(own));
     let run = client(1).begin(&Policy::default());
     run.admit([Request::get(silent.url("/"))]);
-    thread::sleep(Duration::from_millis(50));
+    until(|| run.progress().in_flight == 1);
     run.admit([redirected]);
     run.close();
     let begin = Instant::now();
@@ -424,7 +422,7 @@ fn limits_without_end_are_no_limits() {
         (limits.acquire, limits.resolve, limits.connect) = (endless, endless, endless);
         (limits.write, limits.first_byte, limits.read, limits.total) = (endless, endless, endless, endless);
     });
-    let (sender, receiver) = std::sync::mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let url = server.url("/json");
     thread::spawn(move || sender.send(client(1).run([url], &policy.deadline(Duration::MAX))));
     let outcomes = receiver.recv_timeout(PATIENCE).expect("the call returns");
@@ -495,6 +493,9 @@ fn p1_a_cancelled_run_ends_within_200_ms_and_writes_no_byte_afterwards() {
     assert_eq!(answered + cancelled + unsent, 2_003, "every row has its outcome");
 }
 
+/// By then the system's buffers are full, and it takes no more of a body that nobody reads.
+const UNTIL_FULL: Duration = Duration::from_millis(700);
+
 #[test]
 fn p1_a_post_that_a_shared_connection_still_holds_is_in_doubt_when_its_batch_is_interrupted() {
     // SETTINGS with 100 streams and a window of 2^31 - 1 for each, as much for the connection; and nothing is read.
@@ -504,14 +505,10 @@ fn p1_a_post_that_a_shared_connection_still_holds_is_in_doubt_when_its_batch_is_
     let (client, policy) = (client(1), Policy::default().http_version(HttpVersion::Http2));
     let upload = client.begin(&policy);
     upload.admit([Request::post(server.url("/"), vec![0; 64 << 20])]);
-    // Until the system takes no more of it.
-    thread::sleep(Duration::from_millis(700));
+    thread::sleep(UNTIL_FULL);
     let run = client.begin(&policy);
     run.admit([Request::post(server.url("/"), "")]);
-    let until = Instant::now() + PATIENCE;
-    while run.progress().in_flight == 0 && Instant::now() < until {
-        thread::sleep(Duration::from_millis(1));
-    }
+    until(|| run.progress().in_flight == 1);
     thread::sleep(IN_TRANSIT);
     run.cancel();
     let outcomes = run.wait(1, Duration::ZERO);
@@ -520,19 +517,24 @@ fn p1_a_post_that_a_shared_connection_still_holds_is_in_doubt_when_its_batch_is_
     assert_eq!((upload.progress().in_flight, server.counts().connections), (1, 1));
 }
 
+/// By then a thread that was just begun waits.
+const ASLEEP: Duration = Duration::from_millis(100);
+
 #[test]
 fn a_cancel_wakes_the_thread_that_waits_for_the_run() {
     // A row holds the only worker's thread, so that nothing of the other run is in flight when it is cancelled.
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
     let keeper = Arc::clone(&gate);
+    let (asked, was_asked) = mpsc::channel();
     let dns = Dns::Fixed(Arc::new(move |_| {
+        let _ = asked.send(());
         drop(keeper.1.wait_while(keeper.0.lock().unwrap(), |opened| !*opened));
         Err(std::io::Error::other("none"))
     }));
     let held = Client::builder().threads(1).dns(dns).build().unwrap();
     thread::scope(|scope| {
         let blocked = scope.spawn(|| held.run(["http://held.test/"], &Policy::default()));
-        thread::sleep(Duration::from_millis(100));
+        was_asked.recv_timeout(PATIENCE).expect("the look-up begins");
         let run = Arc::new(held.begin(&Policy::default()));
         run.admit([Request::get("http://waits.test/")]);
         run.close();
@@ -541,7 +543,7 @@ fn a_cancel_wakes_the_thread_that_waits_for_the_run() {
             let begin = Instant::now();
             (waiting.wait(usize::MAX, Duration::from_secs(5)), begin.elapsed())
         });
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(ASLEEP);
         run.cancel();
         let (outcomes, waited) = waiter.join().unwrap();
         *gate.0.lock().unwrap() = true;
@@ -561,7 +563,7 @@ fn two_threads_that_wait_for_one_run_both_learn_of_its_end() {
     let begin = Instant::now();
     thread::scope(|scope| {
         let patient = scope.spawn(|| run.wait(1_000, PATIENCE).len());
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(ASLEEP);
         assert!(run.wait(1, Duration::from_millis(50)).is_empty());
         assert_eq!(patient.join().unwrap(), 1);
     });

@@ -14,7 +14,7 @@ use http::Version;
 use loamy::{HttpVersion, Kind, Outcome, Overrides, Policy, Request, Tls, TlsProfile, Verify};
 use testkit::{Http2, Options, Protocol, Script, Server};
 
-use crate::expectations::{IN_TRANSIT, INTERRUPT, LATE, all_answered, client};
+use crate::expectations::{IN_TRANSIT, INTERRUPT, LATE, PATIENCE, all_answered, client};
 
 /// Trusts the authority of the test servers.
 fn trusting() -> TlsProfile {
@@ -228,7 +228,7 @@ fn an_interrupt_leaves_other_batches_their_connections() {
     let goes = client.begin(&policy());
     goes.admit(rows(&server, "/delay/5", 20));
     goes.close();
-    thread::sleep(Duration::from_millis(250));
+    server.wait_for(|log| log.counts.requests == 40, PATIENCE);
     goes.cancel();
     let mut outcomes = Vec::new();
     while !stays.is_finished() {
@@ -269,7 +269,7 @@ fn d3_rows_that_waited_for_a_connection_that_came_to_nothing_make_one_of_their_o
     let first = client.begin(&policy().timeout(Duration::from_millis(400)));
     first.admit([Request::get(server.url("/json"))]);
     first.close();
-    thread::sleep(Duration::from_millis(100));
+    server.wait_for(|log| log.counts.connections == 1, PATIENCE);
     let began = Instant::now();
     all_answered(&client.run([Request::get(server.url("/json"))], &policy()), 1);
     let took = began.elapsed();
