@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use loamy::{Client, Outcome};
+use testkit::{Options, Server};
 
 /// How much later than its time a limit may be seen to hold: other tests share the cores.
 pub(crate) const LATE: Duration = Duration::from_millis(900);
@@ -25,6 +26,11 @@ pub(crate) fn client(threads: usize) -> Client {
     Client::builder().threads(threads).build().unwrap()
 }
 
+/// A server that keeps what it sees.
+pub(crate) fn kept() -> Server {
+    Server::serve_with(Options { keep_log: true, ..Options::default() })
+}
+
 /// Waits until it is so.
 #[track_caller]
 #[expect(clippy::disallowed_methods, reason = "the walls around the clock are the engine's")]
@@ -43,4 +49,11 @@ pub(crate) fn all_answered(outcomes: &[Outcome], rows: usize) {
     for outcome in outcomes {
         assert!(outcome.is_ok(), "{outcome:?}");
     }
+}
+
+/// The error of a batch of one row.
+#[track_caller]
+pub(crate) fn only_error(outcomes: &[Outcome]) -> &loamy::Error {
+    let [outcome] = outcomes else { panic!("one row, {} outcomes", outcomes.len()) };
+    outcome.result.as_ref().expect_err("the row fails")
 }
