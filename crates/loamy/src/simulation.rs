@@ -10,6 +10,7 @@
 
 mod hidden;
 mod late_ledger;
+mod model;
 mod polite;
 
 use std::cmp::Reverse;
@@ -19,10 +20,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use self::late_ledger::{Book, LateLedger};
+use self::model::{Expected, Lane, Place, Row};
 use crate::backoff::Jitter;
 use crate::batch::{Batch, Claim, Heard};
 use crate::clock::now;
-use crate::job::{End, Job, OriginId};
+use crate::job::{End, Job};
 use crate::retry::Failed;
 use crate::{Error, Governor, Kind, Outcome, Policy, Request, Response};
 
@@ -110,95 +112,6 @@ impl Seen {
 
     fn count(&self, what: &str) -> u64 {
         self.0.get(what).copied().unwrap_or_default()
-    }
-}
-
-/// Where the model sees a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Waiting,
-    InFlight,
-    Ended,
-}
-
-#[derive(Debug)]
-struct Row {
-    place: Place,
-    lane: usize,
-    idempotent: bool,
-    /// Whether sending it twice could do harm, as it was given.
-    harmful: bool,
-    /// Whether the ledger holds it.
-    held: bool,
-    /// Whether it ended, and its outcome is on its way to the record.
-    unrecorded: bool,
-    /// Whether it ended while it waited, and gave no slot back.
-    ended_waiting: bool,
-    /// Whether it was refused, so that the ledger has nothing to record.
-    refused: bool,
-    /// Whether it was put on record before it was sent.
-    intended: bool,
-    /// Whether it was a POST that a redirect made a GET of.
-    has_acted: bool,
-    post: bool,
-    sendings: u32,
-    /// Whether its next grant is another sending; that of a hop is not.
-    is_anew: bool,
-    renewed: bool,
-    hops: u16,
-    started: Option<Instant>,
-    must_end: Option<Instant>,
-    own_timeouts: bool,
-    own_total: Option<Duration>,
-    own_limit: Option<u16>,
-    expected: Option<Expected>,
-    shown: bool,
-}
-
-/// The outcome that the model expects.
-#[derive(Debug)]
-struct Expected {
-    result: Result<u16, Kind>,
-    in_doubt: bool,
-    at: Instant,
-}
-
-/// An origin in the model.
-#[derive(Debug, Default)]
-struct Lane {
-    queue: VecDeque<usize>,
-    /// Rows that must be on record before they are sent: not asked for, asked for, and on record.
-    unsure: VecDeque<usize>,
-    asked: VecDeque<usize>,
-    ready: VecDeque<usize>,
-    in_flight: usize,
-    proven: usize,
-    failures: u32,
-    /// How many of a hundred connections fail: all where nothing listens, many while a server restarts.
-    trouble: u64,
-    id: Option<OriginId>,
-    /// Since its turn last changed: how often an origin with as few rows in flight went before it, unasked.
-    passed_over: usize,
-    turn: Option<usize>,
-}
-
-impl Lane {
-    fn new(random: &mut Jitter, troubled: u64) -> Self {
-        let trouble = if random.chance(troubled) { random.pick(&[50, 80, 100, 100]) } else { 6 };
-        Self { trouble, ..Self::default() }
-    }
-
-    fn waiting(&self) -> usize {
-        self.queue.len() + self.ready.len() + self.asked.len() + self.unsure.len()
-    }
-
-    fn ahead(&self) -> usize {
-        self.asked.len() + self.ready.len()
-    }
-
-    /// Rows that wait, those whose turn is nearest first.
-    fn queues(&mut self) -> [&mut VecDeque<usize>; 4] {
-        [&mut self.queue, &mut self.ready, &mut self.asked, &mut self.unsure]
     }
 }
 
