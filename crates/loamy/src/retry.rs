@@ -38,9 +38,10 @@ impl Failed {
         Self { kind, sent: 0, received: 0, reused: false, was_to_end: false, asked_for_calm: false }
     }
 
-    /// Whether the row may have had an effect.
+    /// Whether the row may have had an effect. A peer of TLS 1.3 that does not let a client in says so when rows are on their
+    /// way already, and looks at none of them (RFC 8446 §4.4.2.4).
     fn may_have_acted(self) -> bool {
-        self.sent > 0 && self.kind != Kind::Refused
+        self.sent > 0 && !matches!(self.kind, Kind::Refused | Kind::TlsHandshake)
     }
 }
 
@@ -167,6 +168,8 @@ mod tests {
             (TimeoutConnect, 0,  0,  NEW,  N, 9, N, Idempotent, AGAIN),
             (Dns,            0,  0,  NEW,  N, 1, N, Idempotent, AGAIN),
             (TlsCertificate, 0,  0,  NEW,  N, 1, N, All,        END),
+            (TlsHandshake,   99, 0,  NEW,  N, 1, N, None,       END),
+            (TlsHandshake,   99, 0,  USED, N, 1, N, Idempotent, AGAIN),
             (Refused,        99, 0,  NEW,  N, 3, N, Idempotent, AGAIN),
             (Closed,         0,  0,  NEW,  N, 1, N, All,        ByProof),
             (Closed,         99, 0,  NEW,  Y, 1, N, Idempotent, AGAIN),

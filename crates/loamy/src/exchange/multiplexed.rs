@@ -244,7 +244,8 @@ impl Exchange {
 
     fn broken_by(&mut self, carrier: &Carrier, error: ::h2::Error) -> Done {
         let failure = h2::failure(&error, !matches!(self.incoming, Incoming::Head(_)));
-        let fault = failure.fault;
+        let refusal = carrier.refusal().filter(|_| failure.of_connection);
+        let fault = refusal.unwrap_or(failure.fault);
         let named =
             Error::new(fault.kind, fault.message).with_response(self.take_response().map(|(it, _)| it));
         let named = match error.get_io().and_then(std::io::Error::raw_os_error) {

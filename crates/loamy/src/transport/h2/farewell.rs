@@ -1,5 +1,11 @@
 //! Whether the peer said that it is about to close the connection, for a reason of its own: a GOAWAY without an error
-//! (RFC 9113 §6.8). The `h2` crate tells of the last GOAWAY alone, and of none once the connection broke.
+//! (RFC 9113 §6.8); and whether TLS said that the peer does not let this client in. The `h2` crate tells of the last GOAWAY
+//! alone, of none once the connection broke, and of no reason that TLS gave.
+
+use std::io;
+
+use crate::Kind;
+use crate::transport::{Fault, tls};
 
 /// The head of a frame (RFC 9113 §4.1).
 const HEAD: usize = 9;
@@ -13,6 +19,7 @@ const GOAWAY: u8 = 7;
 #[derive(Debug, Default)]
 pub(super) struct Farewell {
     was_said: bool,
+    refusal: Option<Fault>,
     /// What came of the frame that is looked at, as far as it tells anything.
     begun: [u8; HEAD + LAST_AND_CODE],
     len: usize,
@@ -23,6 +30,18 @@ pub(super) struct Farewell {
 impl Farewell {
     pub(super) fn was_said(&self) -> bool {
         self.was_said
+    }
+
+    /// Why the peer does not let this client in.
+    pub(super) fn refusal(&self) -> Option<Fault> {
+        self.refusal.clone()
+    }
+
+    /// Looks at why nothing more comes.
+    pub(super) fn hear_failure(&mut self, error: &io::Error) {
+        if let Some((kind @ Kind::TlsHandshake, message)) = tls::alert(error) {
+            self.refusal = Some(Fault { kind, message: message.into() });
+        }
     }
 
     /// Looks at what came.

@@ -44,7 +44,12 @@ impl AsyncRead for HeardOut {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.farewell.borrow_mut().hear(&buffer.filled()[before..]);
+        let mut farewell = self.farewell.borrow_mut();
+        farewell.hear(&buffer.filled()[before..]);
+        if let Poll::Ready(Err(error)) = &read {
+            farewell.hear_failure(error);
+        }
+        drop(farewell);
         read
     }
 }

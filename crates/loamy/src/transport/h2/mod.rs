@@ -27,7 +27,7 @@ use heard_out::HeardOut;
 pub(crate) use request::{RequestHead, defaults, head as request_head};
 pub(crate) use response::{Head, head as response_head};
 
-use super::{Stream, Traffic};
+use super::{Fault, Stream, Traffic};
 
 /// Streams until the peer has said how many it allows: one row goes first.
 const UNTIL_TOLD: usize = 1;
@@ -146,6 +146,11 @@ impl Carrier {
     /// Whether the peer said, before the connection ended, that it would end for a reason of the peer's own.
     pub(crate) fn was_to_end(&self) -> bool {
         self.farewell.borrow().was_said()
+    }
+
+    /// Why the peer does not let this client in, where TLS said so when the handshake was over already.
+    pub(crate) fn refusal(&self) -> Option<Fault> {
+        self.farewell.borrow().refusal()
     }
 
     /// Whether the peer has not said yet how many streams it allows.
