@@ -127,7 +127,7 @@ pub(super) fn an_interrupt_leaves_in_time_and_what_is_done_is_on_record(cell: &C
 }
 
 /// Rows go on for longer than a few groups of writes take, however fast the machine is.
-const STEADILY: &str = "?takes=5ms";
+const STEADILY: &str = "?takes=20ms";
 
 pub(super) fn a_full_disk_stops_the_sending_and_room_lets_it_go_on(cell: &Cell) -> Vec<String> {
     job(cell, 1_200, STEADILY).fills_its_disk_and_goes_on(250);
