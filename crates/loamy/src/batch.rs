@@ -14,7 +14,7 @@ mod marks;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) use self::hearing::Heard;
 use self::hedging::Hedges;
@@ -23,7 +23,7 @@ use crate::backoff::Jitter;
 use crate::breaker::Breaker;
 use crate::duplicates::{Found, Sharing};
 use crate::gate::Gate;
-use crate::job::{Again, Costs, Job, OriginId, Placed, Try};
+use crate::job::{Again, Costs, End, Job, OriginId, Placed, Try};
 use crate::ledger::{Ledger, NoLedger};
 use crate::plan::{Next, Plan};
 use crate::policy::Duplicates;
@@ -158,13 +158,20 @@ impl Batch {
         self.closed = true;
     }
 
-    /// The next row to send. `prefer` is the origin of a connection that is ready.
-    pub(crate) fn claim(&mut self, now: Instant, prefer: Option<OriginId>) -> Claim {
+    /// The next row to send. `prefer` is the origin of a connection that is ready. `lead` says how long it takes until there is a
+    /// connection for a row; where one is ready, None, and the row may be written. Else it asks again when it has one
+    /// ([`renew`](Self::renew)).
+    pub(crate) fn claim(
+        &mut self,
+        now: Instant,
+        prefer: Option<OriginId>,
+        lead: impl Fn(&Job) -> Option<Duration>,
+    ) -> Claim {
         if self.gate.is_full() || self.is_behind() {
             return Claim::Full;
         }
         let mut job = loop {
-            match self.plan.next(now, prefer, &mut self.gate) {
+            match self.plan.next(now, prefer, &lead, &mut self.gate) {
                 Next::Row(job) => break job,
                 Next::Nobody => return Claim::Nothing,
                 Next::GiveUp(origin, until) => self.give_up(now, origin, until),
@@ -188,6 +195,16 @@ impl Batch {
             hedges.granted(now, &job);
         }
         Claim::Granted(job)
+    }
+
+    /// A row that was granted without a connection has one. Gives it back if it may go; else it waits again, or ends.
+    pub(crate) fn renew(&mut self, now: Instant, mut job: Box<Job>) -> Option<Box<Job>> {
+        let is_outrun = self.hedges.as_ref().is_some_and(|hedges| hedges.is_outrun(&job));
+        if self.stopped.is_none() && !is_outrun && self.plan.renew(now, &mut job, &self.gate) {
+            return Some(job);
+        }
+        self.settle(now, job, End::NotTried);
+        None
     }
 
     /// A connection to the origin stands that is proof for so many rows.

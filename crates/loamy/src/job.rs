@@ -40,6 +40,8 @@ pub(crate) struct Job {
     /// Whether it must go out on a connection of its own making (rule 3 of `retry`).
     pub(crate) on_new_connection: bool,
     pub(crate) costs: Costs,
+    /// Whether it may be written, while it holds a slot.
+    pub(crate) permit: Permit,
     pub(crate) past: Option<Box<Past>>,
     /// Its number with the governor of where it goes.
     pub(crate) sending: Option<Sending>,
@@ -50,6 +52,18 @@ pub(crate) struct Job {
     pub(crate) deadline: Option<Instant>,
     /// The span that the deadline stands for.
     pub(crate) limit: Option<Duration>,
+}
+
+/// Whether a row that holds a slot may be written. Between the slot and the first byte a connection may have to be made, or a stream
+/// become free: what was right then may be wrong now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Permit {
+    /// It had no connection when it got its slot, and asks again when it has one. What it costs is held for it until then.
+    Reserved,
+    /// It may be written at once, and what it costs is paid.
+    Given,
+    /// It might have been written, but the connection was gone: it asks again when it has another, and pays anew.
+    Lapsed,
 }
 
 /// Where a row waits that was sent before.
@@ -104,6 +118,7 @@ impl Job {
             over_budget: false,
             on_new_connection: false,
             costs,
+            permit: Permit::Reserved,
             past: None,
             sending: None,
             claimed: None,
@@ -131,6 +146,13 @@ impl Job {
     /// Where it waits if it is to be sent again.
     pub(crate) fn again(&self) -> Again {
         Again { origin: self.origin, started: self.started, index: self.index }
+    }
+
+    /// It has no connection after all.
+    pub(crate) fn lapse(&mut self) {
+        if self.permit == Permit::Given {
+            self.permit = Permit::Lapsed;
+        }
     }
 
     /// How often it was sent again because the policy allows it.

@@ -43,20 +43,47 @@ pub(crate) struct Limiter {
     latest: u128,
     /// When all that was granted is paid off (the theoretical arrival time).
     paid_off: u128,
+    /// What is held for rows that go as soon as they can.
+    reserved: u64,
     /// How many rows were granted, and what they cost.
     granted: (u64, u64),
 }
 
 impl Limiter {
     pub(crate) fn new(rate: Rate, burst: u64) -> Self {
-        Self { rate, burst: burst.max(1), since: None, latest: 0, paid_off: 0, granted: (0, 0) }
+        Self { rate, burst: burst.max(1), since: None, latest: 0, paid_off: 0, reserved: 0, granted: (0, 0) }
     }
 
     /// Whether so much may go now, and if not, when it may.
     pub(crate) fn check(&mut self, now: Instant, cost: u64) -> Admission {
         let clock = self.clock(now);
+        self.opens(now, clock, self.paid_off, cost)
+    }
+
+    /// Whether so much may be reserved now: after so long, when it can go, all that is reserved can, by what is known today.
+    pub(crate) fn check_ahead(&mut self, now: Instant, lead: Duration, cost: u64) -> Admission {
+        let clock = self.clock(now);
+        let owed = match self.reserved {
+            0 => self.paid_off,
+            reserved => self.paid_off.max(clock).saturating_add(self.price(reserved)),
+        };
+        self.opens(now, clock, owed.saturating_sub(self.parts(lead)), cost)
+    }
+
+    /// Holds it for a row that goes as soon as it can.
+    pub(crate) fn reserve(&mut self, cost: u64) {
+        self.reserved = self.reserved.saturating_add(cost);
+    }
+
+    /// Holds it no longer.
+    pub(crate) fn release(&mut self, cost: u64) {
+        self.reserved = self.reserved.saturating_sub(cost);
+    }
+
+    /// Whether so much may go at the instant that the clock shows, where so much is owed.
+    fn opens(&self, now: Instant, clock: u128, owed: u128, cost: u64) -> Admission {
         let room = self.price(self.burst.saturating_sub(cost));
-        let opens = self.paid_off.saturating_sub(room);
+        let opens = owed.saturating_sub(room);
         if cost == 0 || opens <= clock {
             return Admission::Ready;
         }
@@ -94,9 +121,12 @@ impl Limiter {
 
     fn clock(&mut self, now: Instant) -> u128 {
         let since = *self.since.get_or_insert(now);
-        let elapsed = now.saturating_duration_since(since).as_nanos() * u128::from(self.rate.count());
-        self.latest = self.latest.max(elapsed);
+        self.latest = self.latest.max(self.parts(now.saturating_duration_since(since)));
         self.latest
+    }
+
+    fn parts(&self, span: Duration) -> u128 {
+        span.as_nanos() * u128::from(self.rate.count())
     }
 
     fn latest_span(&self) -> Duration {

@@ -22,7 +22,7 @@ use self::ranks::{Firsts, Own};
 use crate::Policy;
 use crate::backoff::Jitter;
 use crate::gate::{Cost, Gate, Limits, Meter};
-use crate::job::{Again, Job, OriginId};
+use crate::job::{Again, Job, OriginId, Permit};
 use crate::limiter::Admission;
 use crate::rate::Scope;
 use crate::target::Origin;
@@ -235,8 +235,15 @@ impl Plan {
     }
 
     /// The next row, with its slot taken. `prefer` is the origin of a connection that is ready: it goes on being
-    /// served while no other origin has fewer rows in flight.
-    pub(crate) fn next(&mut self, now: Instant, prefer: Option<OriginId>, gate: &mut Gate) -> Next {
+    /// served while no other origin has fewer rows in flight. `lead` says how long it takes until there is a connection for a row,
+    /// or None where one is ready.
+    pub(crate) fn next(
+        &mut self,
+        now: Instant,
+        prefer: Option<OriginId>,
+        lead: impl Fn(&Job) -> Option<Duration>,
+        gate: &mut Gate,
+    ) -> Next {
         if self.held_until.is_some() {
             return Next::Nobody;
         }
@@ -249,29 +256,31 @@ impl Plan {
             if meter.failures.is_open() {
                 return Next::GiveUp(id, None);
             }
-            let mut told = meter.admits_by_word(now);
-            if let Admission::NotBefore(until) = told {
-                let longest = now.checked_add(self.policy.max_pause).into_iter().chain(self.deadline).min();
-                let is_too_late = |at: &Instant| longest.is_some_and(|longest| *at > longest);
-                if let Some(until) = meter.paused_until(now).filter(is_too_late) {
-                    return Next::GiveUp(id, Some(until));
-                }
-                if is_too_late(&until) {
-                    // What is left of a quota is not spread over more time than anybody waits: the rest would not be sent.
-                    told = Admission::Ready;
-                }
-            }
-            if let Admission::NotBefore(until) = told.and(meter.admits_by_limits(now, job)) {
+            let waiting = meter.waiting;
+            let by_word = match hear(meter, now, waiting, &self.policy, self.deadline) {
+                Word::Now => Admission::Ready,
+                Word::Later(until) => Admission::NotBefore(until),
+                Word::TooLate(until) => return Next::GiveUp(id, Some(until)),
+            };
+            let lead = lead(job);
+            if let Admission::NotBefore(until) = by_word.and(meter.admits_by_limits(now, lead, job)) {
                 let meter = lane.meter;
                 self.pause_meter(meter, until);
                 continue;
             }
-            if let Admission::NotBefore(until) = self.limits.check(now, job) {
+            if let Admission::NotBefore(until) = self.limits.check(now, lead, job) {
                 self.held_until = Some(until);
                 break;
             }
-            self.limits.take(now, job);
-            meter.take(now, job);
+            if lead.is_none() {
+                job.permit = Permit::Given;
+                self.limits.take(now, job);
+                meter.take(now, job);
+            } else {
+                job.permit = Permit::Reserved;
+                self.limits.reserve(job);
+                meter.reserve(job);
+            }
             gate.take(&mut lane.gate);
             let job = match lane.nearest() {
                 Some(Nearest::Again) => lane.again.pop_first().map(|(_, job)| job),
@@ -290,11 +299,52 @@ impl Plan {
         Next::Nobody
     }
 
-    /// A row's slot is free again.
-    pub(crate) fn give_back(&mut self, id: OriginId, gate: &mut Gate) {
-        gate.give_back(&mut self.lanes[id.0 as usize].gate);
-        self.meter(id).give_back();
-        self.update(id, gate);
+    /// Whether a row may still go that got its slot before there was a connection for it. Now there is one.
+    pub(crate) fn renew(&mut self, now: Instant, job: &mut Job, gate: &Gate) -> bool {
+        self.release(job);
+        let lane = &self.lanes[job.origin.0 as usize];
+        let meter = &mut self.meters[lane.meter].meter;
+        let waiting = meter.waiting + 1;
+        let may_go = !meter.failures.is_open()
+            && lane.gate.is_new_volley(now)
+            && lane.gate.in_flight() <= gate.allows(&lane.gate)
+            && meter.has_room_for(job)
+            && hear(meter, now, waiting, &self.policy, self.deadline) == Word::Now
+            && meter.admits_by_limits(now, None, job) == Admission::Ready
+            && self.limits.check(now, None, job) == Admission::Ready;
+        if may_go {
+            job.permit = Permit::Given;
+            self.limits.take(now, job);
+            meter.pay(now, job);
+        }
+        may_go
+    }
+
+    /// The slot of a row is free again.
+    pub(crate) fn give_back(&mut self, job: &mut Job, gate: &mut Gate) {
+        self.release(job);
+        gate.give_back(&mut self.lanes[job.origin.0 as usize].gate);
+        self.meter(job.origin).give_back();
+        self.update(job.origin, gate);
+    }
+
+    /// Holds nothing any longer for a row that was not sent; others may have it.
+    fn release(&mut self, job: &mut Job) {
+        if job.permit != Permit::Reserved {
+            return;
+        }
+        job.permit = Permit::Lapsed;
+        let meter = self.lanes[job.origin.0 as usize].meter;
+        self.meters[meter].meter.release(job);
+        self.limits.release(job);
+        if self.policy.limits.is_empty() {
+            return;
+        }
+        self.held_until = None;
+        if let Some(until) = self.meters[meter].asleep_until.take() {
+            self.asleep.remove(&(until, Sleeper::Meter(meter)));
+        }
+        self.show(meter);
     }
 
     /// A connection to the origin stands.
@@ -475,5 +525,28 @@ impl Plan {
         let is_awake = own.asleep_until.is_none();
         own.turns.show(&mut self.turns, is_awake && own.meter.has_room());
         own.asking.show(&mut self.ahead.asking, is_awake);
+    }
+}
+
+/// What an origin says to a row that would go there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Now,
+    Later(Instant),
+    /// That is later than any row waits.
+    TooLate(Instant),
+}
+
+fn hear(meter: &mut Meter, now: Instant, waiting: usize, policy: &Policy, deadline: Option<Instant>) -> Word {
+    let Admission::NotBefore(until) = meter.admits_by_word(now, waiting) else {
+        return Word::Now;
+    };
+    let longest = now.checked_add(policy.max_pause).into_iter().chain(deadline).min();
+    let is_too_late = |at: &Instant| longest.is_some_and(|longest| *at > longest);
+    match meter.paused_until(now).filter(is_too_late) {
+        Some(until) => Word::TooLate(until),
+        // What is left of a quota is not spread over more time than anybody waits: the rest would not be sent.
+        None if is_too_late(&until) => Word::Now,
+        None => Word::Later(until),
     }
 }

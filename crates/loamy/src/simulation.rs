@@ -640,7 +640,7 @@ impl World {
             !is_full && !may.is_empty(),
             "has_work tells whether a claim is granted"
         );
-        let job = match self.batch.claim(self.now, prefer.and_then(|lane| self.lanes[lane].id)) {
+        let job = match self.batch.claim(self.now, prefer.and_then(|lane| self.lanes[lane].id), |_| None) {
             Claim::Full => {
                 assert!(is_full, "a claim is full only when every slot is taken or the record is behind");
                 if self.in_flight < self.policy.concurrency {

@@ -23,7 +23,7 @@ impl Batch {
     /// A sending ended: the row is done, or goes back among those that wait.
     pub(crate) fn settle(&mut self, now: Instant, mut job: Box<Job>, end: End) {
         let (hint, charge) = self.listen(now, &job, &end);
-        self.plan.give_back(job.origin, &mut self.gate);
+        self.plan.give_back(&mut job, &mut self.gate);
         if !self.is_the_rows(now, &mut job, &end) {
             return;
         }

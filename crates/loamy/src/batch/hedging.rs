@@ -135,7 +135,10 @@ impl Hedges {
             usual.add(now.saturating_duration_since(claimed));
             self.after = usual.most();
         }
-        self.first.remove(&(claimed, job.index));
+        if self.first.remove(&(claimed, job.index)).is_some() && ended == Ended::NotTried {
+            // It counts when it is.
+            self.sent -= 1;
+        }
         match self.second.remove(&job.index) {
             None => Meaning::TheRow,
             Some(Second::Waits(origin)) => Meaning::TheRowTakeBack(origin),
@@ -169,6 +172,11 @@ impl Hedges {
     /// Whether there is a try to cancel of which this was not said before.
     pub(super) fn has_news(&mut self) -> bool {
         std::mem::take(&mut self.has_news)
+    }
+
+    /// Whether another try outran this one.
+    pub(super) fn is_outrun(&self, job: &Job) -> bool {
+        self.outrun.contains(&(job.index, job.which))
     }
 
     /// The tries that are to be cancelled wherever they are.
@@ -229,7 +237,7 @@ mod tests {
             }
             let mut tries = Vec::new();
             for _ in 0..2 {
-                while let Claim::Granted(job) = batch.claim(now, None) {
+                while let Claim::Granted(job) = batch.claim(now, None, |_| None) {
                     batch.connected(job.origin, ONE_IN as usize);
                     tries.push(job);
                 }

@@ -16,7 +16,7 @@ fn h11_rows_on_their_way_when_all_breaks_down_are_in_doubt_and_those_that_wait_k
         batch.admit(row);
     }
     batch.close();
-    while let Claim::Granted(_) = batch.claim(now(), None) {}
+    while let Claim::Granted(_) = batch.claim(now(), None, |_| None) {}
     batch.abandon(&Error::new(Kind::Internal, "a worker broke down"));
 
     let mut outcomes = batch.take_ready();

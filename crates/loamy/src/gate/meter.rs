@@ -7,7 +7,7 @@ use crate::adaptive;
 use crate::backoff::{Budget, Charge, Jitter};
 use crate::breaker::HostFailures;
 use crate::governor::Governor;
-use crate::job::Job;
+use crate::job::{Job, Permit};
 use crate::limiter::{Admission, Limiter};
 use crate::policy;
 use crate::quotas::Hint;
@@ -23,6 +23,8 @@ pub(crate) struct Meter {
     pub(crate) budget: Budget,
     pub(crate) failures: HostFailures,
     in_flight: usize,
+    /// Those of them that have no connection yet.
+    unsent: usize,
     /// Rows in the queues that belong to it.
     pub(crate) waiting: usize,
     /// Until when it is paused, as far as anybody was told.
@@ -44,6 +46,7 @@ impl Meter {
             budget: Budget::default(),
             failures: HostFailures::default(),
             in_flight: 0,
+            unsent: 0,
             waiting: 0,
             told_until: None,
         }
@@ -51,29 +54,57 @@ impl Meter {
 
     /// Whether it bears another row at once.
     pub(crate) fn has_room(&self) -> bool {
-        let adaptive = self.adaptive.as_ref().map_or(usize::MAX, adaptive::Limit::limit);
-        let returning = self.governor.as_ref().map_or(usize::MAX, Governor::most_in_flight);
-        self.in_flight < adaptive.min(returning)
+        self.in_flight < self.most()
     }
 
-    /// Whether a row may go there now, by the origin's own word.
-    pub(crate) fn admits_by_word(&mut self, now: Instant) -> Admission {
+    /// Whether it bears this one beside those that were sent.
+    pub(crate) fn has_room_for(&self, job: &Job) -> bool {
+        let own = usize::from(job.permit == Permit::Lapsed);
+        self.in_flight - self.unsent - own < self.most()
+    }
+
+    fn most(&self) -> usize {
+        let adaptive = self.adaptive.as_ref().map_or(usize::MAX, adaptive::Limit::limit);
+        let returning = self.governor.as_ref().map_or(usize::MAX, Governor::most_in_flight);
+        adaptive.min(returning)
+    }
+
+    /// Whether a row may go there now, by the origin's own word, `waiting` being how many are still to go.
+    pub(crate) fn admits_by_word(&mut self, now: Instant, waiting: usize) -> Admission {
         match &mut self.governor {
-            Some(governor) => governor.admits(now, self.waiting),
+            Some(governor) => governor.admits(now, waiting),
             None => Admission::Ready,
         }
     }
 
-    /// Whether the row may go there now, by the limits that it is held to.
-    pub(crate) fn admits_by_limits(&mut self, now: Instant, job: &Job) -> Admission {
-        self.limits.check(now, job)
+    /// Whether the row may go there now, or after so long when it will have a connection, by the limits that it is held to.
+    pub(crate) fn admits_by_limits(&mut self, now: Instant, lead: Option<Duration>, job: &Job) -> Admission {
+        self.limits.check(now, lead, job)
     }
 
-    /// The row goes there.
+    /// The row has its slot, and goes as soon as it has a connection.
+    pub(crate) fn reserve(&mut self, job: &Job) {
+        self.in_flight += 1;
+        self.unsent += 1;
+        self.limits.reserve(job);
+    }
+
+    /// The row has its slot and its connection.
     pub(crate) fn take(&mut self, now: Instant, job: &mut Job) {
         self.in_flight += 1;
+        self.pay(now, job);
+    }
+
+    /// The row has its connection.
+    pub(crate) fn pay(&mut self, now: Instant, job: &mut Job) {
         self.limits.take(now, job);
         job.sending = self.governor.as_mut().map(|governor| governor.sent(now));
+    }
+
+    /// Nothing is held for the row any longer.
+    pub(crate) fn release(&mut self, job: &Job) {
+        self.unsent -= 1;
+        self.limits.release(job);
     }
 
     /// The row is no longer there.
@@ -131,12 +162,32 @@ impl Limits {
         Self(own.map(|(number, limit)| (number, Limiter::new(limit.rate(), limit.at_once()))).collect())
     }
 
-    pub(crate) fn check(&mut self, now: Instant, job: &Job) -> Admission {
-        let each = self.0.iter_mut().map(|(number, limiter)| match limiter.check(now, job.cost(*number)) {
-            Admission::NotBefore(then) => Admission::NotBefore(then + limiter.leeway()),
-            ready => ready,
+    /// Whether the row may go now, or after so long when it will have a connection.
+    pub(crate) fn check(&mut self, now: Instant, lead: Option<Duration>, job: &Job) -> Admission {
+        let each = self.0.iter_mut().map(|(number, limiter)| {
+            let cost = job.cost(*number);
+            let admission = match lead {
+                None => limiter.check(now, cost),
+                Some(lead) => limiter.check_ahead(now, lead, cost),
+            };
+            match admission {
+                Admission::NotBefore(then) => Admission::NotBefore(then + limiter.leeway()),
+                ready => ready,
+            }
         });
         each.fold(Admission::Ready, Admission::and)
+    }
+
+    pub(crate) fn reserve(&mut self, job: &Job) {
+        for (number, limiter) in &mut self.0 {
+            limiter.reserve(job.cost(*number));
+        }
+    }
+
+    pub(crate) fn release(&mut self, job: &Job) {
+        for (number, limiter) in &mut self.0 {
+            limiter.release(job.cost(*number));
+        }
     }
 
     pub(crate) fn take(&mut self, now: Instant, job: &Job) {

@@ -43,7 +43,7 @@ impl Waiting {
     }
 
     fn next(&mut self, now: Instant) -> Option<Box<Job>> {
-        match self.plan.next(now, None, &mut self.gate) {
+        match self.plan.next(now, None, |_| None, &mut self.gate) {
             Next::Row(mut job) => {
                 job.started.get_or_insert(now);
                 Some(job)
@@ -53,8 +53,8 @@ impl Waiting {
         }
     }
 
-    fn give_back(&mut self, job: &Job) {
-        self.plan.give_back(job.origin, &mut self.gate);
+    fn give_back(&mut self, job: &mut Job) {
+        self.plan.give_back(job, &mut self.gate);
     }
 
     fn visits(&mut self) -> u64 {
@@ -77,9 +77,9 @@ fn a_row_of_a_limit_key_concerns_its_own_queue_however_many_hosts_there_are() {
     {
         now = now.max(at);
         waiting.plan.wake(now, &waiting.gate);
-        while let Some(job) = waiting.next(now) {
+        while let Some(mut job) = waiting.next(now) {
             granted += 1;
-            waiting.give_back(&job);
+            waiting.give_back(&mut job);
         }
         assert_eq!(waiting.plan.asleep.len(), 1, "what all hosts of a key wait for is waited for once");
         now = waiting.plan.next_event(&waiting.gate).unwrap();
@@ -96,9 +96,9 @@ fn hosts_of_one_limit_key_take_turns_at_its_rate() {
     for second in 0..9 {
         let now = begin + (SECOND + Duration::from_millis(2)) * second;
         waiting.plan.wake(now, &waiting.gate);
-        let job = waiting.next(now).unwrap();
+        let mut job = waiting.next(now).unwrap();
         hosts.push(job.index / 3);
-        waiting.give_back(&job);
+        waiting.give_back(&mut job);
         assert!(waiting.next(now).is_none());
     }
     assert_eq!(hosts, [0, 1, 2, 0, 1, 2, 0, 1, 2]);
@@ -174,10 +174,10 @@ fn hosts_of_a_limit_key_that_sleeps_give_back_what_another_origin_could_use() {
     }
     push_unsure(&mut waiting, 1, None);
     assert_eq!(waiting.plan.ask(&waiting.gate), None, "who is awake gives nothing back");
-    let job = waiting.next(now).unwrap();
+    let mut job = waiting.next(now).unwrap();
     assert_eq!(waiting.plan.ask(&waiting.gate), Some(Asked::Intend(6)));
     push_unsure(&mut waiting, 2, None);
-    waiting.give_back(&job);
+    waiting.give_back(&mut job);
     assert!(waiting.next(now).is_none(), "the rate has the key sleep");
     assert_eq!(waiting.plan.ask(&waiting.gate), Some(Asked::TakeBack(3)));
     assert_eq!(waiting.plan.ask(&waiting.gate), Some(Asked::Intend(7)));

@@ -122,6 +122,24 @@ impl Pool {
         own.idle.len() + streams.sum::<usize>()
     }
 
+    /// How long it takes until there is a connection for the row; None where one is ready that was promised to no other.
+    pub(crate) fn lead(&self, route: usize, job: &Job, streams: usize) -> Option<Duration> {
+        let own = &self.routes[route];
+        let is_ready =
+            !job.on_new_connection && own.waiting.is_empty() && self.room_on(route, streams) > own.promised;
+        (!is_ready).then_some(own.lead)
+    }
+
+    /// A row that is about to be sent takes one of those that are ready.
+    pub(crate) fn promise(&mut self, route: usize) {
+        self.routes[route].promised += 1;
+    }
+
+    /// It has taken it.
+    pub(crate) fn keep_promises(&mut self, route: usize) {
+        self.routes[route].promised = 0;
+    }
+
     /// Where a row goes whose peer speaks HTTP/2, or may do so.
     ///
     /// One connection goes first and tells what is spoken and how many streams there may be; then as many are made as
@@ -157,7 +175,8 @@ impl Pool {
     }
 
     /// A connection is being made.
-    pub(crate) fn connecting(&mut self, slot: usize, route: usize, connecting: Connecting, task: Task) {
+    pub(crate) fn connecting(&mut self, slot: usize, route: usize, connecting: Connecting, mut task: Task) {
+        task.job.lapse();
         self.routes[route].connecting += 1;
         self.routes.opened(route);
         let own = &mut self.slots[slot];
@@ -166,10 +185,13 @@ impl Pool {
     }
 
     /// A connection stands; hands over the row that it was made for.
-    pub(crate) fn connected(&mut self, slot: usize, spoken: Spoken) -> Option<Task> {
+    pub(crate) fn connected(&mut self, slot: usize, spoken: Spoken, now: Instant) -> Option<Task> {
         let route = self.slots[slot].route;
-        self.routes[route].speaks = Some(spoken);
-        self.take_task(slot)
+        let task = self.take_task(slot)?;
+        let own = &mut self.routes[route];
+        own.speaks = Some(spoken);
+        own.lead = (own.lead + now.saturating_duration_since(task.since)) / 2;
+        Some(task)
     }
 
     /// A connection that rows share stands.
@@ -205,7 +227,8 @@ impl Pool {
     }
 
     /// The row waits for a stream.
-    pub(crate) fn wait(&mut self, route: usize, task: Task) {
+    pub(crate) fn wait(&mut self, route: usize, mut task: Task) {
+        task.job.lapse();
         self.routes.wait(route, task);
     }
 

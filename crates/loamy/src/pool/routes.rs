@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Task;
 use crate::policy::HttpVersion;
@@ -37,6 +38,10 @@ pub(crate) struct Route {
     pub(super) speaks: Option<Spoken>,
     /// Connections in the making.
     pub(super) connecting: usize,
+    /// How long it takes of late from the wish for one until it stands.
+    pub(super) lead: Duration,
+    /// Rows of this turn that have a connection in prospect.
+    pub(super) promised: usize,
     /// Connections that rows share.
     pub(super) shared: Vec<usize>,
     /// Streams that the peer allowed when it last said so.
@@ -191,6 +196,8 @@ impl Route {
             closes_after: u32::MAX,
             speaks: None,
             connecting: 0,
+            lead: Duration::ZERO,
+            promised: 0,
             shared: Vec::new(),
             allowed: None,
             waiting: VecDeque::new(),

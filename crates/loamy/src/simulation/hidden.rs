@@ -328,7 +328,7 @@ impl World {
 
     fn turn(&mut self) {
         self.batch.expire(self.now);
-        while let Claim::Granted(job) = self.batch.claim(self.now, None) {
+        while let Claim::Granted(job) = self.batch.claim(self.now, None, |_| None) {
             let leg = self.leg();
             self.schedule(leg, Event::Arrive(job));
         }

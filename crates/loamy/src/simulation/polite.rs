@@ -229,7 +229,7 @@ impl World {
             self.take();
         }
         loop {
-            match self.batch.claim(self.now, None) {
+            match self.batch.claim(self.now, None, |_| None) {
                 Claim::Granted(job) => self.granted(job),
                 Claim::Full => break,
                 Claim::Nothing => {

@@ -9,9 +9,9 @@ use std::time::Instant;
 use super::Worker;
 use crate::exchange::cancelled;
 use crate::exchange::single::Exchange;
-use crate::job::End;
+use crate::job::{End, Permit};
 use crate::policy::HttpVersion;
-use crate::pool::{Many, Place, Share, Stage, Taken, Task};
+use crate::pool::{IDLE, Many, Place, Share, Stage, Taken, Task};
 use crate::target::Scheme;
 use crate::transport::connect::{self, Destination};
 use crate::transport::tls::{Offer, Spoken};
@@ -32,7 +32,7 @@ impl Worker {
         if !task.job.on_new_connection
             && let Some((slot, wire)) = self.pool.take_idle(route, &task.job)
         {
-            return self.begin(slot, wire, task, now);
+            return self.begin_if_allowed(slot, wire, task, now);
         }
         self.connect(route, task, now);
     }
@@ -63,7 +63,11 @@ impl Worker {
         let connections = policy.h2_connections.map_or(usize::MAX, |all| (all / seat.workers).max(1));
         let share = Share { connections, streams: policy.h2_streams };
         match self.pool.place(route, &task.job, share, now) {
-            Place::On(slot) => self.send_on(slot, task, now),
+            Place::On(slot) => {
+                if let Some(task) = self.renew(task, now) {
+                    self.send_on(slot, task, now);
+                }
+            }
             Place::New => self.connect(route, task, now),
             Place::Later => {
                 let deadline = self.deadline_of(&task, Kind::TimeoutAcquire);
@@ -71,6 +75,21 @@ impl Worker {
                 self.pool.wait(route, task);
             }
         }
+    }
+
+    /// Gives the row back if it may still go: at once if it was granted for a connection that was ready, else if the batch says
+    /// so again. Otherwise it waits there.
+    fn renew(&mut self, task: Task, now: Instant) -> Option<Task> {
+        if task.job.permit == Permit::Given {
+            return Some(task);
+        }
+        let Task { seat, job, since } = task;
+        let own = self.seats[seat].as_mut()?;
+        let renewed = own.shared.turn(own.number, |turn| turn.batch.renew(now, job));
+        if renewed.is_none() {
+            self.has_lost_one(seat);
+        }
+        renewed.map(|job| Task { seat, job, since })
     }
 
     /// Sends a row on a stream of its own.
@@ -144,7 +163,7 @@ impl Worker {
             Connection::Many(_) => Spoken::Http2,
         };
         let route = self.pool.slot_mut(slot).route;
-        let Some(task) = self.pool.connected(slot, spoken) else {
+        let Some(task) = self.pool.connected(slot, spoken, now) else {
             return self.pool.vacate(slot);
         };
         let seat = self.seats[task.seat].as_mut();
@@ -154,10 +173,12 @@ impl Worker {
             seat.shared.terms.policy.h2_ping
         });
         match connection {
-            Connection::Single(wire) => self.begin(slot, wire, task, now),
+            Connection::Single(wire) => self.begin_if_allowed(slot, wire, task, now),
             Connection::Many(carrier) => {
                 self.pool.share(slot, Many::new(*carrier, ping, now));
-                self.send_on(slot, task, now);
+                if let Some(task) = self.renew(task, now) {
+                    self.send_on(slot, task, now);
+                }
             }
         }
         self.to_feed.push(route);
@@ -203,6 +224,17 @@ impl Worker {
         let (others, with_it): (VecDeque<_>, _) = waiting.into_iter().partition(gives_more);
         others.into_iter().for_each(|task| self.pool.wait(route, task));
         with_it
+    }
+
+    /// Writes the row to the wire, or keeps that for others.
+    fn begin_if_allowed(&mut self, slot: usize, wire: Wire, task: Task, now: Instant) {
+        match self.renew(task, now) {
+            Some(task) => self.begin(slot, wire, task, now),
+            None => {
+                self.pool.keep(slot, wire, now);
+                self.look_at(Some(now + IDLE));
+            }
+        }
     }
 
     /// Writes the row to the wire.

@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
@@ -25,7 +25,7 @@ use self::alarm::Alarm;
 use crate::batch::Claim;
 use crate::clock::now;
 use crate::exchange::{Done, Scratch, cancelled};
-use crate::job::{End, Job, OriginId};
+use crate::job::{End, Job, OriginId, Permit};
 use crate::policy::HttpVersion;
 use crate::pool::{Ended, IDLE, Pool, RouteKey, Stage, Task};
 use crate::seat::{Mailbox, Message, Shared};
@@ -232,7 +232,11 @@ impl Worker {
                 short_of_room = true;
             }
             while own.in_flight < turn.quota.min(room) {
-                let Claim::Granted(job) = turn.batch.claim(now, ready.next()) else {
+                let lead = |job: &Job| match own.routes.get(&job.origin) {
+                    Some(route) if !job.request.has_own_tls() => pool.lead(*route, job, policy.h2_streams),
+                    _ => Some(Duration::ZERO),
+                };
+                let Claim::Granted(job) = turn.batch.claim(now, ready.next(), lead) else {
                     turn.hungry = true;
                     break;
                 };
@@ -261,6 +265,9 @@ impl Worker {
                     }
                 };
                 own.in_flight += 1;
+                if job.permit == Permit::Given {
+                    pool.promise(route);
+                }
                 granted.push((route, job));
             }
             own.workers = turn.workers;
@@ -279,6 +286,9 @@ impl Worker {
         self.short_of_room |= short_of_room;
         self.look_at(event);
         self.next_grant = earlier(self.next_grant, grant);
+        for (route, _) in &granted {
+            self.pool.keep_promises(*route);
+        }
         for (route, job) in granted {
             self.dispatch(route, Task { seat, job, since: now }, now);
         }
@@ -442,6 +452,19 @@ impl Worker {
             seat.ended.push((task.job, end));
             seat.needs_turn = true;
         }
+        self.has_room_again();
+    }
+
+    /// A row of the batch is no more in hand: its batch has it back.
+    fn has_lost_one(&mut self, seat: usize) {
+        if let Some(seat) = &mut self.seats[seat] {
+            seat.in_flight -= 1;
+            seat.needs_turn = true;
+        }
+        self.has_room_again();
+    }
+
+    fn has_room_again(&mut self) {
         if std::mem::take(&mut self.short_of_room) {
             // What one batch lets go of, another may have waited for.
             self.seats.iter_mut().flatten().for_each(|seat| seat.needs_turn = true);
