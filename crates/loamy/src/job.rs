@@ -47,6 +47,8 @@ pub(crate) struct Job {
     pub(crate) sending: Option<Sending>,
     /// When it took the slot that it holds, or held last.
     pub(crate) claimed: Option<Instant>,
+    /// When it had its connection after that.
+    pub(crate) sent_at: Option<Instant>,
     pub(crate) started: Option<Instant>,
     /// When it must have ended, redirects included.
     pub(crate) deadline: Option<Instant>,
@@ -122,6 +124,7 @@ impl Job {
             past: None,
             sending: None,
             claimed: None,
+            sent_at: None,
             started: None,
             deadline: None,
             limit: None,

@@ -277,9 +277,10 @@ impl Plan {
                 self.limits.take(now, job);
                 meter.take(now, job);
             } else {
-                job.permit = Permit::Reserved;
+                (job.permit, job.sent_at) = (Permit::Reserved, None);
                 self.limits.reserve(job);
                 meter.reserve(job);
+                lane.gate.reserve();
             }
             gate.take(&mut lane.gate);
             let job = match lane.nearest() {
@@ -334,7 +335,9 @@ impl Plan {
             return;
         }
         job.permit = Permit::Lapsed;
-        let meter = self.lanes[job.origin.0 as usize].meter;
+        let lane = &mut self.lanes[job.origin.0 as usize];
+        let meter = lane.meter;
+        lane.gate.release();
         self.meters[meter].meter.release(job);
         self.limits.release(job);
         if self.policy.limits.is_empty() {

@@ -71,7 +71,7 @@ impl Batch {
     /// What the end of a sending tells of the limits of where it went.
     fn listen(&mut self, now: Instant, job: &Job, end: &End) -> (Hint, Charge) {
         if let End::Broken(_, Failed { asked_for_calm: true, .. }) = end {
-            self.asked_for_calm(now, job.origin, job.claimed.unwrap_or(now));
+            self.asked_for_calm(now, job.origin, job.sent_at.unwrap_or(now));
             // However it said so, it is too many that it was sent.
             self.plan.meter(job.origin).failed(now, job, Kind::Refused);
             return (Hint::default(), Charge::AtACost);
@@ -117,7 +117,7 @@ impl Batch {
     }
 
     fn answered(&mut self, now: Instant, mut job: Box<Job>, response: Response, hint: &Hint, charge: Charge) {
-        self.plan.answered(job.origin, job.claimed, &self.gate);
+        self.plan.answered(job.origin, job.sent_at, &self.gate);
         match redirect::verdict(&job.request, job.redirects, &response, &self.policy) {
             redirect::Verdict::Answer => {
                 let has_key = job.request.headers().get(idempotency::FIELD).is_some();

@@ -96,7 +96,7 @@ impl Hedges {
     pub(super) fn granted(&mut self, now: Instant, job: &Job) {
         if let Some(second) = self.second.get_mut(&job.index) {
             *second = Second::UnderWay;
-        } else if job.attempts == 1 && job.redirects == 0 && job.request.is_idempotent() {
+        } else if is_counted(job) {
             self.sent += 1;
             self.first.insert((now, job.index), Box::new(job.second_try()));
         }
@@ -135,11 +135,18 @@ impl Hedges {
             usual.add(now.saturating_duration_since(claimed));
             self.after = usual.most();
         }
-        if self.first.remove(&(claimed, job.index)).is_some() && ended == Ended::NotTried {
-            // It counts when it is.
-            self.sent -= 1;
+        self.first.remove(&(claimed, job.index));
+        let second = self.second.remove(&job.index);
+        if ended == Ended::NotTried {
+            // A row counts when it is tried, and once.
+            match second {
+                Some(Second::Waits(_)) => (self.sent, self.spent) = (self.sent - 1, self.spent - 1),
+                Some(Second::OneLeft(None)) => self.sent -= 1,
+                None if is_counted(job) => self.sent -= 1,
+                _ => {}
+            }
         }
-        match self.second.remove(&job.index) {
+        match second {
             None => Meaning::TheRow,
             Some(Second::Waits(origin)) => Meaning::TheRowTakeBack(origin),
             Some(Second::OneLeft(None)) => Meaning::TheRowAlone,
@@ -197,6 +204,11 @@ impl Hedges {
     fn count(&self, which: impl Fn(&Second) -> bool) -> usize {
         self.second.values().filter(|second| which(second)).count()
     }
+}
+
+/// Whether it is the first sending of a row that may have a second try.
+fn is_counted(job: &Job) -> bool {
+    job.attempts == 1 && job.redirects == 0 && job.request.is_idempotent()
 }
 
 impl Usual {

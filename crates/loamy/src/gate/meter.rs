@@ -98,6 +98,7 @@ impl Meter {
     /// The row has its connection.
     pub(crate) fn pay(&mut self, now: Instant, job: &mut Job) {
         self.limits.take(now, job);
+        job.sent_at = Some(now);
         job.sending = self.governor.as_mut().map(|governor| governor.sent(now));
     }
 
@@ -130,9 +131,9 @@ impl Meter {
     }
 
     fn bore(&mut self, now: Instant, job: &Job, outcome: adaptive::Outcome) {
-        if let (Some(limit), Some(claimed)) = (&mut self.adaptive, job.claimed) {
+        if let (Some(limit), Some(sent_at)) = (&mut self.adaptive, job.sent_at.or(job.claimed)) {
             // The row itself has given its place back by now.
-            limit.on_answer(now, now.saturating_duration_since(claimed), self.in_flight + 1, outcome);
+            limit.on_answer(now, now.saturating_duration_since(sent_at), self.in_flight + 1, outcome);
         }
     }
 

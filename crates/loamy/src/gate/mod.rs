@@ -21,6 +21,8 @@ pub(crate) struct Gate {
 #[derive(Debug, Default)]
 pub(crate) struct OriginGate {
     in_flight: usize,
+    /// Those of them that have no connection yet.
+    unsent: usize,
     /// Connections that stood and responses that came: the ground for opening more.
     proven: usize,
     /// Failures to connect since the last success.
@@ -78,6 +80,16 @@ impl OriginGate {
         self.in_flight
     }
 
+    /// A row that holds a slot has no connection yet.
+    pub(crate) fn reserve(&mut self) {
+        self.unsent += 1;
+    }
+
+    /// It has one, or gives its slot back.
+    pub(crate) fn release(&mut self) {
+        self.unsent -= 1;
+    }
+
     /// A connection stands that takes so many rows, or a response came on one.
     pub(crate) fn proved(&mut self, proofs: usize) {
         if proofs > 0 {
@@ -110,7 +122,7 @@ impl OriginGate {
     /// (RFC 9113 §7).
     pub(crate) fn asked_for_calm(&mut self, until: Instant) {
         self.calms = self.calms.saturating_add(1);
-        let were = self.in_flight;
+        let were = self.in_flight - self.unsent;
         self.most = Some((self.most.map_or(were, |most| most.min(were)) / 2).max(1));
         self.calm_until = Some(until);
     }

@@ -9,7 +9,7 @@ use super::{Seen, over_seeds, response};
 use crate::backoff::Jitter;
 use crate::batch::{Batch, Claim};
 use crate::clock::now;
-use crate::job::{End, Job, Try};
+use crate::job::{End, Job, Permit, Try};
 use crate::retry::Failed;
 use crate::{
     Adaptive, Attempt, Backoff, Duplicates, Error, Governor, Hedging, Idempotency, Kind, Limit, Outcome,
@@ -25,7 +25,7 @@ fn no_rule_of_politeness_breaks_whatever_the_origins_do() {
 }
 
 /// What must happen often enough for the simulation to prove something.
-const THINGS: [&str; 18] = [
+const THINGS: [&str; 21] = [
     "a try outrun by another",
     "a grant",
     "a retry",
@@ -44,6 +44,9 @@ const THINGS: [&str; 18] = [
     "a row over its budget",
     "a peer that asked for calm",
     "a restart survived",
+    "a row that waited for its connection",
+    "a row that might not go when it had its connection",
+    "a row that was outrun before it had its connection",
 ];
 
 /// How an origin behaves.
@@ -90,6 +93,8 @@ struct Row {
     same_as: Option<usize>,
     keyed: bool,
     grants: u32,
+    /// Whether it had its slot once.
+    counted: bool,
     retried: u32,
     url: String,
     key: Option<Vec<u8>>,
@@ -109,6 +114,12 @@ struct Flight {
     is_outrun: bool,
 }
 
+/// A row that has a slot and waits for its connection.
+struct Connecting {
+    due: Instant,
+    job: Box<Job>,
+}
+
 struct World {
     random: Jitter,
     begin: Instant,
@@ -117,7 +128,10 @@ struct World {
     batch: Batch,
     origins: Vec<Origin>,
     rows: Vec<Row>,
+    connecting: Vec<Connecting>,
     in_flight: Vec<Flight>,
+    /// Of a hundred rows, so many find no connection ready.
+    unready: u64,
     /// Rows that were sent for the first time and may be tried twice, and how many were.
     hedged: (u64, u64),
     granted: Vec<(Instant, usize)>,
@@ -133,6 +147,7 @@ impl World {
         let policy = Arc::new(policy(&mut random));
         let count = random.between(1, 5);
         let origins = (0..count).map(|_| Origin::new(&mut random)).collect();
+        let unready = random.pick(&[0, 0, 20, 100]);
         Self {
             batch: Batch::new(Arc::clone(&policy), begin, seed),
             random,
@@ -141,7 +156,9 @@ impl World {
             policy,
             origins,
             rows: Vec::new(),
+            connecting: Vec::new(),
             in_flight: Vec::new(),
+            unready,
             hedged: (0, 0),
             granted: Vec::new(),
             failures: 0,
@@ -161,7 +178,8 @@ impl World {
             if self.batch.is_settled() {
                 break;
             }
-            let due = self.in_flight.iter().map(|flight| flight.due).min();
+            let due = self.in_flight.iter().map(|flight| flight.due);
+            let due = due.chain(self.connecting.iter().map(|connecting| connecting.due)).min();
             let next = [due, self.batch.next_event(), self.batch.next_grant()].into_iter().flatten().min();
             let next = next.expect("rows are left, and nothing will ever happen: a wake-up was lost");
             at_once = if next > self.now { 0 } else { at_once + 1 };
@@ -200,6 +218,7 @@ impl World {
             same_as,
             keyed,
             grants: 0,
+            counted: false,
             retried: 0,
             url,
             key: None,
@@ -228,9 +247,22 @@ impl World {
             self.cancel_what_is_outrun();
             self.take();
         }
+        while let Some(at) = self.connecting.iter().position(|connecting| connecting.due <= now) {
+            let Connecting { job, .. } = self.connecting.remove(at);
+            self.connected(job);
+            self.take();
+        }
         loop {
-            match self.batch.claim(self.now, None, |_| None) {
-                Claim::Granted(job) => self.granted(job),
+            let is_ready = !self.random.chance(self.unready);
+            let lead = (!is_ready).then(|| self.random.up_to_millis(300));
+            match self.batch.claim(self.now, None, |_| lead) {
+                Claim::Granted(job) => {
+                    self.claimed(&job);
+                    match job.permit {
+                        Permit::Reserved => self.reserved(job),
+                        _ => self.granted(job),
+                    }
+                }
                 Claim::Full => break,
                 Claim::Nothing => {
                     if self.batch.next_grant().is_some() {
@@ -251,8 +283,13 @@ impl World {
     fn cancel_what_is_outrun(&mut self) {
         for (index, which) in self.batch.outrun() {
             let moment = self.random.up_to_millis(3);
-            let is_it = |flight: &&mut Flight| flight.job.index == index && flight.job.which == which;
-            let flight = self.in_flight.iter_mut().find(is_it).expect("what is outrun is under way");
+            let is_it = |job: &Job| job.index == index && job.which == which;
+            if let Some(own) = self.connecting.iter_mut().find(|own| is_it(&own.job)) {
+                own.due = self.now;
+                continue;
+            }
+            let flight = self.in_flight.iter_mut().find(|own| is_it(&own.job));
+            let flight = flight.expect("what is outrun is under way");
             if !flight.is_outrun {
                 (flight.is_outrun, flight.due) = (true, self.now + moment);
                 self.seen.note("a try outrun by another");
@@ -260,6 +297,52 @@ impl World {
         }
     }
 
+    /// A row has its slot: that counts as an attempt, even if it only has a connection made for it.
+    fn claimed(&mut self, job: &Job) {
+        let row = &mut self.rows[job.index];
+        row.grants += 1;
+        assert_eq!(job.attempts, row.grants, "row {}", job.index);
+        if job.which == Try::Second && row.grants == 2 {
+            assert!(job.request.is_idempotent(), "row {} is tried twice at once", job.index);
+            self.hedged.1 += 1;
+        } else if row.grants == 1 && job.request.is_idempotent() {
+            self.hedged.0 += u64::from(!std::mem::replace(&mut row.counted, true));
+        }
+        assert!(self.hedged.1 * 20 <= self.hedged.0, "at most one in twenty is tried twice at once");
+    }
+
+    /// A row has its slot, and no connection yet.
+    fn reserved(&mut self, job: Box<Job>) {
+        let due = self.now + self.random.up_to_millis(300);
+        self.connecting.push(Connecting { due, job });
+        assert!(self.in_flight.len() + self.connecting.len() <= self.policy.concurrency);
+        self.seen.note("a row that waited for its connection");
+    }
+
+    /// A row has its connection, unless there was no descriptor for one.
+    fn connected(&mut self, job: Box<Job>) {
+        let is_outrun = self.batch.outrun().contains(&(job.index, job.which));
+        let index = job.index;
+        let renewed = if self.random.chance(5) {
+            self.batch.settle(self.now, job, End::NotTried);
+            None
+        } else {
+            self.batch.renew(self.now, job)
+        };
+        match renewed {
+            Some(job) => {
+                assert!(!is_outrun, "row {index} goes although another try of it was answered");
+                self.granted(job);
+            }
+            None if is_outrun => self.seen.note("a row that was outrun before it had its connection"),
+            None => {
+                self.rows[index].grants -= 1;
+                self.seen.note("a row that might not go when it had its connection");
+            }
+        }
+    }
+
+    /// A row is sent.
     fn granted(&mut self, job: Box<Job>) {
         let (index, now) = (job.index, self.now);
         let deadline = self.policy.deadline.map(|span| self.begin + span);
@@ -284,20 +367,11 @@ impl World {
         );
         let key = job.request.headers().get("Idempotency-Key").map(<[u8]>::to_vec);
         assert_eq!(key.is_some(), row.keyed, "row {index}");
-        if row.keyed && row.grants > 0 {
+        if row.keyed && row.key.is_some() {
             assert_eq!(row.key, key, "row {index} keeps its key");
             self.seen.note("a second sending with the same key");
         }
         row.key = key;
-        row.grants += 1;
-        assert_eq!(job.attempts, row.grants, "row {index}");
-        if job.which == Try::Second && row.grants == 2 {
-            assert!(job.request.is_idempotent(), "row {index} is tried twice at once");
-            self.hedged.1 += 1;
-        } else if row.grants == 1 && job.request.is_idempotent() {
-            self.hedged.0 += 1;
-        }
-        assert!(self.hedged.1 * 20 <= self.hedged.0, "at most one in twenty is tried twice at once");
         origin.in_flight += 1;
         origin.granted += 1;
         let number = origin.granted;
@@ -311,7 +385,7 @@ impl World {
         let span = self.random.up_to_millis(200) + Duration::from_micros(1);
         let span = if self.random.chance(5) { span * 10 } else { span };
         self.in_flight.push(Flight { due: now + span, job, origin: at, number, is_outrun: false });
-        assert!(self.in_flight.len() <= self.policy.concurrency);
+        assert!(self.in_flight.len() + self.connecting.len() <= self.policy.concurrency);
         self.seen.note("a grant");
     }
 
@@ -513,7 +587,7 @@ impl Origin {
 
     /// What it says of how many rows it bears; whether it asked for calm, and not with what it refused before.
     fn heard(&mut self, now: Instant, job: &Job, end: &End) -> bool {
-        let is_new = self.calm.is_none_or(|(asked, _)| job.claimed.is_some_and(|sent| sent > asked));
+        let is_new = self.calm.is_none_or(|(asked, _)| job.sent_at.is_some_and(|sent| sent > asked));
         let calms = matches!(end, End::Broken(_, Failed { asked_for_calm: true, .. }));
         let were = self.in_flight + 1;
         match (&mut self.calm, end) {
