@@ -55,12 +55,12 @@ impl Batch {
                 true
             }
             Meaning::TheRowAlone => {
-                job.attempts = 1;
+                (job.attempts, job.which) = (1, Try::First);
                 true
             }
             Meaning::TheRowBeside(other) => {
                 // One of the two does not know of the other.
-                job.attempts = 2;
+                (job.attempts, job.which) = (2, Try::First);
                 job.past.get_or_insert_default().attempts.push(other);
                 true
             }
