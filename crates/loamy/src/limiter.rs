@@ -199,6 +199,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_reserved_leaves_less_to_reserve_and_as_much_to_take() {
+        let begin = clock::now();
+        let mut limiter = Limiter::new(rate("10/s"), 3);
+        for _ in 0..3 {
+            assert_eq!(limiter.check_ahead(begin, Duration::ZERO, 1), Admission::Ready);
+            limiter.reserve(1);
+        }
+        let tenth = Duration::from_millis(100);
+        assert_eq!(limiter.check_ahead(begin, Duration::ZERO, 1), Admission::NotBefore(begin + tenth));
+        assert_eq!(limiter.check(begin, 3), Admission::Ready, "whoever comes first takes it");
+        limiter.release(1);
+        assert_eq!(limiter.check_ahead(begin, Duration::ZERO, 1), Admission::Ready);
+    }
+
+    #[test]
+    fn what_cannot_go_before_it_has_come_by_is_reserved_that_much_earlier() {
+        let begin = clock::now();
+        let mut limiter = Limiter::new(rate("10/s"), 1);
+        let [tenth, lead] = [100, 250].map(Duration::from_millis);
+        limiter.take(begin, 1);
+        assert_eq!(limiter.check(begin, 1), Admission::NotBefore(begin + tenth));
+        // At 100 and 200 ms there is one each by then, and at 300 ms too late.
+        for _ in 0..2 {
+            assert_eq!(limiter.check_ahead(begin, lead, 1), Admission::Ready);
+            limiter.reserve(1);
+        }
+        let then = begin + tenth * 3 - lead;
+        assert_eq!(limiter.check_ahead(begin, lead, 1), Admission::NotBefore(then));
+        assert_eq!(limiter.check_ahead(then, lead, 1), Admission::Ready);
+        assert_eq!(limiter.check(then, 1), Admission::NotBefore(begin + tenth), "nothing is taken ahead");
+    }
+
+    #[test]
     fn hours_do_not_add_up_to_an_error() {
         let begin = clock::now();
         // Seven in 3 s: the span between two is no whole number of nanoseconds.
