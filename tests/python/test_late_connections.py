@@ -15,6 +15,9 @@ CONNECTING_S = 0.3
 UNDER_WAY_S = 0.1
 """By then the client has read an answer, and the server what was on its way before that."""
 
+USED = 0.8
+"""The share of a rate that is used at the least where each row takes its time to connect, on a loaded machine too."""
+
 ONE_STREAM = {"h2_connections": 1, "h2_streams": 1}
 
 
@@ -45,9 +48,9 @@ def test_a_rate_is_used_though_each_row_has_to_connect(secure: TestServer, far_a
     times = arrivals(secure, "/stamp")
     assert secure.counts["connections"] >= 120
     holds(times, rate=40, burst=1)
-    # But for the first, which finds out how long it takes.
-    later = times[10:]
-    assert (len(later) - 1) / (later[-1] - later[0]) >= 0.8 * 40
+    # But for the first, which find out how long it takes.
+    later = times[20:]
+    assert (len(later) - 1) / (later[-1] - later[0]) >= USED * 40
 
 
 def test_few_connections_are_made_for_a_slow_rate(secure: TestServer, far_away: str) -> None:
@@ -71,7 +74,7 @@ def test_e20_a_pause_holds_for_rows_that_are_still_connecting(secure: TestServer
     refused = times[5]
     assert not [at for at in times if at > refused + UNDER_WAY_S], "nothing goes to a host that is paused"
     assert len(responses.failed) >= 90
-    assert all(response.kind in ("not_sent", "status") for response in responses.failed), responses
+    assert all(response.status == 429 or response.kind == "not_sent" for response in responses.failed), responses
 
 
 def test_e20_a_pause_holds_for_rows_that_wait_for_a_stream(secure: TestServer) -> None:

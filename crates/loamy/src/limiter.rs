@@ -43,8 +43,8 @@ pub(crate) struct Limiter {
     latest: u128,
     /// When all that was granted is paid off (the theoretical arrival time).
     paid_off: u128,
-    /// What is held for rows that go as soon as they can.
-    reserved: u64,
+    /// The same with what is reserved, were it taken when it is expected to be.
+    reserved: u128,
     /// How many rows were granted, and what they cost.
     granted: (u64, u64),
 }
@@ -60,24 +60,25 @@ impl Limiter {
         self.opens(now, clock, self.paid_off, cost)
     }
 
-    /// Whether so much may be reserved now: after so long, when it can go, all that is reserved can, by what is known today.
+    /// Whether so much may be reserved now, to be taken after so long.
+    ///
+    /// A plan, and no promise: what is reserved goes as evenly as what is taken, so that it is there when it can be taken. What may go
+    /// is for `check` to say then.
     pub(crate) fn check_ahead(&mut self, now: Instant, lead: Duration, cost: u64) -> Admission {
         let clock = self.clock(now);
-        let owed = match self.reserved {
-            0 => self.paid_off,
-            reserved => self.paid_off.max(clock).saturating_add(self.price(reserved)),
-        };
-        self.opens(now, clock, owed.saturating_sub(self.parts(lead)), cost)
+        let owed = self.paid_off.max(self.reserved).saturating_sub(self.parts(lead));
+        self.opens(now, clock, owed, cost)
     }
 
-    /// Holds it for a row that goes as soon as it can.
-    pub(crate) fn reserve(&mut self, cost: u64) {
-        self.reserved = self.reserved.saturating_add(cost);
+    /// Reserves it.
+    pub(crate) fn reserve(&mut self, now: Instant, lead: Duration, cost: u64) {
+        let then = self.clock(now) + self.parts(lead);
+        self.reserved = self.reserved.max(self.paid_off).max(then).saturating_add(self.price(cost));
     }
 
-    /// Holds it no longer.
+    /// It will not be taken.
     pub(crate) fn release(&mut self, cost: u64) {
-        self.reserved = self.reserved.saturating_sub(cost);
+        self.reserved = self.reserved.saturating_sub(self.price(cost));
     }
 
     /// Whether so much may go at the instant that the clock shows, where so much is owed.
@@ -199,36 +200,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reserved_leaves_less_to_reserve_and_as_much_to_take() {
+    fn what_is_reserved_goes_as_evenly_as_what_is_taken_and_takes_nothing() {
         let begin = clock::now();
-        let mut limiter = Limiter::new(rate("10/s"), 3);
-        for _ in 0..3 {
-            assert_eq!(limiter.check_ahead(begin, Duration::ZERO, 1), Admission::Ready);
-            limiter.reserve(1);
+        let mut limiter = Limiter::new(rate("10/s"), 2);
+        let [tenth, lead] = [100, 250].map(Duration::from_millis);
+        for wait in [Duration::ZERO, Duration::ZERO, tenth, tenth * 2] {
+            let now = begin + wait;
+            assert_eq!(limiter.check_ahead(now, lead, 1), Admission::Ready);
+            limiter.reserve(now, lead, 1);
         }
-        let tenth = Duration::from_millis(100);
-        assert_eq!(limiter.check_ahead(begin, Duration::ZERO, 1), Admission::NotBefore(begin + tenth));
-        assert_eq!(limiter.check(begin, 3), Admission::Ready, "whoever comes first takes it");
+        let next = Admission::NotBefore(begin + tenth * 3);
+        assert_eq!(limiter.check_ahead(begin + tenth * 2, lead, 1), next);
+        assert_eq!(limiter.check(begin + tenth * 2, 2), Admission::Ready, "whoever comes first takes it");
         limiter.release(1);
-        assert_eq!(limiter.check_ahead(begin, Duration::ZERO, 1), Admission::Ready);
+        assert_eq!(limiter.check_ahead(begin + tenth * 2, lead, 1), Admission::Ready);
     }
 
     #[test]
-    fn what_cannot_go_before_it_has_come_by_is_reserved_that_much_earlier() {
+    fn what_is_taken_at_once_puts_off_what_may_be_reserved() {
         let begin = clock::now();
         let mut limiter = Limiter::new(rate("10/s"), 1);
         let [tenth, lead] = [100, 250].map(Duration::from_millis);
-        limiter.take(begin, 1);
-        assert_eq!(limiter.check(begin, 1), Admission::NotBefore(begin + tenth));
-        // At 100 and 200 ms there is one each by then, and at 300 ms too late.
-        for _ in 0..2 {
-            assert_eq!(limiter.check_ahead(begin, lead, 1), Admission::Ready);
-            limiter.reserve(1);
-        }
-        let then = begin + tenth * 3 - lead;
+        (0..5).for_each(|_| limiter.take(begin, 1));
+        let then = begin + tenth * 5 - lead;
         assert_eq!(limiter.check_ahead(begin, lead, 1), Admission::NotBefore(then));
         assert_eq!(limiter.check_ahead(then, lead, 1), Admission::Ready);
-        assert_eq!(limiter.check(then, 1), Admission::NotBefore(begin + tenth), "nothing is taken ahead");
+        assert_eq!(limiter.check(then, 1), Admission::NotBefore(begin + tenth * 5));
     }
 
     #[test]

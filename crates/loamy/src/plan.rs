@@ -272,15 +272,18 @@ impl Plan {
                 self.held_until = Some(until);
                 break;
             }
-            if lead.is_none() {
-                job.permit = Permit::Given;
-                self.limits.take(now, job);
-                meter.take(now, job);
-            } else {
-                (job.permit, job.sent_at) = (Permit::Reserved, None);
-                self.limits.reserve(job);
-                meter.reserve(job);
-                lane.gate.reserve();
+            match lead {
+                None => {
+                    job.permit = Permit::Given;
+                    self.limits.take(now, job);
+                    meter.take(now, job);
+                }
+                Some(lead) => {
+                    (job.permit, job.sent_at) = (Permit::Reserved, None);
+                    self.limits.reserve(now, lead, job);
+                    meter.reserve(now, lead, job);
+                    lane.gate.reserve();
+                }
             }
             gate.take(&mut lane.gate);
             let job = match lane.nearest() {
@@ -302,7 +305,7 @@ impl Plan {
 
     /// Whether a row may still go that got its slot before there was a connection for it. Now there is one.
     pub(crate) fn renew(&mut self, now: Instant, job: &mut Job, gate: &Gate) -> bool {
-        self.release(job);
+        self.stops_waiting(job);
         let lane = &self.lanes[job.origin.0 as usize];
         let meter = &mut self.meters[lane.meter].meter;
         let waiting = meter.waiting + 1;
@@ -323,21 +326,29 @@ impl Plan {
 
     /// The slot of a row is free again.
     pub(crate) fn give_back(&mut self, job: &mut Job, gate: &mut Gate) {
-        self.release(job);
+        if self.stops_waiting(job) {
+            self.release(job);
+        }
         gate.give_back(&mut self.lanes[job.origin.0 as usize].gate);
         self.meter(job.origin).give_back();
         self.update(job.origin, gate);
     }
 
-    /// Holds nothing any longer for a row that was not sent; others may have it.
-    fn release(&mut self, job: &mut Job) {
-        if job.permit != Permit::Reserved {
-            return;
+    /// The row has a connection, or will have none. Says whether it was to have one.
+    fn stops_waiting(&mut self, job: &mut Job) -> bool {
+        let was_to = job.permit == Permit::Reserved;
+        if was_to {
+            job.permit = Permit::Lapsed;
+            let lane = &mut self.lanes[job.origin.0 as usize];
+            lane.gate.release();
+            self.meters[lane.meter].meter.stops_waiting();
         }
-        job.permit = Permit::Lapsed;
-        let lane = &mut self.lanes[job.origin.0 as usize];
-        let meter = lane.meter;
-        lane.gate.release();
+        was_to
+    }
+
+    /// Others may have what the row was to take.
+    fn release(&mut self, job: &Job) {
+        let meter = self.lanes[job.origin.0 as usize].meter;
         self.meters[meter].meter.release(job);
         self.limits.release(job);
         if self.policy.limits.is_empty() {

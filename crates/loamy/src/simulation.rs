@@ -1143,7 +1143,7 @@ impl World {
 }
 
 /// A response whose body is the row's number.
-fn response(status: u16, location: Option<&str>, index: usize, url: &str) -> Response {
+pub(crate) fn response(status: u16, location: Option<&str>, index: usize, url: &str) -> Response {
     let mut bytes = location.map(|to| format!("Location: {to}\r\n")).unwrap_or_default().into_bytes();
     let head = bytes.len() as u32;
     bytes.extend_from_slice(index.to_string().as_bytes());

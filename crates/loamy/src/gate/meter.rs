@@ -83,10 +83,10 @@ impl Meter {
     }
 
     /// The row has its slot, and goes as soon as it has a connection.
-    pub(crate) fn reserve(&mut self, job: &Job) {
+    pub(crate) fn reserve(&mut self, now: Instant, lead: Duration, job: &Job) {
         self.in_flight += 1;
         self.unsent += 1;
-        self.limits.reserve(job);
+        self.limits.reserve(now, lead, job);
     }
 
     /// The row has its slot and its connection.
@@ -102,9 +102,13 @@ impl Meter {
         job.sending = self.governor.as_mut().map(|governor| governor.sent(now));
     }
 
-    /// Nothing is held for the row any longer.
-    pub(crate) fn release(&mut self, job: &Job) {
+    /// The row has a connection, whether it may go or not, or will have none.
+    pub(crate) fn stops_waiting(&mut self) {
         self.unsent -= 1;
+    }
+
+    /// It will have none.
+    pub(crate) fn release(&mut self, job: &Job) {
         self.limits.release(job);
     }
 
@@ -179,9 +183,9 @@ impl Limits {
         each.fold(Admission::Ready, Admission::and)
     }
 
-    pub(crate) fn reserve(&mut self, job: &Job) {
+    pub(crate) fn reserve(&mut self, now: Instant, lead: Duration, job: &Job) {
         for (number, limiter) in &mut self.0 {
-            limiter.reserve(job.cost(*number));
+            limiter.reserve(now, lead, job.cost(*number));
         }
     }
 

@@ -127,7 +127,7 @@ impl Pool {
         let own = &self.routes[route];
         let is_ready =
             !job.on_new_connection && own.waiting.is_empty() && self.room_on(route, streams) > own.promised;
-        (!is_ready).then_some(own.lead)
+        (!is_ready).then(|| own.lead())
     }
 
     /// A row that is about to be sent takes one of those that are ready.
@@ -190,7 +190,7 @@ impl Pool {
         let task = self.take_task(slot)?;
         let own = &mut self.routes[route];
         own.speaks = Some(spoken);
-        own.lead = (own.lead + now.saturating_duration_since(task.since)) / 2;
+        own.took(now.saturating_duration_since(task.since));
         Some(task)
     }
 

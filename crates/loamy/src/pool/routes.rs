@@ -38,8 +38,8 @@ pub(crate) struct Route {
     pub(super) speaks: Option<Spoken>,
     /// Connections in the making.
     pub(super) connecting: usize,
-    /// How long it takes of late from the wish for one until it stands.
-    pub(super) lead: Duration,
+    /// How long it took of late from the wish for one until it stood.
+    took: Duration,
     /// Rows of this turn that have a connection in prospect.
     pub(super) promised: usize,
     /// Connections that rows share.
@@ -196,7 +196,7 @@ impl Route {
             closes_after: u32::MAX,
             speaks: None,
             connecting: 0,
-            lead: Duration::ZERO,
+            took: Duration::ZERO,
             promised: 0,
             shared: Vec::new(),
             allowed: None,
@@ -220,6 +220,16 @@ impl Route {
             (_, HttpVersion::Http2) => can,
             (Scheme::Https, HttpVersion::Auto) => can && self.speaks != Some(Spoken::Http1),
         }
+    }
+
+    /// How long it is until there is another connection. Who is ready a little early loses nothing, and who is late does.
+    pub(super) fn lead(&self) -> Duration {
+        self.took + self.took / 4
+    }
+
+    /// It took so long to make one.
+    pub(super) fn took(&mut self, span: Duration) {
+        self.took = span.max((self.took * 3 + span) / 4);
     }
 
     fn is_in_use(&self) -> bool {

@@ -85,7 +85,11 @@ impl Worker {
         }
         let Task { seat, job, since } = task;
         let own = self.seats[seat].as_mut()?;
-        let renewed = own.shared.turn(own.number, |turn| turn.batch.renew(now, job));
+        let shared = Arc::clone(&own.shared);
+        let renewed = shared.turn(own.number, |turn| {
+            own.hand_back(turn, now);
+            turn.batch.renew(now, job)
+        });
         if renewed.is_none() {
             self.has_lost_one(seat);
         }

@@ -28,7 +28,7 @@ use crate::exchange::{Done, Scratch, cancelled};
 use crate::job::{End, Job, OriginId, Permit};
 use crate::policy::HttpVersion;
 use crate::pool::{Ended, IDLE, Pool, RouteKey, Stage, Task};
-use crate::seat::{Mailbox, Message, Shared};
+use crate::seat::{Mailbox, Message, Shared, Turn};
 use crate::transport::network::Network;
 use crate::{Error, Kind};
 
@@ -71,9 +71,22 @@ struct Seat {
     /// Origins that have too much to do.
     calm: Vec<OriginId>,
     ended: Vec<(Box<Job>, End)>,
+    /// Where the rows went that have ended: connections are ready there.
+    ready: Vec<OriginId>,
     needs_turn: bool,
     /// Whether its rows were let go of: it was interrupted.
     let_go: bool,
+}
+
+impl Seat {
+    /// Tells the batch what has ended.
+    fn hand_back(&mut self, turn: &mut Turn<'_>, now: Instant) {
+        for (job, end) in self.ended.drain(..) {
+            self.in_flight -= 1;
+            self.ready.push(job.origin);
+            turn.batch.settle(now, job, end);
+        }
+    }
 }
 
 impl Worker {
@@ -168,6 +181,7 @@ impl Worker {
                     connected: Vec::new(),
                     calm: Vec::new(),
                     ended: Vec::new(),
+                    ready: Vec::new(),
                     needs_turn: true,
                     let_go: false,
                 };
@@ -190,9 +204,14 @@ impl Worker {
     /// Gives every batch that has something to say its turn, until none has: a turn may end rows at once.
     fn take_turns(&mut self, now: Instant) {
         let needs_turn = |seat: &Option<Seat>| seat.as_ref().is_some_and(|own| own.needs_turn);
-        self.feed(now);
-        while let Some(seat) = self.seats.iter().position(needs_turn) {
-            self.take_turn(seat, now);
+        loop {
+            // What ended may be why those that wait for a stream shall wait on: it is told first.
+            while let Some(seat) = self.seats.iter().position(needs_turn) {
+                self.take_turn(seat, now);
+            }
+            if self.to_feed.is_empty() {
+                break;
+            }
             self.feed(now);
         }
         self.pool.forget_routes();
@@ -221,13 +240,8 @@ impl Worker {
             for origin in own.calm.drain(..) {
                 turn.batch.asked_for_calm(now, origin, now);
             }
-            let mut ready = Vec::with_capacity(own.ended.len());
-            for (job, end) in own.ended.drain(..) {
-                own.in_flight -= 1;
-                ready.push(job.origin);
-                turn.batch.settle(now, job, end);
-            }
-            let mut ready = ready.into_iter();
+            own.hand_back(turn, now);
+            let mut ready = own.ready.drain(..);
             if room <= own.in_flight {
                 short_of_room = true;
             }
