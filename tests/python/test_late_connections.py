@@ -74,7 +74,7 @@ def test_e20_a_pause_holds_for_rows_that_are_still_connecting(secure: TestServer
     refused = times[5]
     assert not [at for at in times if at > refused + UNDER_WAY_S], "nothing goes to a host that is paused"
     assert len(responses.failed) >= 90
-    assert all(response.status == 429 or response.kind == "not_sent" for response in responses.failed), responses
+    assert all(response.status_code == 429 or response.kind == "not_sent" for response in responses.failed), responses
 
 
 def test_e20_a_pause_holds_for_rows_that_wait_for_a_stream(secure: TestServer) -> None:
