@@ -9,7 +9,7 @@ mod policy;
 mod terms;
 mod trust;
 
-use loamy::{Error, Request};
+use loamy::{Error, MaskedUrl, Request};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -143,7 +143,8 @@ pub(crate) fn method_of(row: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
             operation => operation,
         }
     };
-    text_of(py, method)
+    let method = text_of(py, method)?;
+    Ok(method.map(|method| if is_like_url(&method) { MaskedUrl(&method).to_string() } else { method }))
 }
 
 fn text_of(py: Python<'_>, value: PyResult<Option<Bound<'_, PyAny>>>) -> PyResult<Option<String>> {
@@ -218,7 +219,8 @@ impl<'py> ContractMap<'py> {
         let operation = string(&self.operation, operation_name)?;
         if !CONTRACT_METHODS.iter().any(|method| method.eq_ignore_ascii_case(operation)) {
             let known = CONTRACT_METHODS.join(", ");
-            return Err(PyValueError::new_err(format!("{operation_name} {operation:?} is none of {known}")));
+            let shown = MaskedUrl(operation).to_string();
+            return Err(PyValueError::new_err(format!("{operation_name} {shown:?} is none of {known}")));
         }
         let url = self.row.getattr(intern!(py, "url"))?;
         let url = string(&url, "url")?;
