@@ -253,6 +253,7 @@ async def _run_beside(
 ) -> Responses:
     """Run a batch on a thread of its own and wait for it in the event loop."""
     import asyncio
+    import contextvars
     import threading
 
     loop = asyncio.get_running_loop()
@@ -304,7 +305,9 @@ async def _run_beside(
         if journal is not None:
             await asyncio.shield(over)
 
-    thread = threading.Thread(target=work, name="loamy.send_async", daemon=True)
+    # What the caller's context holds, such as a trace's span, is there for `progress` and `on_response` too.
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(work,), name="loamy.send_async", daemon=True)
     thread.start()
     try:
         responses = await ended
