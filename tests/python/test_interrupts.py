@@ -563,3 +563,51 @@ def test_ctrl_c_leaves_a_zsession_at_once_with_many_rows_unread(server: TestServ
     )
     assert told["took"] <= AT_ONCE_S + 2 * SCHEDULING_S
     assert server.counts["requests"] == 3
+
+
+@pytest.mark.parametrize("form", ["deletes", "rebinds", "partial", "callable"])
+def test_p1_a_signal_handler_is_known_whatever_it_does_with_its_arguments(
+    server: TestServer, child: Callable[..., Any], form: str
+) -> None:
+    running = child(
+        PRELUDE
+        + """
+    import functools
+    from collections import UserDict
+    class SoftTimeLimitExceeded(Exception):
+        pass
+    def deletes(signum, frame):
+        del signum, frame
+        raise SoftTimeLimitExceeded("45 s")
+    def rebinds(signum, frame):
+        signum = frame = None
+        raise SoftTimeLimitExceeded("45 s")
+    class Callable:
+        def __call__(self, signum, frame):
+            del self, signum, frame
+            raise SoftTimeLimitExceeded("45 s")
+    def deletes_as_well(own, signum, frame):
+        del own, signum, frame
+        raise SoftTimeLimitExceeded("45 s")
+    handler = {
+        "deletes": deletes, "rebinds": rebinds, "partial": functools.partial(deletes_as_well, None), "callable": Callable(),
+    }[sys.argv[2]]
+    signal.signal(signal.SIGUSR1, handler)
+    class Row(UserDict):
+        def __iter__(self):
+            signal.raise_signal(signal.SIGUSR1)
+            return super().__iter__()
+    try:
+        loamy.send([Row(url=sys.argv[1]), sys.argv[1]])
+    except SoftTimeLimitExceeded as error:
+        tell(args=error.args)
+    else:
+        tell(args="swallowed")
+    """,
+        server.url("/json"),
+        form,
+    )
+    line = running.line()
+    assert line, running.end()
+    assert json.loads(line)["args"] == ["45 s"]
+    assert server.counts["requests"] == 0
