@@ -129,6 +129,11 @@ impl Request {
         self.headers.view()
     }
 
+    /// The bytes of the body; empty without one.
+    pub fn payload(&self) -> &[u8] {
+        self.body.as_deref().unwrap_or_default()
+    }
+
     /// How its peer is known, if it speaks TLS.
     pub(crate) fn tls<'a>(&'a self, policy: &'a Policy) -> &'a TlsProfile {
         self.overrides.as_ref().and_then(|own| own.tls.as_ref()).unwrap_or(&policy.tls)
