@@ -176,12 +176,20 @@ class Batch:
         ``places`` are indexes that the responses bear instead; ``tell`` gets the numbers of `progress`, ``each`` what has ended, a
         slice at a time.
         """
+    def left(self, rows: list[Any]) -> list[Any] | None:
+        """Return what came of every row, for a Ctrl-C before `run` or after it; None where something else ended that."""
     def admit(self, rows: list[Any]) -> None:
-        """Add rows; they are on their way when this returns."""
+        """Add rows and take them out of the list; they are on their way when this returns. Those that it could not come to are still in the list."""
+    @property
+    def under_way(self) -> int:
+        """How many rows were added and not taken."""
     def close(self) -> None:
         """Say that no more rows will come."""
-    def take(self, want: int, seconds: float) -> list[Response]:
-        """Wait until ``want`` rows have ended, or all, or the seconds have passed; return all that have, as they ended."""
+    def take(self, want: int, seconds: float, into: list[Response]) -> int:
+        """Wait until ``want`` rows have ended, or all, or the seconds have passed; return how many have.
+
+        They are appended to the list as they ended, also where it raises.
+        """
     def cancel(self) -> None:
         """End the batch: rows in flight as ``cancelled``, waiting ones as ``not_sent``. No byte is written afterwards."""
     def end_journal(self) -> None:

@@ -18,7 +18,8 @@ def shown(struct: Any) -> str:
 
 
 def _field(name: str, value: Any) -> str:
-    if name == "url" and isinstance(value, str):
+    # A method may be a URL by mistake.
+    if name in ("url", "http_op", "httpOperation") and isinstance(value, str):
         return _cut(repr(masked_url(value)))
     if name == "headers":
         return _cut(_pairs(value, _is_secret))

@@ -81,8 +81,22 @@ def send_again(responses: list[Response], policy: Policy | None, fields: Mapping
     if not responses:
         return []
     rows, places = [response.request for response in responses], [response.index for response in responses]
-    with watched("resend") as watching:
-        return Batch(plan, watch=watching.tell, carried=watching.carried).run(rows, None, places)
+    batch: Batch | None = None
+    try:
+        with watched("resend") as watching:
+            batch = Batch(plan, watch=watching.tell, carried=watching.carried)
+            return batch.run(rows, None, places)
+    except KeyboardInterrupt as raised:
+        stop = with_all(raised, batch, rows)
+        raise stop from stop.__cause__
+
+
+def with_all(raised: KeyboardInterrupt, batch: Batch | None, rows: list[Any]) -> KeyboardInterrupt:
+    """Return what leaves a call for a Ctrl-C: that came outside `Batch.run` too, with what came of every row."""
+    # A subclass is somebody's own, or has them already.
+    if raised.__class__ is not KeyboardInterrupt or batch is None or (left := batch.left(rows)) is None:
+        return raised
+    return BatchInterrupted(left)
 
 
 def _gather(
@@ -92,23 +106,33 @@ def _gather(
     each: _Each | None,
     journal: Recorded | None,
 ) -> Responses:
-    with telling(progress, len(rows)) as tell, watched("send") as watching:
-        if not rows and journal is None:
-            return Responses(policy=plan)
-        plan = plan._of_call()
-        batch = Batch(plan, watch=watching.tell, carried=watching.carried, journal=journal)
-        return _run(batch, rows, plan, journal, tell, each)
+    batch: Batch | None = None
+    try:
+        with telling(progress, len(rows)) as tell, watched("send") as watching:
+            if not rows and journal is None:
+                return Responses(policy=plan)
+            plan = plan._of_call()
+            batch = Batch(plan, watch=watching.tell, carried=watching.carried, journal=journal)
+            return _run(batch, rows, plan, journal, tell, each)
+    except KeyboardInterrupt as raised:
+        stop = with_all(raised, batch, rows)
+        if isinstance(stop, BatchInterrupted):
+            stop.responses = _responses(stop.responses, plan, journal)
+        raise stop from stop.__cause__
 
 
 def _run(
     batch: Batch, rows: list[Any], plan: Policy, journal: Recorded | None, tell: Tell | None, each: _Each | None
 ) -> Responses:
-    path = None if journal is None else journal.path
     try:
-        return Responses(batch.run(rows, tell, None, each), policy=plan, journal=path)
-    except (BatchInterrupted, JournalError) as stop:
-        stop.responses = Responses(stop.responses or [], policy=plan, journal=path)
+        return _responses(batch.run(rows, tell, None, each), plan, journal)
+    except JournalError as stop:
+        stop.responses = _responses(stop.responses or [], plan, journal)
         raise
+
+
+def _responses(made: list[Response], plan: Policy, journal: Recorded | None) -> Responses:
+    return Responses(made, policy=plan, journal=None if journal is None else journal.path)
 
 
 def _each(on_response: Callable[[Response], object] | None) -> _Each | None:
@@ -253,6 +277,7 @@ async def _run_beside(
 ) -> Responses:
     """Run a batch on a thread of its own and wait for it in the event loop."""
     import asyncio
+    import contextvars
     import threading
 
     loop = asyncio.get_running_loop()
@@ -304,7 +329,9 @@ async def _run_beside(
         if journal is not None:
             await asyncio.shield(over)
 
-    thread = threading.Thread(target=work, name="loamy.send_async", daemon=True)
+    # What the caller's context holds, such as a trace's span, is there for `progress` and `on_response` too.
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(work,), name="loamy.send_async", daemon=True)
     thread.start()
     try:
         responses = await ended

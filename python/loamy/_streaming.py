@@ -59,20 +59,27 @@ class Streaming:
         self.as_given = as_given
         self.concurrency = plan._slots
         self.window = window
+        # Ctrl-C may come behind any call of this code. So the batch itself moves rows out of `pulled` and responses into `fresh`, and
+        # counts them; and what moves on from there is put in its new place before it leaves the old one.
         self.pulled: list[Any] = []
-        self.ready: deque[Response] = deque()
+        self.fresh: list[Response] = []
         self.early: dict[int, Response] = {}
-        self.admitted = 0
-        self.taken = 0
+        self.ready: deque[Response] = deque()
         self.yielded = 0
         self.exhausted = False
 
     def responses(self, progress: bool | Callable[[Progress], object]) -> Generator[Response, None, None]:
-        with watched("stream") as watching:
-            self.batch = Batch(
-                self.plan, place=self.place, watch=watching.tell, carried=watching.carried, journal=self.journal
-            )
-            yield from self.through(progress, watching)
+        try:
+            with watched("stream") as watching:
+                self.batch = Batch(
+                    self.plan, place=self.place, watch=watching.tell, carried=watching.carried, journal=self.journal
+                )
+                yield from self.through(progress, watching)
+        except KeyboardInterrupt as raised:
+            # A second one, while the first was leaving, adds nothing to it. A subclass is somebody's own and leaves as it is.
+            if raised.__class__ is not KeyboardInterrupt:
+                raise
+            raise self.interrupted() from None
 
     def through(
         self, progress: bool | Callable[[Progress], object], watching: Watching
@@ -81,7 +88,7 @@ class Streaming:
         try:
             with telling(progress, None) as tell:
                 told = time.monotonic()
-                while not (self.exhausted and self.yielded == self.admitted):
+                while not self.exhausted or self.held:
                     self.pull()
                     self.take()
                     if tell is not None and time.monotonic() - told >= 0.1:
@@ -90,22 +97,23 @@ class Streaming:
                     for _ in range(_PULL):
                         if not self.ready:
                             break
+                        # No call stands between here and the `yield`: Ctrl-C comes before or after.
+                        response = self.ready[0]
+                        del self.ready[0]
                         self.yielded += 1
-                        response = self.ready.popleft()
                         if self.replays or not response.replayed:
                             yield response
                 if tell is not None:
                     tell(*self.batch.progress())
             if self.at_end:
                 self.batch.end_journal()
-        except BatchInterrupted as stop:
-            stop.responses = self.left(stop.responses)
-            raise
         except KeyboardInterrupt as raised:
-            # It came while the source had the thread. A subclass is somebody's own and leaves as it is.
-            if type(raised) is not KeyboardInterrupt:
-                raise
-            raise BatchInterrupted(self.left(self.stop())) from None
+            if raised.__class__ is KeyboardInterrupt:
+                raise self.interrupted() from None
+            # That of a call in the source or in `on_response` has the rows of that call only.
+            if raised.__class__ is BatchInterrupted:
+                raise self.interrupted() from raised
+            raise
         finally:
             # A process that was forked meanwhile has a copy of what is its parent's to end.
             if os.getpid() == process:
@@ -135,69 +143,78 @@ class Streaming:
 
     def pull(self) -> None:
         """Take rows from the source as far as the window has room."""
-        room = min(self.window - (self.admitted - self.yielded), _PULL)
+        room = min(self.window - self.held, _PULL)
         if self.exhausted or room <= 0:
             return
-        pulled = 0
+        pulled, before = 0, self.batch.under_way
         until = time.monotonic() + _PULL_TIME
-        for pulled, row in enumerate(islice(self.source, room), start=1):  # noqa: B007 (used after the loop)
+        for pulled, row in enumerate(islice(self.source, room), start=1):
             self.pulled.append(row)
             # While slots are free a row goes out before the source, which may take its time, is asked for the next.
-            if self.admitted + len(self.pulled) - self.taken <= self.concurrency:
-                self.admit()
+            if before + pulled <= self.concurrency:
+                self.batch.admit(self.pulled)
             if time.monotonic() >= until:
                 break
         else:
             self.exhausted = pulled < room
-        self.admit()
+        self.batch.admit(self.pulled)
         # A journal that was told of another end would refuse the rows that follow.
         if self.at_end:
             self.batch.close()
 
-    def admit(self) -> None:
-        """Give the engine the rows that were pulled."""
-        if self.pulled:
-            rows, self.pulled = self.pulled, []
-            self.admitted += len(rows)
-            self.batch.admit(rows)
+    @property
+    def held(self) -> int:
+        """How many rows were admitted and not yielded."""
+        return self.batch.under_way + len(self.fresh) + len(self.early) + len(self.ready)
 
-    def stop(self) -> list[Response]:
+    def interrupted(self) -> BatchInterrupted:
+        """Return what leaves the loop on Ctrl-C: with all that was not yielded."""
+        self.stop()
+        # What was on its way from one place to the next stands in both.
+        left = {response.index: response for response in (*self.ready, *self.early.values(), *self.fresh)}
+        indexes = sorted(left) if self.as_given else left
+        journal = None if self.journal is None else self.journal.path
+        return BatchInterrupted(Responses([left[index] for index in indexes], policy=self.plan, journal=journal))
+
+    def stop(self) -> None:
         """Cancel what is under way and take all that has not been taken."""
-        self.batch.cancel()
-        self.admit()
-        return self.batch.take(self.admitted - self.taken, 1.0)
-
-    def left(self, taken: list[Response]) -> Responses:
-        """Return what was not yielded."""
-        left = [*self.ready, *self.early.values(), *taken]
-        ordered = sorted(left, key=lambda response: response.index) if self.as_given else left
-        return Responses(ordered, policy=self.plan, journal=None if self.journal is None else self.journal.path)
+        batch: Batch | None = getattr(self, "batch", None)
+        # One that was let go of has nothing left.
+        if batch is None:
+            return
+        batch.cancel()
+        batch.admit(self.pulled)
+        if batch.under_way:
+            batch.take(batch.under_way, 1.0, self.fresh)
 
     def take(self) -> None:
         """Take what has ended; wait for something only when there is nothing else to do."""
-        under_way = self.admitted - self.taken
+        under_way = self.batch.under_way
         if not under_way:
             return
-        full = self.exhausted or self.admitted - self.yielded >= self.window
+        full = self.exhausted or self.held >= self.window
         if self.ready or not full:
-            fresh = self.batch.take(0, 0.0)
-        else:
-            # A few at once cost fewer awakenings; a lone one is not kept waiting for long.
-            fresh = self.batch.take(min(under_way, _PULL), 0.01) or self.batch.take(1, 0.1)
-        self.taken += len(fresh)
-        self.file(fresh)
+            self.batch.take(0, 0.0, self.fresh)
+        # A few at once cost fewer awakenings; a lone one is not kept waiting for long.
+        elif not self.batch.take(min(under_way, _PULL), 0.01, self.fresh):
+            self.batch.take(1, 0.1, self.fresh)
+        told = [] if self.each is None else [one for one in self.fresh if self.replays or not one.replayed]
+        self.file()
         # When they are in their places: what is raised in there may be Ctrl-C, which hands over all that was not yielded.
-        if self.each is not None and fresh:
-            self.each([response for response in fresh if self.replays or not response.replayed])
+        if self.each is not None and told:
+            self.each(told)
 
-    def file(self, fresh: list[Response]) -> None:
+    def file(self) -> None:
         """Put responses where they wait to be yielded."""
         if not self.as_given:
-            self.ready.extend(fresh)
+            self.ready.extend(self.fresh)
+            self.fresh.clear()
             return
-        self.early.update((response.index, response) for response in fresh)
-        while (following := self.early.pop(self.yielded + len(self.ready), None)) is not None:
+        self.early.update((response.index, response) for response in self.fresh)
+        self.fresh.clear()
+        while (following := self.early.get(self.yielded + len(self.ready))) is not None:
             self.ready.append(following)
+            del self.early[following.index]
 
 
 def _given(source: Iterator[Any], broken: list[Exception]) -> Iterator[Any]:

@@ -11,6 +11,7 @@ Example:
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,16 +22,18 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from loamy import _watching
 from loamy._loamy import __version__
+from loamy._signals import is_handlers
 from loamy._watching import Ended, Watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from opentelemetry.context import Context
-    from opentelemetry.metrics import Histogram, MeterProvider
-    from opentelemetry.trace import Tracer, TracerProvider
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import Span, TracerProvider
 
 __all__ = ["instrument", "uninstrument"]
+
+logger = logging.getLogger("loamy")
 
 _Attributes: TypeAlias = dict[str, str | int]
 
@@ -61,6 +64,9 @@ def instrument(tracer_provider: TracerProvider | None = None, meter_provider: Me
     There is no ``http.client.active_requests``: it would cost a word between the engine and Python for each row that begins.
     ``progress=`` tells how many are in flight.
 
+    What a provider, a processor or an exporter raises ends no call: the logger ``loamy`` is told of the first such exception, and
+    what could not be told is left out.
+
     Args:
         tracer_provider: where spans go; left out, to the global one.
         meter_provider: where durations go; left out, to the global one.
@@ -86,33 +92,45 @@ class _Instrument:
             description="Duration of HTTP client requests.",
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
+        self.failed = False
 
     @contextmanager
     def call(self, door: str) -> Iterator[Watching]:
-        span = self.tracer.start_span(f"loamy.{door}", kind=SpanKind.INTERNAL)
-        context = trace.set_span_in_context(span)
-        rows = _Rows(self.tracer, self.duration, context)
-        carried: dict[str, str] = {}
-        propagate.inject(carried, context)
+        rows, carried = None, dict[str, str]()
+        try:
+            rows = _Rows(self, self.tracer.start_span(f"loamy.{door}", kind=SpanKind.INTERNAL))
+            propagate.inject(carried, rows.context)
+        except Exception as error:
+            self.bear(error)
+        if rows is None:
+            yield Watching()
+            return
         try:
             yield Watching(rows.ended, list(carried.items()))
         except Exception as error:
-            span.set_attribute("error.type", type(error).__qualname__)
-            span.set_status(Status(StatusCode.ERROR, str(error).partition("\n")[0]))
+            rows.end(error)
             raise
-        finally:
-            for name, count in rows.counts.items():
-                span.set_attribute(f"loamy.rows.{name}", count)
-            span.end()
+        except BaseException:
+            rows.end()
+            raise
+        rows.end()
+
+    def bear(self, error: Exception) -> None:
+        """Keep what telemetry raises from ending a call: what was sent is worth more than what is told of it."""
+        if error.__traceback__ is not None and is_handlers(error.__traceback__):
+            raise error
+        if not self.failed:
+            self.failed = True
+            logger.warning("telemetry failed; calls go on, and further failures are not logged", exc_info=error)
 
 
 class _Rows:
     """The rows of a call."""
 
-    def __init__(self, tracer: Tracer, duration: Histogram, context: Context) -> None:
-        self.tracer = tracer
-        self.duration = duration
-        self.context = context
+    def __init__(self, own: _Instrument, call: Span) -> None:
+        self.own = own
+        self.call = call
+        self.context = trace.set_span_in_context(call)
         self.counts = {"ended": 0, "failed": 0, "unsent": 0}
 
     def ended(self, rows: list[tuple[str, str, int, str | None, str, int, float]]) -> None:
@@ -126,18 +144,35 @@ class _Rows:
             if row.attempts == 0:
                 self.counts["unsent"] += 1
                 continue
-            common = _common(row, failed)
-            self.duration.record(row.elapsed, common, self.context)
-            span = self.tracer.start_span(
-                str(common["http.request.method"]).replace("_OTHER", "HTTP"),
-                self.context,
-                SpanKind.CLIENT,
-                common | _of_span(row),
-                start_time=now - round(row.elapsed * 1e9),
-            )
-            if failed:
-                span.set_status(Status(StatusCode.ERROR))
-            span.end(now)
+            try:
+                self.tell(row, failed, now)
+            except Exception as error:
+                self.own.bear(error)
+
+    def tell(self, row: Ended, failed: bool, now: int) -> None:
+        common = _common(row, failed)
+        self.own.duration.record(row.elapsed, common, self.context)
+        span = self.own.tracer.start_span(
+            str(common["http.request.method"]).replace("_OTHER", "HTTP"),
+            self.context,
+            SpanKind.CLIENT,
+            common | _of_span(row),
+            start_time=now - round(row.elapsed * 1e9),
+        )
+        if failed:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(now)
+
+    def end(self, error: Exception | None = None) -> None:
+        try:
+            if error is not None:
+                self.call.set_attribute("error.type", type(error).__qualname__)
+                self.call.set_status(Status(StatusCode.ERROR, str(error).partition("\n")[0]))
+            for name, count in self.counts.items():
+                self.call.set_attribute(f"loamy.rows.{name}", count)
+            self.call.end()
+        except Exception as broken:
+            self.own.bear(broken)
 
 
 def _common(row: Ended, failed: bool) -> _Attributes:

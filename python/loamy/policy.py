@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, cast
 
@@ -485,10 +486,21 @@ def _masked(name: str, value: str, secret: set[str]) -> str:
     return "'***'" if is_secret_header(name) or name.lower() in secret else repr(value)
 
 
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A name of a header (RFC 9110 §5.6.2)."""
+
+
 def _names(field: str, names: Any) -> tuple[str, ...]:
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         raise TypeError(f"{field} must be a sequence of names")
-    return tuple(names)
+    # An iterator gives them once.
+    listed = tuple(names)
+    for name in listed:
+        if not isinstance(name, str):
+            raise TypeError(f"{field} must be a sequence of names")
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{field} holds {name!r}, which is no name of a header")
+    return listed
 
 
 _DEFAULT = Policy()

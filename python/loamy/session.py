@@ -18,7 +18,7 @@ import msgspec
 from loamy._journal import recorded_by
 from loamy._loamy import Batch
 from loamy._masking import shown
-from loamy._send import listed_rows
+from loamy._send import listed_rows, with_all
 from loamy._watching import watched
 from loamy.headers import Headers
 from loamy.policy import as_before
@@ -155,14 +155,19 @@ class Clump:
         """
         rows = self._requests
         recorded = recorded_by(journal, self._policy, retry_failed, resend_in_doubt, keep_good)
-        with telling(progress, len(rows)) as tell, watched("Clump") as watching:
-            if not rows and recorded is None:
-                return []
-            batch = Batch(
-                self._policy._of_call(), "clump", watch=watching.tell, carried=watching.carried, journal=recorded
-            )
-            responses: list[RequestResponse] = batch.run(rows, tell)
-            return responses
+        batch: Batch | None = None
+        try:
+            with telling(progress, len(rows)) as tell, watched("Clump") as watching:
+                if not rows and recorded is None:
+                    return []
+                batch = Batch(
+                    self._policy._of_call(), "clump", watch=watching.tell, carried=watching.carried, journal=recorded
+                )
+                responses: list[RequestResponse] = batch.run(rows, tell)
+                return responses
+        except KeyboardInterrupt as raised:
+            stop = with_all(raised, batch, rows)
+            raise stop from stop.__cause__
 
 
 def _deprecated(name: str, instead: str) -> None:

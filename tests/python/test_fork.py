@@ -306,3 +306,49 @@ def test_a_child_that_inherits_a_test_server_leaves_it_to_the_parent(child: Call
     )
     exit_code, out, err = running.end(LIMIT_S)
     assert (exit_code, out, err) == (0, "", "")
+
+
+@pytest.mark.parametrize("way", ["returns", "exits"])
+@pytest.mark.parametrize("hook", ["on_response", "progress", "row"])
+def test_p3_a_child_that_comes_back_out_of_a_function_of_the_callers_leaves_the_call_at_once(
+    server: TestServer, child: Callable[..., Any], hook: str, way: str
+) -> None:
+    code = (
+        FORK
+        + """
+    import signal, time
+    url, hook, way = sys.argv[1:]
+    parent, pids = os.getpid(), []
+    def forks(_):
+        if os.getpid() == parent and not pids:
+            pids.append(os.fork())
+            if pids == [0] and way == "exits":
+                sys.exit(5)
+    class Text:
+        def __str__(self):
+            forks(self)
+            return "x"
+    hooks = {"on_response": {"on_response": forks}, "progress": {"progress": forks}, "row": {}}[hook]
+    first = {"url": url + "/anything", "method": "POST", "data": {"a": Text() if hook == "row" else "x"}}
+    try:
+        responses = loamy.send([first] + [url + "/delay/0.5"] * 5, **hooks)
+    except (RuntimeError, SystemExit) as error:
+        assert os.getpid() != parent, error
+        told = "forked" in str(error) if way == "returns" else error.code == 5
+        assert loamy.send([url + "/json"])[0].ok, "it has an engine of its own"
+        os._exit(7 if told else 8)
+    assert all(response.ok for response in responses), repr(responses)
+    until = time.monotonic() + 5
+    while True:
+        ended, status = os.waitpid(pids[0], os.WNOHANG)
+        if ended:
+            break
+        if time.monotonic() > until:
+            os.kill(pids[0], signal.SIGKILL)
+            raise AssertionError("the child hangs")
+        time.sleep(0.01)
+    assert os.waitstatus_to_exitcode(status) == 7, status
+    """
+    )
+    ends_well(child, code, server.url(""), hook, way)
+    assert server.counts["requests"] == 7, "six of the parent, one of the child"

@@ -563,3 +563,180 @@ def test_ctrl_c_leaves_a_zsession_at_once_with_many_rows_unread(server: TestServ
     )
     assert told["took"] <= AT_ONCE_S + 2 * SCHEDULING_S
     assert server.counts["requests"] == 3
+
+
+@pytest.mark.parametrize("way", ["in", "out"])
+def test_p1_signals_are_heard_between_large_bodies(server: TestServer, child: Callable[..., Any], way: str) -> None:
+    running = child(
+        PRELUDE
+        + """
+    url, way = sys.argv[1:]
+    longest, heard = 0.0, time.monotonic()
+    def beat(number, frame):
+        global longest, heard
+        longest, heard = max(longest, time.monotonic() - heard), time.monotonic()
+    def hold(progress, held=[]):
+        # Meanwhile all answers arrive.
+        if way == "out" and not held:
+            held.append(time.sleep(1.5))
+    if way == "in":
+        maps = [RequestMap("no scheme", "POST", {"text": ["x" * 20] * 40_000})] * 60
+    else:
+        maps = [RequestMap(url + "/json/4000000", "GET")] * 50
+    signal.signal(signal.SIGALRM, beat)
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+    made = Clump(maps).send_requests(progress=hold)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    tell(longest=longest, codes=sorted({one.status_code for one in made}))
+    """,
+        server.url(""),
+        way,
+    )
+    line = running.line()
+    assert line, running.end()
+    told = json.loads(line)
+    assert told["codes"] == ([0] if way == "in" else [200])
+    assert told["longest"] <= AT_ONCE_S + SCHEDULING_S
+
+
+@pytest.mark.parametrize("key", ["tag", "url", "method"])
+def test_p1_ctrl_c_while_a_row_says_what_it_is_about_is_heard(
+    server: TestServer, child: Callable[..., Any], key: str
+) -> None:
+    running = child(
+        PRELUDE
+        + """
+    from collections import UserDict
+    class Row(UserDict):
+        def __contains__(self, asked):
+            if asked == sys.argv[2]:
+                signal.raise_signal(signal.SIGINT)
+            return True
+    try:
+        loamy.send([Row(url=sys.argv[1], bogus=1, tag="t", method="GET"), sys.argv[1]])
+    except loamy.BatchInterrupted as stop:
+        tell(kinds=[response.kind for response in stop.responses])
+    else:
+        tell(kinds="swallowed")
+    """,
+        server.url("/json"),
+        key,
+    )
+    line = running.line()
+    assert line, running.end()
+    assert json.loads(line)["kinds"] == ["not_sent", "not_sent"]
+    assert server.counts["requests"] == 0
+
+
+def test_p1_tags_of_rows_that_were_not_read_are_asked_for_again_where_a_signal_came_between(
+    server: TestServer, child: Callable[..., Any]
+) -> None:
+    running = child(
+        PRELUDE
+        + """
+    from collections import UserDict
+    class Row(UserDict):
+        asked = 0
+        def __contains__(self, key):
+            Row.asked += key == "tag"
+            if key == "tag" and Row.asked == 2:
+                sys.exit(9)
+            return True
+    def stop():
+        raise KeyboardInterrupt
+    class First:
+        http_op = property(lambda self: stop())
+    rows = [First(), *(Row(url=sys.argv[1], tag=place) for place in range(5))]
+    try:
+        loamy.send(rows)
+    except SystemExit as error:
+        tell(code=error.code, asked=Row.asked)
+    """,
+        server.url("/json"),
+    )
+    line = running.line()
+    assert line, running.end()
+    told = json.loads(line)
+    assert (told["code"], told["asked"]) == (9, 6)
+
+
+@pytest.mark.parametrize("form", ["deletes", "rebinds", "partial", "callable"])
+def test_p1_a_signal_handler_is_known_whatever_it_does_with_its_arguments(
+    server: TestServer, child: Callable[..., Any], form: str
+) -> None:
+    running = child(
+        PRELUDE
+        + """
+    import functools
+    from collections import UserDict
+    class SoftTimeLimitExceeded(Exception):
+        pass
+    def deletes(signum, frame):
+        del signum, frame
+        raise SoftTimeLimitExceeded("45 s")
+    def rebinds(signum, frame):
+        signum = frame = None
+        raise SoftTimeLimitExceeded("45 s")
+    class Callable:
+        def __call__(self, signum, frame):
+            del self, signum, frame
+            raise SoftTimeLimitExceeded("45 s")
+    def deletes_as_well(own, signum, frame):
+        del own, signum, frame
+        raise SoftTimeLimitExceeded("45 s")
+    handler = {
+        "deletes": deletes, "rebinds": rebinds, "partial": functools.partial(deletes_as_well, None), "callable": Callable(),
+    }[sys.argv[2]]
+    signal.signal(signal.SIGUSR1, handler)
+    class Row(UserDict):
+        def __iter__(self):
+            signal.raise_signal(signal.SIGUSR1)
+            return super().__iter__()
+    try:
+        loamy.send([Row(url=sys.argv[1]), sys.argv[1]])
+    except SoftTimeLimitExceeded as error:
+        tell(args=error.args)
+    else:
+        tell(args="swallowed")
+    """,
+        server.url("/json"),
+        form,
+    )
+    line = running.line()
+    assert line, running.end()
+    assert json.loads(line)["args"] == ["45 s"]
+    assert server.counts["requests"] == 0
+
+
+@pytest.mark.parametrize("door", ["send", "stream", "source"])
+def test_p1_ctrl_c_in_a_call_within_a_call_leaves_with_the_rows_of_the_outer_one(
+    server: TestServer, child: Callable[..., Any], door: str
+) -> None:
+    told = interrupted(
+        child,
+        server,
+        f"""
+    url, got = sys.argv[1], []
+    def inner(response):
+        if response.index == 0:
+            loamy.send([url + "/hang"])
+    rows = [url + "/json"] * 3 + [url + "/hang"] * 2
+    def source():
+        yield from rows
+        loamy.send([url + "/hang"])
+    calls = {{
+        "send": lambda: loamy.send(rows, on_response=inner),
+        "stream": lambda: got.extend(loamy.stream(rows, on_response=inner)),
+        "source": lambda: got.extend(loamy.stream(source())),
+    }}
+    try:
+        calls[{door!r}]()
+    except loamy.BatchInterrupted as stop:
+        tell(indexes=sorted(response.index for response in [*got, *stop.responses]),
+             inner=len(stop.__cause__.responses))
+        time.sleep(0.2)
+    """,
+        6,
+    )
+    assert (told["indexes"], told["inner"]) == ([0, 1, 2, 3, 4], 1)
+    assert told["took"] <= AT_ONCE_S + SCHEDULING_S

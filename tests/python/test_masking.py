@@ -155,6 +155,28 @@ def test_what_names_a_credential_is_secret(name: str) -> None:
     assert not any(map(is_secret_header, ("Idempotency-Key", "Content-Type", "X-Author", "ETag", "X-Request-Id")))
 
 
+def test_a_url_where_a_method_belongs_is_shown_without_its_credentials(server: TestServer) -> None:
+    url = server.url(f"/json?token={SECRET}").replace("http://", f"http://user:{SECRET}@")
+    swapped: list[Any] = [RequestMap("GET", url), zconcurrent.zsession.RequestMap("GET", url)]
+    rows: list[Any] = [
+        *swapped,
+        {"url": "GET", "method": url},
+        {"method": f"POST {url}"},
+        {"url": server.url("/json"), url: 1},
+        {"url": server.url("/json"), "headers": {f"Authorization: Bearer {SECRET}": "x"}},
+        f"GET {server.url('/json')}#access_token={SECRET}",
+    ]
+    responses = loamy.send(rows)
+    assert [response.kind for response in responses] == ["bad_request"] * len(rows)
+    texts = [repr(responses), repr(responses.rows()[:-1]), *map(repr, swapped)]
+    for response in responses:
+        texts += [response.method, *texts_of(response)]
+    texts += [repr(Clump([swapped[0]]).send_requests())]
+    texts += [repr(zconcurrent.zsession.zSession([swapped[1]]).sendRequests(return_exceptions=True))]
+    assert not [text for text in texts if SECRET in text]
+    assert server.counts["requests"] == 0
+
+
 def test_logging_is_silent_by_default(server: TestServer, child: Any) -> None:
     code, out, err = child(
         """

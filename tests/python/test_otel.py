@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from loamy.testing import TestServer
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -319,6 +320,73 @@ def test_a_sampler_that_wants_nothing_gets_nothing(server: TestServer) -> None:
     finally:
         loamy.otel.uninstrument()
     assert exporter.get_finished_spans() == ()
+
+
+class Broken(SpanProcessor):
+    """Raises at the beginning or the end of spans of that kind."""
+
+    def __init__(self, moment: str, kind: SpanKind) -> None:
+        self.moment = moment
+        self.kind = kind
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if self.moment == "start" and span.kind == self.kind:
+            raise ValueError("out of order")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self.moment == "end" and span.kind == self.kind:
+            raise ValueError("out of order")
+
+
+@pytest.mark.parametrize("kind", [SpanKind.CLIENT, SpanKind.INTERNAL], ids=["of a row", "of a call"])
+@pytest.mark.parametrize("moment", ["start", "end"])
+def test_telemetry_that_raises_ends_no_call_and_is_logged_once(
+    server: TestServer, told: Told, caplog: pytest.LogCaptureFixture, moment: str, kind: SpanKind
+) -> None:
+    told.tracers.add_span_processor(Broken(moment, kind))
+    calls = doors(server)
+    for call in calls.values():
+        call()
+    loamy.send([("POST", server.url("/anything"))] * 20).raise_for_failures()
+    assert [seen.method for seen in server.requests].count("POST") == 20
+    [record] = [record for record in caplog.records if record.name == "loamy"]
+    assert "telemetry failed" in record.message and record.exc_info is not None and "out of order" in caplog.text
+
+
+def test_a_propagator_that_raises_ends_no_call(
+    server: TestServer, told: Told, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*given: Any) -> None:
+        raise ValueError("out of order")
+
+    monkeypatch.setattr(loamy.otel.propagate, "inject", broken)
+    loamy.send([server.url("/json")] * 3).raise_for_failures()
+    _, spans = told.spans()
+    assert len(spans) == 3 == server.counts["requests"]
+    assert caplog.text.count("telemetry failed") == 1
+
+
+def test_what_a_signal_handler_raises_in_the_midst_of_telemetry_leaves_as_itself(
+    server: TestServer, told: Told
+) -> None:
+    class SoftTimeLimitExceeded(Exception):
+        pass
+
+    def handler(number: int, frame: Any) -> None:
+        raise SoftTimeLimitExceeded
+
+    class Slow(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            if span.kind == SpanKind.CLIENT:
+                signal.raise_signal(signal.SIGUSR1)
+
+    told.tracers.add_span_processor(Slow())
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(SoftTimeLimitExceeded):
+            loamy.send([server.url("/json")] * 3)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_after_uninstrument_calls_are_left_alone(server: TestServer, told: Told) -> None:

@@ -115,6 +115,14 @@ def test_a_slip_in_any_keyword_of_a_door_finds_it(door: Callable[..., Any]) -> N
         ({"headers": [("a", "b", "c")]}, TypeError, "headers that are a list hold pairs of name and value"),
         ({"headers": {"a b": "c"}}, ValueError, "headers: header name \"a b\" holds ' '"),
         ({"secret_headers": "X-Own"}, TypeError, "secret_headers must be a sequence of names"),
+        ({"secret_headers": b"X-Own"}, TypeError, "secret_headers must be a sequence of names"),
+        ({"secret_headers": 5}, TypeError, "secret_headers must be a sequence of names"),
+        ({"secret_headers": [5]}, TypeError, "secret_headers must be a sequence of names"),
+        (
+            {"secret_headers": ["X-Own", "X Api:"]},
+            ValueError,
+            "secret_headers holds 'X Api:', which is no name of a header",
+        ),
         ({"retries": -1}, ValueError, "retries is -1; it must be 0 or more"),
         ({"retries": True}, TypeError, "retries must be a whole number, not bool"),
         ({"retries": 1 << 40}, ValueError, "retries is 1099511627776; it must be 4294967295 or less"),
@@ -412,6 +420,13 @@ def test_credentials_and_named_headers_do_not_leave_the_origin(server: TestServe
         assert (seen.method, seen.body, seen.header("x-plain")) == ("POST", b"body", "p")
         assert [seen.header(name) for name in ("authorization", "cookie", "x-own-secret")] == [None] * 3
         assert server.requests[0].header("authorization") == "secret"
+
+
+def test_g3_secret_headers_may_come_out_of_an_iterator(server: TestServer) -> None:
+    with loamy.testing.serve() as other:
+        row = {"url": server.url(f"/redirect-to?url={other.url('/anything')}"), "headers": {"X-Own": "s"}}
+        loamy.send([row], secret_headers=(name for name in ["X-Own"])).raise_for_failures()
+        assert [seen.header("x-own") for seen in (*server.requests, *other.requests)] == ["s", None]
 
 
 @pytest.mark.parametrize("options", [{}, {"http_version": "2"}], ids=["HTTP/1.1", "HTTP/2"])

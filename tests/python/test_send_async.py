@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import logging
 import threading
@@ -107,6 +108,22 @@ def test_a_function_is_told_the_progress_on_a_thread_of_its_own(server: TestServ
     assert len(seen) >= 3 and (last.done, last.total, last.in_flight) == (4, 4, 0)
     [thread] = {thread for _, thread in seen}
     assert thread != threading.get_ident()
+
+
+def test_functions_are_called_in_the_context_of_the_caller(server: TestServer, run: Run) -> None:
+    request = contextvars.ContextVar("request", default="none")
+    seen: dict[str, set[str]] = {"on_response": set(), "progress": set()}
+
+    async def main() -> None:
+        request.set("mine")
+        await loamy.send_async(
+            [server.url("/delay/0.25"), server.url("/json")],
+            on_response=lambda response: seen["on_response"].add(request.get()),
+            progress=lambda now: seen["progress"].add(request.get()),
+        )
+
+    run(main())
+    assert seen == {"on_response": {"mine"}, "progress": {"mine"}}
 
 
 def test_an_exception_of_the_progress_function_leaves_it_as_itself(server: TestServer, run: Run) -> None:

@@ -9,7 +9,7 @@ mod policy;
 mod terms;
 mod trust;
 
-use loamy::{Error, Request};
+use loamy::{Error, MaskedUrl, Request};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -66,15 +66,22 @@ fn defect(row: &Bound<'_, PyAny>, error: &PyErr) -> PyResult<Row> {
         Ok(text) if text.len()? > 0 => text.to_string_lossy().into_owned(),
         _ => error.to_string(),
     };
-    let (method, url) = (method_of(row)?, url_of(row)?);
-    let request = Request::new(method.as_deref().unwrap_or("GET"), url.unwrap_or_default());
-    Ok(Row { request: request.refuse(Error::bad_request(message)), tag: tag_of(row) })
+    let method = method_of(row)?.filter(|method| !is_like_url(method));
+    let request = Request::new(method.as_deref().unwrap_or("GET"), url_of(row)?.unwrap_or_default());
+    Ok(Row { request: request.refuse(Error::bad_request(message)), tag: tag_of(row)? })
 }
 
 /// The mark of a row that was not read, or could not be.
-pub(crate) fn tag_of(row: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
-    let tag = key_of(row, intern!(row.py(), "tag"))?.ok()??;
-    Some(tag.unbind()).filter(|tag| !tag.is_none(row.py()))
+///
+/// # Errors
+/// Only what is no failure of the row's own code.
+pub(crate) fn tag_of(row: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    let py = row.py();
+    match key_of(row, intern!(py, "tag")).transpose() {
+        Ok(tag) => Ok(tag.flatten().filter(|tag| !tag.is_none()).map(Bound::unbind)),
+        Err(error) if failure::is_own(py, &error)? => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a row that is a mapping has under a key; None where it is no mapping.
@@ -113,7 +120,7 @@ pub(crate) fn url_of(row: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
     text_of(py, url)
 }
 
-/// The method that a row names, as text.
+/// The method that a row names, as text; what looks like a URL, without its credentials.
 ///
 /// # Errors
 /// Only what is no failure of the row's own code.
@@ -143,7 +150,8 @@ pub(crate) fn method_of(row: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
             operation => operation,
         }
     };
-    text_of(py, method)
+    let method = text_of(py, method)?;
+    Ok(method.map(|method| if is_like_url(&method) { MaskedUrl(&method).to_string() } else { method }))
 }
 
 fn text_of(py: Python<'_>, value: PyResult<Option<Bound<'_, PyAny>>>) -> PyResult<Option<String>> {
@@ -218,7 +226,8 @@ impl<'py> ContractMap<'py> {
         let operation = string(&self.operation, operation_name)?;
         if !CONTRACT_METHODS.iter().any(|method| method.eq_ignore_ascii_case(operation)) {
             let known = CONTRACT_METHODS.join(", ");
-            return Err(PyValueError::new_err(format!("{operation_name} {operation:?} is none of {known}")));
+            let shown = MaskedUrl(operation).to_string();
+            return Err(PyValueError::new_err(format!("{operation_name} {shown:?} is none of {known}")));
         }
         let url = self.row.getattr(intern!(py, "url"))?;
         let url = string(&url, "url")?;

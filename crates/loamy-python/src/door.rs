@@ -62,7 +62,8 @@ impl Door {
         }
     }
 
-    /// The object for a row that was not read when its batch was stopped; `shared` is an exception for all of them.
+    /// The object for a row that was not read when its batch was stopped; `shared` is an exception for all of them. What breaks in upon
+    /// the making of it is kept in `broken`.
     ///
     /// # Errors
     /// As [`object`](Self::object).
@@ -72,10 +73,11 @@ impl Door {
         index: usize,
         row: Bound<'py, PyAny>,
         shared: &Bound<'py, PyAny>,
+        broken: &mut Option<PyErr>,
     ) -> PyResult<Bound<'py, PyAny>> {
         match self {
             Self::Front => {
-                let tag = convert::tag_of(&row);
+                let tag = again(broken, || convert::tag_of(&row)).unwrap_or_default();
                 Ok(Bound::new(py, Response::unread(index, row.unbind(), tag))?.into_any())
             }
             Self::Clump => contract::clump_unread(py, &row, shared),

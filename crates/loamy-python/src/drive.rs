@@ -3,6 +3,7 @@
 //! Rows go in and outcomes come out in slices while the network works on threads that never touch Python. Between the
 //! slices, signal handlers run; whatever one raises stops the batch at once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,14 +20,11 @@ use crate::ending::{self, Call};
 use crate::failure::{self, again};
 use crate::recording;
 use crate::rows::{Gathered, Kept, Rows};
+use crate::slice::{Slice, now};
 use crate::watch::{self, Ended};
 
-/// Rows made into requests or objects before other Python threads and signal handlers get their turn.
-const SLICE_ROWS: usize = 4096;
-/// The same as a time.
-const SLICE_TIME: Duration = Duration::from_millis(10);
-/// Rows between two looks at the clock.
-const LOOK: usize = 64;
+/// Responses that a function of the user's gets at once, so that the end of the process does not wait for all of them.
+const FEW: usize = 64;
 /// How long a wait lasts at most before signal handlers run.
 const WAIT: Duration = Duration::from_millis(50);
 /// Outcomes worth waking up for.
@@ -49,6 +47,9 @@ pub(crate) struct Batch {
     watch: Option<Py<PyAny>>,
     looked: Mutex<Instant>,
     process: u32,
+    begun: AtomicBool,
+    /// What `run` made of its rows, kept for a Ctrl-C that comes when it has returned.
+    made: Mutex<Option<Py<PyList>>>,
 }
 
 #[pymethods]
@@ -108,6 +109,8 @@ impl Batch {
             watch,
             looked: Mutex::new(now()),
             process: std::process::id(),
+            begun: AtomicBool::new(false),
+            made: Mutex::default(),
         })
     }
 
@@ -127,32 +130,69 @@ impl Batch {
         if let Some(places) = places {
             *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
         }
-        let mut gathered =
-            Gathered { made: (0..rows.len()).map(|_| None).collect(), outstanding: rows.len() };
+        self.begun.store(true, Ordering::Release);
+        let mut gathered = Gathered::of(rows.len());
         let mut admitted = 0;
         let stopped = self.through(py, rows, &mut admitted, &mut gathered, Told { tell, each }).err();
         let Some(error) = stopped else {
             let made = gathered.into_list(py)?;
             recording::end(py, &self.run, Some(&made))?;
+            self.keep(&made);
             return self.result(made);
         };
+        if !self.is_own() {
+            return Err(error);
+        }
         self.stop(py);
         self.run.close();
         let unread = self.fill_unread(py, rows, admitted, &mut gathered);
-        let later = self.drain(py, &mut |(index, made)| gathered.put(index, made)).or(unread.err());
+        let later = self.drain(py, &mut |(index, made)| {
+            gathered.put(index, made);
+            Ok(())
+        });
         // What interrupts the call is told, whatever became of its record; the next run finds that out.
         let _ = recording::end(py, &self.run, None);
-        Err(interrupted(py, weightier(py, error, later), gathered.into_list(py)?))
+        let error = weightier(py, error, later.or(unread.err()));
+        let made = gathered.into_list(py)?;
+        if is_ctrl_c(py, &error) {
+            self.keep(&made);
+        }
+        Err(interrupted(py, error, made))
     }
 
-    /// Adds rows; they are on their way when this returns.
+    /// What came of every row, for a Ctrl-C before `run` or after it. None where something else ended that.
+    fn left<'py>(&self, py: Python<'py>, rows: &Bound<'py, PyList>) -> PyResult<Option<Bound<'py, PyList>>> {
+        if let Some(made) = &*self.made.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(Some(made.bind(py).clone()));
+        }
+        if self.begun.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let mut gathered = Gathered::of(rows.len());
+        self.fill_unread(py, rows, 0, &mut gathered)?;
+        gathered.into_list(py).map(Some)
+    }
+
+    /// Adds rows and takes them out of the list; they are on their way when this returns. Those that it could not come to are still
+    /// in the list.
     fn admit(&self, py: Python<'_>, rows: &Bound<'_, PyList>) -> PyResult<()> {
         let _call = self.enter()?;
-        let (mut admitted, total) = (0, rows.len());
-        while admitted < total && self.slice_in(py, rows, &mut admitted, total)? {
-            py.check_signals()?;
+        while !rows.is_empty() {
+            let mut admitted = 0;
+            let read = self.slice_in(py, rows, &mut admitted, rows.len());
+            rows.del_slice(0, admitted)?;
+            if !read? {
+                break;
+            }
+            self.heed(py)?;
         }
         Ok(())
+    }
+
+    /// Rows that were added and not taken.
+    #[getter]
+    fn under_way(&self) -> usize {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).outstanding()
     }
 
     /// Says that no more rows will come.
@@ -162,38 +202,45 @@ impl Batch {
         }
     }
 
-    /// Waits until `want` rows have ended, or all, or the seconds have passed; returns all that have, as they ended.
-    fn take<'py>(&self, py: Python<'py>, want: usize, seconds: f64) -> PyResult<Bound<'py, PyList>> {
+    /// Waits until `want` rows have ended, or all, or the seconds have passed; appends all that have to the list, as they ended, also
+    /// where it raises. Returns how many.
+    fn take(&self, py: Python<'_>, want: usize, seconds: f64, into: &Bound<'_, PyList>) -> PyResult<usize> {
         let _call = self.enter()?;
         let end = now()
             + Duration::try_from_secs_f64(seconds.max(0.0))
                 .unwrap_or(Duration::MAX)
                 .min(Duration::from_secs(1 << 30));
-        let mut gathered = Gathered { made: Vec::new(), outstanding: usize::MAX };
+        let mut taken = 0;
+        let mut put = |(_, made): (usize, Py<PyAny>)| {
+            taken += 1;
+            into.append(made)
+        };
+        let had = into.len();
         let waited = loop {
             let left = end.saturating_duration_since(now()).min(WAIT);
-            let missing = want.saturating_sub(gathered.made.len());
-            let step = self.step(py, missing, left, &mut |made| gathered.made.push(Some(made.1)));
+            let missing = want.saturating_sub(into.len() - had);
+            let step = self.step(py, missing, left, &mut put);
             let step = step.and_then(|()| self.look_up(py, None));
-            let step = if self.run.is_finished() { step.and_then(|()| self.warn(py)) } else { step };
-            if step.is_err() || gathered.made.len() >= want || self.run.is_finished() || now() >= end {
+            let step = step.and_then(|()| if self.run.is_finished() { self.warn(py) } else { Ok(()) });
+            if step.is_err() || into.len() - had >= want || self.run.is_finished() || now() >= end {
                 break step;
             }
         };
         let Err(error) = waited else {
-            return gathered.into_list(py);
+            return Ok(taken);
         };
+        if !self.is_own() {
+            return Err(error);
+        }
         self.stop(py);
         self.run.close();
-        let later = self.drain(py, &mut |made| gathered.made.push(Some(made.1)));
-        Err(interrupted(py, weightier(py, error, later), gathered.into_list(py)?))
+        let later = self.drain(py, &mut put);
+        Err(weightier(py, error, later))
     }
 
     /// Ends the batch: rows in flight as `cancelled`, waiting ones as `not_sent`. No byte is written after it returns.
     fn cancel(&self, py: Python<'_>) {
-        if self.is_own() {
-            self.stop(py);
-        }
+        self.stop(py);
     }
 
     /// Ends the journal, where there is one: complete if every row has its outcome, else left to a later run.
@@ -247,12 +294,12 @@ impl Batch {
                     fresh.push(made.clone_ref(py));
                 }
                 gathered.put(index, made);
+                Ok(())
             });
             step?;
             if let Some(each) = told.each {
-                // A few at a time, so that the end of the process does not wait for all of them.
-                for few in fresh.chunks(LOOK) {
-                    ending::hook(py, || each.call1((PyList::new(py, few)?,)))?;
+                for few in fresh.chunks(FEW) {
+                    self.hook(py, || each.call1((PyList::new(py, few)?,)))?;
                 }
             }
             self.look_up(py, told.tell)?;
@@ -284,7 +331,7 @@ impl Batch {
 
     /// What is due between two slices: signal handlers, and now and then a word on how it goes.
     fn look_up(&self, py: Python<'_>, tell: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        py.check_signals()?;
+        self.heed(py)?;
         {
             let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
             if now().duration_since(*looked) < LOOK_UP {
@@ -301,7 +348,25 @@ impl Batch {
 
     fn tell(&self, py: Python<'_>, tell: &Bound<'_, PyAny>) -> PyResult<()> {
         let progress = self.progress(py)?;
-        ending::hook(py, || tell.call1(progress)).map(drop)
+        self.hook(py, || tell.call1(progress)).map(drop)
+    }
+
+    /// Calls a function of the user's.
+    ///
+    /// # Errors
+    /// What it raises; RuntimeError in a process that it has forked, and returned in.
+    fn hook<T>(&self, py: Python<'_>, call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+        let made = ending::hook(py, call)?;
+        self.own().map(|()| made)
+    }
+
+    /// Runs signal handlers.
+    ///
+    /// # Errors
+    /// As [`hook`](Self::hook).
+    fn heed(&self, py: Python<'_>) -> PyResult<()> {
+        py.check_signals()?;
+        self.own()
     }
 
     /// Says of each origin that is paused, or whose budget of retries is used up, that it is, once.
@@ -327,10 +392,10 @@ impl Batch {
         admitted: &mut usize,
         total: usize,
     ) -> PyResult<bool> {
-        let began = now();
+        let mut slice = Slice::begin();
         let held = HeldOff::new(py);
         // Rows that are added to the list meanwhile are none of this call's.
-        let room = total.saturating_sub(*admitted).min(SLICE_ROWS);
+        let room = total.saturating_sub(*admitted).min(Slice::room());
         let mut requests = Vec::with_capacity(room);
         let mut kept = Vec::with_capacity(room);
         while requests.len() < room {
@@ -338,9 +403,10 @@ impl Batch {
                 break;
             };
             let read = convert::row(&row, &self.terms)?;
+            let is_over = slice.ends_with(read.request.payload().len());
             requests.push(read.request);
             kept.push(Kept { row: row.unbind(), tag: read.tag });
-            if requests.len().is_multiple_of(LOOK) && now().duration_since(began) > SLICE_TIME {
+            if is_over {
                 break;
             }
         }
@@ -348,6 +414,7 @@ impl Batch {
         if self.terms.take_unverified() {
             warn_unverified(py, self.place.as_ref())?;
         }
+        self.own()?;
         let count = requests.len();
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         for (place, request) in places.iter().skip(*admitted).zip(&mut requests) {
@@ -375,7 +442,7 @@ impl Batch {
         let shared = again(&mut broken, || failure::unread_together(py))?;
         for index in from..gathered.made.len() {
             let row = rows.get_item(index).unwrap_or_else(|_| py.None().into_bound(py));
-            let made = self.door.unread(py, index, row, &shared)?;
+            let made = self.door.unread(py, index, row, &shared, &mut broken)?;
             gathered.put(index, made.unbind());
         }
         broken.map_or(Ok(()), Err)
@@ -390,25 +457,22 @@ impl Batch {
         py: Python<'py>,
         want: usize,
         at_most: Duration,
-        each: &mut dyn FnMut((usize, Py<PyAny>)),
+        each: &mut dyn FnMut((usize, Py<PyAny>)) -> PyResult<()>,
     ) -> PyResult<()> {
         let mut outcomes = py.detach(|| self.run.wait(want, at_most)).into_iter();
         let mut broken = None;
         loop {
-            let began = now();
+            let mut slice = Slice::begin();
             let held = HeldOff::new(py);
             let mut ended = Vec::new();
-            let mut done = 0;
             for outcome in outcomes.by_ref() {
                 let index = outcome.index;
-                match self.object(py, outcome, &mut ended, &mut broken) {
-                    Ok(made) => each((index, made)),
-                    Err(error) => drop(broken.get_or_insert(error)),
+                let is_over = slice.ends_with(outcome.response().map_or(0, |answer| answer.body().len()));
+                let made = self.object(py, outcome, &mut ended, &mut broken);
+                if let Err(error) = made.and_then(|made| each((index, made))) {
+                    broken.get_or_insert(error);
                 }
-                done += 1;
-                if done == SLICE_ROWS
-                    || (done.is_multiple_of(LOOK) && now().duration_since(began) > SLICE_TIME)
-                {
+                if is_over {
                     break;
                 }
             }
@@ -419,7 +483,7 @@ impl Batch {
                 broken.get_or_insert(error);
             }
             if outcomes.len() == 0 {
-                return broken.map_or(Ok(()), Err);
+                return broken.map_or_else(|| self.own(), Err);
             }
             py.detach(|| {});
             if let Err(error) = py.check_signals() {
@@ -468,9 +532,13 @@ impl Batch {
     }
 
     /// Takes all that is left of a stopped batch; returns what broke in upon that.
-    fn drain(&self, py: Python<'_>, each: &mut dyn FnMut((usize, Py<PyAny>))) -> Option<PyErr> {
+    fn drain(
+        &self,
+        py: Python<'_>,
+        each: &mut dyn FnMut((usize, Py<PyAny>)) -> PyResult<()>,
+    ) -> Option<PyErr> {
         let mut broken = None;
-        while !self.run.is_finished() {
+        while self.is_own() && !self.run.is_finished() {
             if let Err(error) = self.step(py, usize::MAX, WAIT, each) {
                 broken = Some(match broken {
                     Some(before) => weightier(py, before, Some(error)),
@@ -481,8 +549,14 @@ impl Batch {
         broken
     }
 
+    fn keep(&self, made: &Bound<'_, PyList>) {
+        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(made.clone().unbind());
+    }
+
     fn stop(&self, py: Python<'_>) {
-        py.detach(|| self.run.cancel());
+        if self.is_own() {
+            py.detach(|| self.run.cancel());
+        }
     }
 
     /// Whether it was begun in this process. In one that was forked from that, a thread that is not there may hold its locks for ever.
@@ -490,13 +564,15 @@ impl Batch {
         self.process == std::process::id()
     }
 
-    fn enter(&self) -> PyResult<Call> {
-        if !self.is_own() {
-            return Err(PyRuntimeError::new_err(
-                "this batch was begun before the process forked; begin another one",
-            ));
+    fn own(&self) -> PyResult<()> {
+        if self.is_own() {
+            return Ok(());
         }
-        Ok(Call::begin())
+        Err(PyRuntimeError::new_err("this batch was begun before the process forked; begin another one"))
+    }
+
+    fn enter(&self) -> PyResult<Call> {
+        self.own().map(|()| Call::begin())
     }
 }
 
@@ -519,14 +595,21 @@ fn warn_unverified(py: Python<'_>, place: Option<&Py<PyAny>>) -> PyResult<()> {
 
 /// What leaves the call: Ctrl-C with everything that is known; any other exception as itself.
 fn interrupted(py: Python<'_>, error: PyErr, made: Bound<'_, PyList>) -> PyErr {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     if !is_ctrl_c(py, &error) {
         return error;
     }
     let mut impatience = None;
-    let made =
-        again(&mut impatience, || CLASS.import(py, "loamy.errors", "BatchInterrupted")?.call1((&made,)));
-    weightier(py, made.map_or_else(|other| other, PyErr::from_value), impatience)
+    let made = again(&mut impatience, || batch_interrupted(py)?.call1((&made,)));
+    let made = made.map_or_else(|other| other, PyErr::from_value);
+    if !error.get_type(py).is(py.get_type::<PyKeyboardInterrupt>()) {
+        made.set_cause(py, Some(error));
+    }
+    weightier(py, made, impatience)
+}
+
+fn batch_interrupted(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "loamy.errors", "BatchInterrupted")
 }
 
 /// Which of two exceptions leaves the call, where one came while it was leaving with the other. A second Ctrl-C adds nothing to what
@@ -535,11 +618,8 @@ fn weightier(py: Python<'_>, first: PyErr, later: Option<PyErr>) -> PyErr {
     later.filter(|later| !is_ctrl_c(py, later)).unwrap_or(first)
 }
 
+/// A subclass of somebody's own is none. What another call within this one made of it has the rows of that call only.
 fn is_ctrl_c(py: Python<'_>, error: &PyErr) -> bool {
-    error.get_type(py).is(py.get_type::<PyKeyboardInterrupt>())
-}
-
-#[expect(clippy::disallowed_methods, reason = "a driver: it bounds its slices and waits by the clock")]
-fn now() -> Instant {
-    Instant::now()
+    let class = error.get_type(py);
+    class.is(py.get_type::<PyKeyboardInterrupt>()) || batch_interrupted(py).is_ok_and(|own| class.is(own))
 }

@@ -21,6 +21,7 @@ mod recording;
 mod response;
 mod rows;
 mod serve;
+mod slice;
 mod watch;
 
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -11,6 +11,7 @@ pub(crate) struct Rows {
     /// Index of the first one kept.
     base: usize,
     kept: VecDeque<Option<Kept>>,
+    outstanding: usize,
 }
 
 pub(crate) struct Kept {
@@ -21,15 +22,21 @@ pub(crate) struct Kept {
 impl Rows {
     pub(crate) fn push(&mut self, kept: Kept) {
         self.kept.push_back(Some(kept));
+        self.outstanding += 1;
     }
 
     pub(crate) fn take(&mut self, index: usize) -> Option<Kept> {
         let taken = self.kept.get_mut(index.checked_sub(self.base)?)?.take();
+        self.outstanding -= usize::from(taken.is_some());
         while let Some(None) = self.kept.front() {
             self.kept.pop_front();
             self.base += 1;
         }
         taken
+    }
+
+    pub(crate) fn outstanding(&self) -> usize {
+        self.outstanding
     }
 }
 
@@ -40,6 +47,11 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
+    /// Places for so many rows.
+    pub(crate) fn of(rows: usize) -> Self {
+        Self { made: (0..rows).map(|_| None).collect(), outstanding: rows }
+    }
+
     pub(crate) fn put(&mut self, index: usize, made: Py<PyAny>) {
         if let Some(place) = self.made.get_mut(index)
             && place.replace(made).is_none()

@@ -214,11 +214,14 @@ fn check_name(name: &str) -> Result<(), Error> {
             format!("header {name:?}: pseudo-headers are the connection's to set"),
         ));
     }
-    if let Some(bad) = name.bytes().find(|byte| !is_token_byte(*byte)) {
-        return Err(Error::new(
-            Kind::BadRequest,
-            format!("header name {name:?} holds {:?}", char::from(bad)),
-        ));
+    if let Some(end) = name.bytes().position(|byte| !is_token_byte(byte)) {
+        let bad = char::from(name.as_bytes()[end]);
+        // A whole line where a name belongs has its value in it.
+        let shown = match &name[..end] {
+            before if bad == ':' || is_secret(before) => format!("{before}…"),
+            _ => name.to_owned(),
+        };
+        return Err(Error::new(Kind::BadRequest, format!("header name {shown:?} holds {bad:?}")));
     }
     Ok(())
 }
@@ -270,6 +273,19 @@ mod tests {
             assert_eq!(error.kind(), Kind::BadRequest, "{name:?}: {value:?}");
         }
         assert!(Headers::new().append("A", "tab\tand \u{fc}").is_ok());
+    }
+
+    #[test]
+    fn a_line_where_a_name_belongs_is_not_shown_with_its_value() {
+        for (name, shown) in [
+            ("Authorization: Bearer abc", "header name \"Authorization…\" holds ':'"),
+            ("X-Any: abc", "header name \"X-Any…\" holds ':'"),
+            ("Authorization Bearer abc", "header name \"Authorization…\" holds ' '"),
+            ("a b", "header name \"a b\" holds ' '"),
+        ] {
+            let error = Headers::new().append(name, "v").unwrap_err();
+            assert_eq!(error.message(), shown);
+        }
     }
 
     #[test]

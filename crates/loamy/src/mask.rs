@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Shows a URL with userinfo and the secret values of its query replaced by `***`.
+/// Shows a URL with userinfo and the secret values of its query and its fragment replaced by `***`.
 pub struct MaskedUrl<'a>(pub &'a str);
 
 impl fmt::Display for MaskedUrl<'_> {
@@ -18,17 +18,26 @@ impl fmt::Display for MaskedUrl<'_> {
                 rest
             }
         };
-        let Some((head, query)) = shown.split_once('?') else { return formatter.write_str(shown) };
+        let (head, pairs) = shown.split_at(shown.find(['?', '#']).unwrap_or(shown.len()));
         formatter.write_str(head)?;
-        for (position, pair) in query.split('&').enumerate() {
-            formatter.write_str(if position == 0 { "?" } else { "&" })?;
-            match pair.split_once('=') {
-                Some((name, _)) if is_secret_parameter(name) => write!(formatter, "{name}=***")?,
-                _ => formatter.write_str(pair)?,
+        for (position, pair) in pairs.split('&').enumerate() {
+            formatter.write_str(if position == 0 { "" } else { "&" })?;
+            match secret_value(pair) {
+                Some(at) => write!(formatter, "{}***", &pair[..at])?,
+                None => formatter.write_str(pair)?,
             }
         }
         Ok(())
     }
+}
+
+/// Where the value of a secret parameter begins; behind `?` and `#` a pair begins anew.
+fn secret_value(text: &str) -> Option<usize> {
+    let begins = text.match_indices(['?', '#']).map(|(at, _)| at + 1);
+    std::iter::once(0).chain(begins).find_map(|begin| {
+        let (name, _) = text[begin..].split_once('=')?;
+        is_secret_parameter(name).then_some(begin + name.len() + 1)
+    })
 }
 
 /// The text up to its authority, and what follows.
@@ -122,6 +131,11 @@ mod tests {
             ("http://h/a@b", "http://h/a@b"),
             ("http://h/?api_key=1&a=2&access_token=3#f", "http://h/?api_key=***&a=2&access_token=***"),
             ("http://h/?X-Amz-Signature=9&keyboard=1", "http://h/?X-Amz-Signature=***&keyboard=1"),
+            ("http://h/#access_token=1&a=2", "http://h/#access_token=***&a=2"),
+            ("http://h/?a=1#token=2", "http://h/?a=1#token=***"),
+            ("http://h/?next=/x?token=1&a=2#b", "http://h/?next=/x?token=***&a=2#b"),
+            ("http://h/?token=1?a=2#key=3", "http://h/?token=***"),
+            ("http://h/?a=1&token=1#key=3", "http://h/?a=1&token=***"),
             ("no url", "no url"),
             ("u:p@h/x?key=1", "***@h/x?key=***"),
             ("//u:p@h/x", "//***@h/x"),

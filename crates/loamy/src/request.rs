@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::Method;
 
 use crate::headers::{HeaderView, Headers, is_token_byte};
+use crate::mask::MaskedUrl;
 use crate::policy::{Policy, Timeouts};
 use crate::tls::TlsProfile;
 use crate::{Error, Kind, framing};
@@ -128,6 +129,11 @@ impl Request {
         self.headers.view()
     }
 
+    /// The bytes of the body; empty without one.
+    pub fn payload(&self) -> &[u8] {
+        self.body.as_deref().unwrap_or_default()
+    }
+
     /// How its peer is known, if it speaks TLS.
     pub(crate) fn tls<'a>(&'a self, policy: &'a Policy) -> &'a TlsProfile {
         self.overrides.as_ref().and_then(|own| own.tls.as_ref()).unwrap_or(&policy.tls)
@@ -217,7 +223,9 @@ fn parse_method(method: &str) -> Result<Method, Error> {
         return Err(Error::new(Kind::BadRequest, "the method is empty"));
     }
     if let Some(bad) = method.chars().find(|c| !u8::try_from(*c).is_ok_and(is_token_byte)) {
-        return Err(Error::new(Kind::BadRequest, format!("method {method:?} holds {bad:?}")));
+        // A URL in its place may have credentials in it.
+        let shown = MaskedUrl(method).to_string();
+        return Err(Error::new(Kind::BadRequest, format!("method {shown:?} holds {bad:?}")));
     }
     if let Some(usual) = USUAL.iter().find(|usual| **usual != method && usual.eq_ignore_ascii_case(method)) {
         let hint = format!("methods are case-sensitive; use {usual:?}");
@@ -259,6 +267,12 @@ mod tests {
         }
         let defect = Request::new("get", "http://h/").defect.unwrap();
         assert_eq!(defect.hint(), Some("methods are case-sensitive; use \"GET\""));
+    }
+
+    #[test]
+    fn a_url_where_the_method_belongs_is_shown_without_its_credentials() {
+        let defect = Request::new("https://u:p@h/?token=1&a=2", "GET").defect.unwrap();
+        assert_eq!(defect.message(), "method \"https://***@h/?token=***&a=2\" holds ':'");
     }
 
     #[test]

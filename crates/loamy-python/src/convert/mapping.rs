@@ -1,6 +1,6 @@
 //! A row that is a dict, or another mapping: its keys, and what is said of one that is unknown.
 
-use loamy::{Overrides, Policy, Request};
+use loamy::{MaskedUrl, Overrides, Policy, Request};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -173,6 +173,8 @@ pub(super) fn from_mapping(row: &Bound<'_, PyAny>, terms: &Terms) -> PyResult<Ro
 }
 
 fn unknown_key(key: &str) -> String {
+    // A URL in its place may have credentials in it.
+    let key = &*MaskedUrl(key).to_string();
     if let Some((_, advice)) = ELSEWHERE.iter().find(|(names, _)| names.contains(&key)) {
         return format!("the row's key {key:?} is unknown: {advice}");
     }

@@ -18,7 +18,7 @@ import msgspec
 from loamy._journal import recorded_by
 from loamy._loamy import Batch
 from loamy._masking import shown
-from loamy._send import listed_rows
+from loamy._send import listed_rows, with_all
 from loamy._watching import watched
 from loamy.policy import as_before
 from loamy.progress import telling
@@ -128,18 +128,23 @@ class zSession:
         """
         rows = self._rows
         recorded = recorded_by(journal, self._policy, retry_failed, resend_in_doubt, keep_good)
-        with telling(progress, len(rows)) as tell, watched("zSession") as watching:
-            if not rows and recorded is None:
-                return RequestResults([], [])
-            batch = Batch(
-                self._policy._of_call(),
-                "zsession",
-                RequestResponse,
-                not return_exceptions,
-                watch=watching.tell,
-                carried=watching.carried,
-                journal=recorded,
-            )
-            made = batch.run(rows, tell)
-        failures: list[Any] = [error for error in made if isinstance(error, BaseException)]
-        return RequestResults([response for response in made if not isinstance(response, BaseException)], failures)
+        batch: Batch | None = None
+        try:
+            with telling(progress, len(rows)) as tell, watched("zSession") as watching:
+                if not rows and recorded is None:
+                    return RequestResults([], [])
+                batch = Batch(
+                    self._policy._of_call(),
+                    "zsession",
+                    RequestResponse,
+                    not return_exceptions,
+                    watch=watching.tell,
+                    carried=watching.carried,
+                    journal=recorded,
+                )
+                made = batch.run(rows, tell)
+            failures: list[Any] = [error for error in made if isinstance(error, BaseException)]
+            return RequestResults([response for response in made if not isinstance(response, BaseException)], failures)
+        except KeyboardInterrupt as raised:
+            stop = with_all(raised, batch, rows)
+            raise stop from stop.__cause__
