@@ -14,8 +14,8 @@ use super::{Done, Pace, Phase, Taking, Terms, cancelled, failed};
 use crate::growth;
 use crate::job::{End, Job};
 use crate::target::Origin;
-use crate::transport::Fault;
-use crate::transport::h2::{self, Carrier};
+use crate::transport::h2::{self, Came, Carrier, Opened};
+use crate::transport::{Fault, tls};
 use crate::{Error, Kind, Response};
 
 /// How much of a body is handed over at a time: what a connection holds of an upload beyond what the peer will take.
@@ -91,12 +91,14 @@ impl Exchange {
         };
         let body = request.body.clone().unwrap_or_default();
         let written_before = carrier.traffic().written();
-        let Ok(opened) = carrier.open_stream(head, body.is_empty()) else {
-            return Begun::Unsent;
+        let (response, outgoing) = match carrier.open_stream(head, body.is_empty()) {
+            Opened::Stream(response, outgoing) => (response, outgoing),
+            Opened::Not => return Begun::Unsent,
+            Opened::Never(error) => return Begun::Refused(error),
         };
         Begun::Sent(Box::new(Self {
-            incoming: Incoming::Head(opened.response),
-            outgoing: (!body.is_empty()).then_some(opened.body),
+            incoming: Incoming::Head(response),
+            outgoing: (!body.is_empty()).then_some(outgoing),
             body,
             taking: Taking::new(job, &terms.policy),
             pace: Pace::new(job, &terms.policy, now),
@@ -114,8 +116,9 @@ impl Exchange {
         context: &mut Context<'_>,
         now: Instant,
     ) -> Poll<Done> {
-        self.write(context, now);
+        self.write(carrier, context, now);
         loop {
+            let mut taken = 0;
             let step = match &mut self.incoming {
                 Incoming::Head(response) => {
                     while std::mem::replace(&mut self.was_looked_at, true)
@@ -146,12 +149,12 @@ impl Exchange {
                 Incoming::Body { head, head_len, stream } => {
                     match std::task::ready!(stream.poll_data(context)) {
                         Some(Ok(piece)) => {
-                            let limit = self.taking.sizes.body;
-                            let taken = take_piece(head, *head_len, &piece, limit);
-                            self.received += piece.len() as u64;
+                            taken = piece.len();
+                            self.received += taken as u64;
                             // Given back at once: the body is in its place, so the peer may send on.
-                            let _ = stream.flow_control().release_capacity(piece.len());
-                            taken.map(|()| Step::GoOn).map_err(Broken::from)
+                            let _ = stream.flow_control().release_capacity(taken);
+                            let kept = take_piece(head, *head_len, &piece, self.taking.sizes.body);
+                            kept.map(|()| Step::GoOn).map_err(Broken::from)
                         }
                         Some(Err(error)) => Err(error.into()),
                         None => Ok(Step::Whole),
@@ -161,7 +164,7 @@ impl Exchange {
             };
             self.pace.advanced = now;
             match step {
-                Ok(Step::GoOn) => carrier.note_use(),
+                Ok(Step::GoOn) => carrier.note_use(taken),
                 Ok(Step::Whole) => return Poll::Ready(self.answered(carrier)),
                 Err(Broken::Fault(fault)) => return Poll::Ready(self.faulty(carrier, fault)),
                 Err(Broken::Protocol(error)) => return Poll::Ready(self.broken_by(carrier, error)),
@@ -179,18 +182,18 @@ impl Exchange {
     }
 
     /// Gives up because the time is over.
-    pub(crate) fn time_out(&mut self, carrier: &Carrier, origin: &Origin, kind: Kind) -> Done {
+    pub(crate) fn time_out(&mut self, carrier: &mut Carrier, origin: &Origin, kind: Kind) -> Done {
         let error = self.pace.late(kind, origin);
         self.given_up(carrier, error, Others::GoOn)
     }
 
     /// Gives up because the batch was interrupted.
-    pub(crate) fn cancel(&mut self, carrier: &Carrier, others: Others) -> Done {
+    pub(crate) fn cancel(&mut self, carrier: &mut Carrier, others: Others) -> Done {
         self.given_up(carrier, cancelled(), others)
     }
 
     /// Gives up because the connection is of no use any more.
-    pub(crate) fn abandon(&mut self, carrier: &Carrier, why: &Fault) -> Done {
+    pub(crate) fn abandon(&mut self, carrier: &mut Carrier, why: &Fault) -> Done {
         let kind = match (&self.incoming, why.kind) {
             (Incoming::Body { .. }, Kind::Closed) => Kind::Incomplete,
             (_, kind) => kind,
@@ -198,7 +201,7 @@ impl Exchange {
         self.broken(carrier, Error::new(kind, why.message.clone()))
     }
 
-    fn write(&mut self, context: &mut Context<'_>, now: Instant) {
+    fn write(&mut self, carrier: &mut Carrier, context: &mut Context<'_>, now: Instant) {
         while let Some(outgoing) = &mut self.outgoing {
             outgoing.reserve_capacity(self.body.len().min(PIECE));
             let room = match outgoing.capacity() {
@@ -213,6 +216,8 @@ impl Exchange {
             let piece = self.body.split_to(room.min(self.body.len()));
             let ends = self.body.is_empty();
             self.pace.advanced = now;
+            // What opened its window was for this row.
+            carrier.note_use(0);
             if outgoing.send_data(piece, ends).is_err() || ends {
                 self.outgoing = None;
             }
@@ -231,7 +236,7 @@ impl Exchange {
     }
 
     fn answered(&mut self, carrier: &mut Carrier) -> Done {
-        carrier.note_use();
+        carrier.note_use(0);
         let Some((response, is_coded)) = self.take_response() else {
             return self.faulty(carrier, Fault::protocol("the response ended twice"));
         };
@@ -242,17 +247,21 @@ impl Exchange {
         Done { end, reusable: true, wants_http1: false }
     }
 
-    fn broken_by(&mut self, carrier: &Carrier, error: ::h2::Error) -> Done {
-        let failure = h2::failure(&error, !matches!(self.incoming, Incoming::Head(_)));
-        let refusal = carrier.refusal().filter(|_| failure.of_connection);
-        let fault = refusal.unwrap_or(failure.fault);
-        let named =
-            Error::new(fault.kind, fault.message).with_response(self.take_response().map(|(it, _)| it));
-        let named = match error.get_io().and_then(std::io::Error::raw_os_error) {
-            Some(_) => match error.into_io() {
-                Some(source) => named.caused_by_io(source),
-                None => named,
-            },
+    fn broken_by(&mut self, carrier: &mut Carrier, error: ::h2::Error) -> Done {
+        let failure = h2::failure(&error, self.came(carrier));
+        if failure.is_ours {
+            carrier.note_leftovers();
+        }
+        // The `h2` crate keeps nothing of what reading failed by but its sort.
+        let source = error.is_io().then(|| carrier.broke()).flatten();
+        let of_tls = source.as_ref().and_then(tls::alert);
+        let named = match of_tls {
+            Some((kind, message)) => Error::new(kind, message),
+            None => failure.fault.into(),
+        };
+        let named = named.with_response(self.take_response().map(|(it, _)| it));
+        let named = match source {
+            Some(source) => named.caused_by_io(source),
             None => named.caused_by(error),
         };
         let mut end = self.failed(carrier, named);
@@ -265,11 +274,22 @@ impl Exchange {
         Done { end, reusable: !failure.of_connection, wants_http1: failure.wants_http1 }
     }
 
-    fn faulty(&mut self, carrier: &Carrier, fault: Fault) -> Done {
+    /// What is known of the response when its stream fails.
+    fn came(&self, carrier: &Carrier) -> Came {
+        match &self.incoming {
+            Incoming::Head(response) if carrier.heard_a_head_of(response.stream_id().as_u32()) => {
+                Came::PartOfTheHead
+            }
+            Incoming::Head(_) => Came::Nothing,
+            _ => Came::TheHead,
+        }
+    }
+
+    fn faulty(&mut self, carrier: &mut Carrier, fault: Fault) -> Done {
         self.broken(carrier, fault.into())
     }
 
-    fn given_up(&mut self, carrier: &Carrier, error: Error, others: Others) -> Done {
+    fn given_up(&mut self, carrier: &mut Carrier, error: Error, others: Others) -> Done {
         let mut done = self.broken(carrier, error);
         if let (Others::GoOn, End::Broken(_, failed)) = (others, &mut done.end) {
             // The head was handed to the connection, which writes it when it can: that nothing was written is no proof.
@@ -278,7 +298,8 @@ impl Exchange {
         done
     }
 
-    fn broken(&mut self, carrier: &Carrier, error: Error) -> Done {
+    fn broken(&mut self, carrier: &mut Carrier, error: Error) -> Done {
+        carrier.note_leftovers();
         let error = error.with_response(self.take_response().map(|(response, _)| response));
         Done { end: self.failed(carrier, error), reusable: true, wants_http1: false }
     }
@@ -341,7 +362,7 @@ fn take_piece(head: &mut h2::Head, head_len: usize, piece: &[u8], limit: u64) ->
     let room = limit.saturating_sub(so_far as u64);
     let taken = usize::try_from(room).map_or(piece.len(), |room| room.min(piece.len()));
     match head.body_len.and_then(|length| usize::try_from(length).ok()) {
-        Some(whole) => growth::make_room(&mut head.bytes, head_len + whole, taken),
+        Some(whole) => growth::make_room(&mut head.bytes, head_len.saturating_add(whole), taken),
         None => growth::make_room_unknown(&mut head.bytes, limit.saturating_add(head_len as u64), taken),
     }
     head.bytes.extend_from_slice(&piece[..taken]);
@@ -349,4 +370,22 @@ fn take_piece(head: &mut h2::Head, head_len: usize, piece: &[u8], limit: u64) ->
         return Err(Fault::too_large(format!("the body is larger than {limit} bytes")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_beyond_all_memory_is_taken_as_it_comes() {
+        for body_len in [u64::MAX, u64::MAX - 3, 1 << 62] {
+            let bytes = b"x: 1\r\n".to_vec();
+            let mut head = h2::Head { status: 200, is_coded: false, body_len: Some(body_len), bytes };
+            let head_len = head.bytes.len();
+            for _ in 0..2 {
+                take_piece(&mut head, head_len, b"piece", u64::MAX).unwrap();
+            }
+            assert_eq!(head.bytes, b"x: 1\r\npiecepiece");
+        }
+    }
 }

@@ -137,7 +137,7 @@ impl Exchange {
     pub(crate) fn deadline(&self) -> Option<(Instant, Kind)> {
         self.pace.deadline(if !self.is_written() {
             Phase::Write
-        } else if !self.decoder.has_begun() {
+        } else if !self.decoder.final_has_begun() {
             Phase::FirstByte
         } else {
             Phase::Read

@@ -1,5 +1,7 @@
 //! A connection that many rows share, with the rows on it.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -20,7 +22,7 @@ use crate::{Error, Kind};
 pub(crate) struct Many {
     carrier: Carrier,
     /// By the number of the stream's waker.
-    rows: Vec<Option<(Box<Exchange>, Task)>>,
+    rows: Vec<Option<Row>>,
     wakers: Vec<(Waker, Arc<StreamBell>)>,
     vacant: Vec<usize>,
     /// The nearest deadline of the rows that were looked at of late.
@@ -30,7 +32,14 @@ pub(crate) struct Many {
     is_told: bool,
     /// When its last row ended.
     since: Instant,
-    /// After how much silence the peer is asked whether it is there.
+    /// After how much silence the rows on it want the peer asked whether it is there, and how many of them.
+    pings: BTreeMap<Duration, usize>,
+}
+
+/// A row that shares the connection.
+struct Row {
+    exchange: Box<Exchange>,
+    task: Task,
     ping: Option<Duration>,
 }
 
@@ -53,7 +62,7 @@ pub(crate) struct Ended {
 }
 
 impl Many {
-    pub(crate) fn new(carrier: Carrier, ping: Option<Duration>, now: Instant) -> Self {
+    pub(crate) fn new(carrier: Carrier, now: Instant) -> Self {
         Self {
             carrier,
             rows: Vec::new(),
@@ -63,7 +72,7 @@ impl Many {
             numbers: Vec::new(),
             is_told: false,
             since: now,
-            ping,
+            pings: BTreeMap::new(),
         }
     }
 
@@ -87,7 +96,7 @@ impl Many {
 
     /// The rows on it.
     pub(crate) fn tasks(&self) -> impl Iterator<Item = &Task> {
-        self.rows.iter().flatten().map(|(_, task)| task)
+        self.rows.iter().flatten().map(|row| &row.task)
     }
 
     /// When its last row ended, if none is on it.
@@ -126,14 +135,17 @@ impl Many {
                 return Taken::Ended(task, End::Over(Error::of_panic(&*panic).doubtful(in_doubt)));
             }
         };
-        self.ping = self.ping.into_iter().chain(terms.policy.h2_ping).min();
         let number = self.vacant.pop().unwrap_or_else(|| {
             let number = self.rows.len();
             self.rows.push(None);
             self.wakers.push(self.carrier.waker(number));
             number
         });
-        self.rows[number] = Some((exchange, task));
+        let ping = terms.policy.h2_ping;
+        if let Some(ping) = ping {
+            *self.pings.entry(ping).or_default() += 1;
+        }
+        self.rows[number] = Some(Row { exchange, task, ping });
         match self.poll_row(number, now) {
             Some(Ended { task, end, .. }) => Taken::Ended(task, end),
             None => Taken::Sent,
@@ -166,25 +178,25 @@ impl Many {
 
     /// When something has to be done about it, if nothing comes before: all rows are asked.
     pub(crate) fn next_look(&self) -> Option<Instant> {
-        let rows = self.rows.iter().flatten().filter_map(|(exchange, _)| exchange.deadline());
+        let rows = self.rows.iter().flatten().filter_map(|row| row.exchange.deadline());
         rows.map(|(at, _)| at).chain(self.ping_due()).min()
     }
 
     /// Ends the rows that are late, and asks a silent peer whether it is there.
     pub(crate) fn look(&mut self, origin: &Origin, now: Instant, ended: &mut Vec<Ended>) {
         for number in 0..self.rows.len() {
-            let Some((exchange, _)) = &mut self.rows[number] else {
+            let Some(Row { exchange, .. }) = &mut self.rows[number] else {
                 continue;
             };
             if let Some((at, kind)) = exchange.deadline()
                 && at <= now
             {
-                let done = exchange.time_out(&self.carrier, origin, kind);
+                let done = exchange.time_out(&mut self.carrier, origin, kind);
                 ended.extend(self.end(number, done, now));
             }
         }
         if self.ping_due().is_some_and(|at| at <= now) && self.carrier.ping(now) {
-            let span = crate::transport::connect::seconds(self.ping);
+            let span = crate::transport::connect::seconds(self.ping());
             let message = format!("{origin} did not answer a PING within {span}");
             self.give_up(&Fault { kind: Kind::Closed, message: message.into() }, ended);
         }
@@ -197,13 +209,13 @@ impl Many {
         now: Instant,
         ended: &mut Vec<Ended>,
     ) -> bool {
-        let own = self.rows.iter().flatten().filter(|(_, task)| which(task)).count();
+        let own = self.tasks().filter(|task| which(task)).count();
         let others = if self.carrier.open() > own { Others::GoOn } else { Others::None };
         for number in 0..self.rows.len() {
-            if let Some((exchange, task)) = &mut self.rows[number]
+            if let Some(Row { exchange, task, .. }) = &mut self.rows[number]
                 && which(task)
             {
-                let done = exchange.cancel(&self.carrier, others);
+                let done = exchange.cancel(&mut self.carrier, others);
                 ended.extend(self.end(number, done, now));
             }
         }
@@ -212,20 +224,22 @@ impl Many {
 
     /// The rows on it, which end with it.
     pub(crate) fn into_tasks(self) -> impl Iterator<Item = Task> {
-        self.rows.into_iter().flatten().map(|(_, task)| task)
+        self.rows.into_iter().flatten().map(|row| row.task)
+    }
+
+    /// After how much silence the peer is asked whether it is there.
+    fn ping(&self) -> Option<Duration> {
+        self.pings.first_key_value().map(|(ping, _)| *ping)
     }
 
     fn ping_due(&self) -> Option<Instant> {
-        if self.carrier.open() == 0 {
-            return None;
-        }
-        self.carrier.ping_due(self.ping?)
+        self.carrier.ping_due(self.ping()?)
     }
 
     fn poll_row(&mut self, number: usize, now: Instant) -> Option<Ended> {
         let (waker, bell) = self.wakers.get(number)?;
         bell.reset();
-        let (exchange, task) = self.rows.get_mut(number)?.as_mut()?;
+        let Row { exchange, task, .. } = self.rows.get_mut(number)?.as_mut()?;
         let carrier = &mut self.carrier;
         let mut context = Context::from_waker(waker);
         let done = match catch_unwind(AssertUnwindSafe(|| exchange.poll(carrier, &mut context, now))) {
@@ -245,7 +259,15 @@ impl Many {
     }
 
     fn end(&mut self, number: usize, done: Done, now: Instant) -> Option<Ended> {
-        let (_, task) = self.rows[number].take()?;
+        let Row { task, ping, .. } = self.rows[number].take()?;
+        if let Some(ping) = ping
+            && let Entry::Occupied(mut rows) = self.pings.entry(ping)
+        {
+            *rows.get_mut() -= 1;
+            if *rows.get() == 0 {
+                rows.remove();
+            }
+        }
         self.vacant.push(number);
         self.carrier.close_stream(matches!(done.end, End::Answered(_)));
         self.since = now;
@@ -260,8 +282,8 @@ impl Many {
     fn abandon(&mut self, fault: &Fault, ended: &mut Vec<Ended>) {
         let now = self.since;
         for number in 0..self.rows.len() {
-            if let Some((exchange, _)) = &mut self.rows[number] {
-                let done = exchange.abandon(&self.carrier, fault);
+            if let Some(Row { exchange, .. }) = &mut self.rows[number] {
+                let done = exchange.abandon(&mut self.carrier, fault);
                 ended.extend(self.end(number, done, now));
             }
         }

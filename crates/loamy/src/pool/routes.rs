@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Task;
-use crate::policy::HttpVersion;
+use crate::policy::{HttpVersion, Policy, Sizes};
 use crate::target::{Origin, Scheme};
 use crate::tls::TlsProfile;
 use crate::transport::tls::Spoken;
@@ -22,6 +22,16 @@ pub(crate) struct RouteKey {
     pub(crate) origin: Arc<Origin>,
     pub(crate) tls: TlsProfile,
     pub(crate) version: HttpVersion,
+    /// The largest head that its connections have to take: HTTP/2 tells it to the peer once, for all rows.
+    pub(crate) max_head: usize,
+}
+
+impl RouteKey {
+    /// The connections for rows of a policy; what it says of heads is theirs only where it allows more than is usual.
+    pub(crate) fn new(origin: Arc<Origin>, tls: TlsProfile, policy: &Policy) -> Self {
+        let max_head = policy.sizes.head.max(Sizes::default().head);
+        Self { origin, tls, version: policy.http_version, max_head }
+    }
 }
 
 /// What connections are made to, and those without work: the latest used is the last.

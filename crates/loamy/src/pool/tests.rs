@@ -3,13 +3,13 @@ use super::*;
 use crate::Request;
 use crate::clock::now;
 use crate::job::{OriginId, Placed};
-use crate::policy::HttpVersion;
+use crate::policy::Policy;
 use crate::target::{Origin, Scheme};
 use crate::tls::TlsProfile;
 
 fn key(number: usize) -> RouteKey {
     let origin = Origin { scheme: Scheme::Https, host: format!("host{number}.test").into(), port: 443 };
-    RouteKey { origin: Arc::new(origin), tls: TlsProfile::default(), version: HttpVersion::Auto }
+    RouteKey::new(Arc::new(origin), TlsProfile::default(), &Policy::default())
 }
 
 fn task() -> Task {

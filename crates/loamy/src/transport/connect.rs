@@ -66,7 +66,7 @@ pub(crate) fn connect(to: Destination, network: Arc<Network>, timeouts: Timeouts
             Spoken::Http2 => {
                 let carrier = Carrier::begin(stream, to.max_head, now()).await;
                 let carrier = carrier.map_err(|error| {
-                    let fault = h2::failure(&error, false).fault;
+                    let fault = h2::failure(&error, h2::Came::Nothing).fault;
                     Error::new(fault.kind, fault.message).at_peer(&origin.host, origin.port).caused_by(error)
                 })?;
                 Connection::Many(Box::new(carrier))

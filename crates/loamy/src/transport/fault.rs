@@ -7,7 +7,7 @@ use crate::{Error, Kind};
 /// A failure with its kind, before it is known whose row it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// `closed`, `refused`, `incomplete`, `protocol`, `too_large` or `tls.handshake`.
+    /// `closed`, `refused`, `incomplete`, `protocol` or `too_large`.
     pub(crate) kind: Kind,
     /// What was wrong, with the piece of the response that shows it.
     pub(crate) message: Cow<'static, str>,

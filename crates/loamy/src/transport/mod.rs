@@ -44,6 +44,17 @@ pub(crate) struct Traffic {
     written: Cell<u64>,
     read: Cell<u64>,
     reads_left: Cell<u32>,
+    /// Whether the operating system took no more when it was last asked to.
+    is_full: Cell<bool>,
+    /// How often it took something after that.
+    relieved: Cell<u64>,
+}
+
+/// What only a peer that is there can have caused: bytes that came, and room for more after none was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moved {
+    read: u64,
+    relieved: u64,
 }
 
 impl Traffic {
@@ -55,6 +66,11 @@ impl Traffic {
     /// Bytes that came.
     pub(crate) fn read(&self) -> u64 {
         self.read.get()
+    }
+
+    /// What the peer has caused so far.
+    pub(crate) fn moved(&self) -> Moved {
+        Moved { read: self.read(), relieved: self.relieved.get() }
     }
 
     /// The connection has its turn: it may be read again.
@@ -78,9 +94,12 @@ impl Counted {
     }
 
     fn count_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let traffic = &self.traffic;
         if let Poll::Ready(Ok(count)) = &written {
-            self.traffic.written.set(self.traffic.written() + *count as u64);
+            traffic.written.set(traffic.written() + *count as u64);
+            traffic.relieved.set(traffic.relieved.get() + u64::from(traffic.is_full.get()));
         }
+        traffic.is_full.set(written.is_pending());
         written
     }
 }

@@ -22,7 +22,7 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 
-pub(crate) use self::failure::alert;
+pub(crate) use self::failure::{alert, copy};
 use self::roots::Roots;
 use self::verifier::{Lenient, Strict};
 use crate::target::Origin;

@@ -139,7 +139,7 @@ impl Worker {
             origin: Arc::clone(&key.origin),
             tls: key.tls.clone(),
             offer,
-            max_head: policy.sizes.head,
+            max_head: key.max_head,
         };
         let deadline = self.deadline_of(&task, Kind::TimeoutConnect);
         self.look_at(deadline.map(|(at, _)| at));
@@ -170,16 +170,14 @@ impl Worker {
         let Some(task) = self.pool.connected(slot, spoken, now) else {
             return self.pool.vacate(slot);
         };
-        let seat = self.seats[task.seat].as_mut();
-        let ping = seat.and_then(|seat| {
+        if let Some(seat) = &mut self.seats[task.seat] {
             seat.connected.push((task.job.origin, 1));
             seat.needs_turn = true;
-            seat.shared.terms.policy.h2_ping
-        });
+        }
         match connection {
             Connection::Single(wire) => self.begin_if_allowed(slot, wire, task, now),
             Connection::Many(carrier) => {
-                self.pool.share(slot, Many::new(*carrier, ping, now));
+                self.pool.share(slot, Many::new(*carrier, now));
                 if let Some(task) = self.renew(task, now) {
                     self.send_on(slot, task, now);
                 }

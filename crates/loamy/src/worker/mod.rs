@@ -254,10 +254,9 @@ impl Worker {
                     turn.hungry = true;
                     break;
                 };
-                let key = || RouteKey {
-                    origin: Arc::clone(turn.batch.origin(job.origin)),
-                    tls: job.request.tls(policy).clone(),
-                    version: policy.http_version,
+                let key = || {
+                    let origin = Arc::clone(turn.batch.origin(job.origin));
+                    RouteKey::new(origin, job.request.tls(policy).clone(), policy)
                 };
                 let route = match own.routes.get(&job.origin) {
                     _ if job.request.has_own_tls() => {

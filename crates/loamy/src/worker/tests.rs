@@ -56,7 +56,7 @@ impl Alone {
         for number in 0..MANY {
             let origin = Origin { scheme: Scheme::Http, host: format!("host{number}").into(), port: 80 };
             let tls = TlsProfile::default();
-            self.worker.pool.route_to(RouteKey { origin: origin.into(), tls, version: HttpVersion::Auto });
+            self.worker.pool.route_to(RouteKey::new(origin.into(), tls, &Policy::default()));
         }
         self.worker.pool.forget_routes();
     }

@@ -16,5 +16,6 @@ mod limits_of_time;
 mod polite;
 mod retrying;
 mod scheduling;
+mod side_by_side;
 mod walls;
 mod wire;

@@ -214,6 +214,11 @@ impl Decoder {
         self.begun
     }
 
+    /// Whether any byte came of what may be the final response, behind those that are informational.
+    pub(crate) fn final_has_begun(&self) -> bool {
+        self.head_is_complete() || !self.pending.is_empty()
+    }
+
     /// Whether the head of the final response came.
     pub(crate) fn head_is_complete(&self) -> bool {
         self.status != 0

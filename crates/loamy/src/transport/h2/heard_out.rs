@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::farewell::Farewell;
+use super::heard::Heard;
 use crate::transport::Stream;
 
 /// A peer that takes nothing more is still heard out: what it said last tells which rows it did not look at (RFC 9113
@@ -16,12 +16,12 @@ use crate::transport::Stream;
 pub(super) struct HeardOut {
     stream: Stream,
     takes_nothing: bool,
-    farewell: Rc<RefCell<Farewell>>,
+    heard: Rc<RefCell<Heard>>,
 }
 
 impl HeardOut {
-    pub(super) fn new(stream: Stream, farewell: Rc<RefCell<Farewell>>) -> Self {
-        Self { stream, takes_nothing: false, farewell }
+    pub(super) fn new(stream: Stream, heard: Rc<RefCell<Heard>>) -> Self {
+        Self { stream, takes_nothing: false, heard }
     }
 
     /// What a failed write becomes: bytes that nobody counts.
@@ -44,12 +44,12 @@ impl AsyncRead for HeardOut {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let mut farewell = self.farewell.borrow_mut();
-        farewell.hear(&buffer.filled()[before..]);
+        let mut heard = self.heard.borrow_mut();
+        heard.hear(&buffer.filled()[before..]);
         if let Poll::Ready(Err(error)) = &read {
-            farewell.hear_failure(error);
+            heard.fail(error);
         }
-        drop(farewell);
+        drop(heard);
         read
     }
 }

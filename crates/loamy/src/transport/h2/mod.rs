@@ -1,14 +1,16 @@
 //! HTTP/2: one connection that carries many rows, each on a stream of its own (RFC 9113). The frames are the `h2`
 //! crate's; what a connection may carry, who of its streams has something to do, and what a failure is called are ours.
 
-mod farewell;
 mod fault;
+mod heard;
 mod heard_out;
 mod request;
 mod response;
+mod talk;
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,14 +22,15 @@ use ::h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use ::h2::{Ping, PingPong, SendStream};
 use bytes::Bytes;
 
-use farewell::Farewell;
-use fault::asks_for_calm;
-pub(crate) use fault::failure;
+pub(crate) use fault::{Came, failure};
+use heard::Heard;
 use heard_out::HeardOut;
-pub(crate) use request::{RequestHead, defaults, head as request_head};
+pub(crate) use request::{RequestHead, cannot, defaults, head as request_head};
 pub(crate) use response::{Head, head as response_head};
+use talk::Talk;
 
-use super::{Fault, Stream, Traffic};
+use super::{Moved, Stream, Traffic};
+use crate::Error;
 
 /// Streams until the peer has said how many it allows: one row goes first.
 const UNTIL_TOLD: usize = 1;
@@ -45,13 +48,16 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// How many times as large as allowed a head may be before the connection gives up on it, and not only its row.
 const HEADROOM: usize = 4;
 
-/// What may come without anything of it being any row's, before the connection is closed as one that floods.
-const IDLE_TALK: u64 = 1 << 20;
+/// Streams that are remembered when their row gave up, for as long as the peer may not know of it. The `h2` crate closes the
+/// connection over what comes too late for those that it has forgotten.
+const LATE_STREAMS: usize = 1 << 10;
 
 /// A connection that carries many rows.
 pub(crate) struct Carrier {
     connection: Connection<HeardOut, Bytes>,
-    sender: SendRequest<Bytes>,
+    /// Makes the senders of the rows, and never sends itself: what one has opened that has to wait for its place would keep it
+    /// from opening more, and after rows that gave up there is such a wait, until the peer can be told of them.
+    senders: SendRequest<Bytes>,
     pinger: Option<PingPong>,
     /// When the PING was sent that is not answered yet.
     pinged: Option<Instant>,
@@ -65,14 +71,12 @@ pub(crate) struct Carrier {
     is_told: bool,
     /// Whether no further stream may be opened: the peer said so, or the connection is broken.
     is_closing: bool,
-    /// Whether the peer said that it would close the connection.
-    farewell: Rc<RefCell<Farewell>>,
+    heard: Rc<RefCell<Heard>>,
     /// Whether the peer went away because it has too much to do.
     calm: Calm,
-    /// What had been read when a row last took something of it.
-    useful: u64,
-    /// When anything was last read, and how much had been by then.
-    heard: (Instant, u64),
+    talk: Talk,
+    /// When the peer last showed that it is there, and by what.
+    alive: (Instant, Moved),
 }
 
 /// What is known of a peer that goes away because it has too much to do (RFC 9113 §7). Streams that it may have worked on go
@@ -84,10 +88,13 @@ enum Calm {
     HandedOn,
 }
 
-/// A stream that was opened for a row.
-pub(crate) struct Opened {
-    pub(crate) response: ResponseFuture,
-    pub(crate) body: SendStream<Bytes>,
+/// What became of a stream that was to be opened for a row.
+pub(crate) enum Opened {
+    Stream(ResponseFuture, SendStream<Bytes>),
+    /// The connection takes no more; nothing was sent.
+    Not,
+    /// No connection would take such a head.
+    Never(Error),
 }
 
 impl Carrier {
@@ -95,23 +102,24 @@ impl Carrier {
     /// way. Until they have come one stream is all that may be opened.
     pub(crate) async fn begin(stream: Stream, max_head: usize, now: Instant) -> Result<Self, ::h2::Error> {
         let traffic = Rc::clone(&stream.socket().traffic);
-        let farewell = Rc::default();
-        let (sender, mut connection) = Builder::new()
+        let heard = Rc::default();
+        let (senders, mut connection) = Builder::new()
             .enable_push(false)
             .initial_max_send_streams(NOT_TOLD)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(u32::try_from(max_head.saturating_mul(HEADROOM)).unwrap_or(u32::MAX))
-            .handshake(HeardOut::new(stream, Rc::clone(&farewell)))
+            .max_concurrent_reset_streams(LATE_STREAMS)
+            .handshake(HeardOut::new(stream, Rc::clone(&heard)))
             .await?;
         let pinger = connection.ping_pong();
         Ok(Self {
             connection,
-            sender,
+            senders,
             pinger,
             pinged: None,
-            heard: (now, traffic.read()),
-            useful: traffic.read(),
+            alive: (now, traffic.moved()),
+            talk: Talk::new(traffic.read(), max_head),
             traffic,
             woken: Arc::default(),
             allowed: UNTIL_TOLD,
@@ -119,7 +127,7 @@ impl Carrier {
             served: 0,
             is_told: false,
             is_closing: false,
-            farewell,
+            heard,
             calm: Calm::NotAsked,
         })
     }
@@ -145,12 +153,17 @@ impl Carrier {
 
     /// Whether the peer said, before the connection ended, that it would end for a reason of the peer's own.
     pub(crate) fn was_to_end(&self) -> bool {
-        self.farewell.borrow().was_said()
+        self.heard.borrow().farewell()
     }
 
-    /// Why the peer does not let this client in, where TLS said so when the handshake was over already.
-    pub(crate) fn refusal(&self) -> Option<Fault> {
-        self.farewell.borrow().refusal()
+    /// Whether a part of the head on that stream was the last of any head to come.
+    pub(crate) fn heard_a_head_of(&self, stream: u32) -> bool {
+        self.heard.borrow().head_of() == Some(stream)
+    }
+
+    /// By what reading failed, if it did.
+    pub(crate) fn broke(&self) -> Option<io::Error> {
+        self.heard.borrow().broke()
     }
 
     /// Whether the peer has not said yet how many streams it allows.
@@ -172,21 +185,19 @@ impl Carrier {
     pub(crate) fn poll(&mut self, context: &mut Context<'_>, now: Instant) -> Poll<Result<(), ::h2::Error>> {
         self.traffic.begin_a_go();
         let polled = Pin::new(&mut self.connection).poll(context);
-        if self.traffic.read() != self.heard.1 {
-            self.heard = (now, self.traffic.read());
+        let moved = self.traffic.moved();
+        if moved != self.alive.1 {
+            self.alive = (now, moved);
         }
+        self.talk.came(self.traffic.read());
         if let (Some(pinger), Some(_)) = (&mut self.pinger, self.pinged)
             && let Poll::Ready(answered) = pinger.poll_pong(context)
         {
             self.pinged = None;
             self.is_closing |= answered.is_err();
         }
-        let ready = self.sender.poll_ready(context);
-        self.is_closing |= polled.is_ready() || matches!(ready, Poll::Ready(Err(_)));
-        if let (Calm::NotAsked, Poll::Ready(Err(error)), _) | (Calm::NotAsked, _, Poll::Ready(Err(error))) =
-            (self.calm, &polled, &ready)
-            && asks_for_calm(error)
-        {
+        self.is_closing |= polled.is_ready() || !self.takes_streams();
+        if self.calm == Calm::NotAsked && self.heard.borrow().call_for_calm() {
             self.calm = Calm::Asked;
         }
         let allowed = self.connection.max_concurrent_send_streams();
@@ -195,19 +206,25 @@ impl Carrier {
         polled
     }
 
-    /// Opens a stream; the number is what [`take_woken`](Self::take_woken) knows it by. Without one, nothing was sent.
-    pub(crate) fn open_stream(&mut self, head: http::Request<()>, ends: bool) -> Result<Opened, ::h2::Error> {
-        let opened = self.sender.send_request(head, ends);
-        match opened {
+    /// Opens a stream, if the `h2` crate takes the head.
+    pub(crate) fn open_stream(&mut self, head: http::Request<()>, ends: bool) -> Opened {
+        match self.senders.clone().send_request(head, ends) {
             Ok((response, body)) => {
                 self.open += 1;
-                Ok(Opened { response, body })
+                Opened::Stream(response, body)
             }
-            Err(error) => {
+            Err(error) if self.takes_streams() => Opened::Never(cannot(&error.to_string()).caused_by(error)),
+            Err(_) => {
                 self.is_closing = true;
-                Err(error)
+                Opened::Not
             }
         }
+    }
+
+    /// Whether the connection is as it should be, and has numbers left for streams.
+    fn takes_streams(&mut self) -> bool {
+        let ready = self.senders.poll_ready(&mut Context::from_waker(Waker::noop()));
+        matches!(ready, Poll::Ready(Ok(())))
     }
 
     /// A stream ended, with its row served or not.
@@ -230,19 +247,24 @@ impl Carrier {
         self.is_closing = true;
     }
 
-    /// A row took something of what was read.
-    pub(crate) fn note_use(&mut self) {
-        self.useful = self.traffic.read();
+    /// A row had a use for what was read: it took so many bytes of a body, or goes on otherwise.
+    pub(crate) fn note_use(&mut self, taken: usize) {
+        self.talk.was_of_use(taken);
+    }
+
+    /// A row gives up of whose response more may be under way.
+    pub(crate) fn note_leftovers(&mut self) {
+        self.talk.will_be_late(STREAM_WINDOW, CONNECTION_WINDOW);
     }
 
     /// Whether the peer talks without end and none of it is for a row (RFC 9113 §10.5).
     pub(crate) fn is_flooded(&self) -> bool {
-        self.traffic.read() - self.useful > IDLE_TALK
+        self.talk.is_flood()
     }
 
     /// When a silent peer has to be asked whether it is there, or to have answered.
     pub(crate) fn ping_due(&self, every: Duration) -> Option<Instant> {
-        self.pinged.unwrap_or(self.heard.0).checked_add(every)
+        self.pinged.map_or(self.alive.0, |at| at.max(self.alive.0)).checked_add(every)
     }
 
     /// Asks a silent peer whether it is there (RFC 9113 §6.7); says whether it owes the answer to the last time.

@@ -50,6 +50,8 @@ pub(crate) fn head(row: &RequestHead<'_>) -> Result<Request<()>, Error> {
         match name {
             header::HOST => host = Some(value),
             header::AUTHORIZATION => _ = fields.append(name, secret(value)),
+            // Checked to be that, in whatever letters; here only these may be said (RFC 9113 §8.2.2).
+            header::TE => _ = fields.insert(name, HeaderValue::from_static("trailers")),
             name => _ = fields.append(name, value),
         }
     }
@@ -58,9 +60,7 @@ pub(crate) fn head(row: &RequestHead<'_>) -> Result<Request<()>, Error> {
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     let authority = match host {
-        Some(host) => {
-            Authority::try_from(host.as_bytes()).map_err(|_| cannot("the field Host is no authority"))?
-        }
+        Some(host) => own_authority(host.as_bytes())?,
         None => row.authority.clone(),
     };
     let mut parts = http::uri::Parts::default();
@@ -78,6 +78,12 @@ pub(crate) fn head(row: &RequestHead<'_>) -> Result<Request<()>, Error> {
     *request.version_mut() = Version::HTTP_2;
     *request.headers_mut() = fields;
     Ok(request)
+}
+
+/// A `Host` of the row's own. An authority has no user in it (RFC 9113 §8.3.1).
+fn own_authority(host: &[u8]) -> Result<Authority, Error> {
+    let authority = Authority::try_from(host).ok().filter(|_| !host.contains(&b'@'));
+    authority.ok_or_else(|| cannot("the field Host is no authority"))
 }
 
 /// The fields of a policy in the form that every row begins with.
@@ -113,7 +119,11 @@ fn secret(mut value: HeaderValue) -> HeaderValue {
     value
 }
 
-fn value(text: &[u8]) -> Result<HeaderValue, Error> {
+/// Blanks around a value are no part of it (RFC 9110 §5.5), and here they may not be said (RFC 9113 §8.2.1).
+fn value(mut text: &[u8]) -> Result<HeaderValue, Error> {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
     HeaderValue::from_bytes(text).map_err(|_| cannot("a header value holds a byte that has no place in it"))
 }
 
@@ -122,7 +132,8 @@ fn means_a_body(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
-fn cannot(why: &str) -> Error {
+/// A row that HTTP/1.1 can say.
+pub(crate) fn cannot(why: &str) -> Error {
     Error::new(Kind::BadRequest, format!("the request cannot be said in HTTP/2: {why}"))
         .with_hint("http_version=\"1.1\" sends it as it is")
 }
@@ -171,6 +182,15 @@ mod tests {
     }
 
     #[test]
+    fn a6_blanks_around_a_value_stay_behind_and_te_is_written_in_one_way() {
+        let own = [("X-Blank", " \t a b\t "), ("x-void", " \t"), ("TE", "Trailers"), ("te", "TRAILERS")];
+        let request = made("GET", &own, None).unwrap();
+        let fields = request.headers();
+        assert_eq!((&fields["x-blank"], &fields["x-void"]), (&"a b".parse().unwrap(), &"".parse().unwrap()));
+        assert_eq!(fields.get_all("te").iter().collect::<Vec<_>>(), ["trailers"]);
+    }
+
+    #[test]
     fn content_length_is_said_once_for_a_body_and_for_methods_that_mean_one() {
         for (method, own, body_len, expected) in [
             ("GET", &[][..], None, None),
@@ -190,6 +210,8 @@ mod tests {
         let error = made("CONNECT", &[], None).unwrap_err();
         assert_eq!(error.kind(), Kind::BadRequest);
         assert!(error.message().contains("CONNECT"), "{error}");
-        assert!(made("GET", &[("Host", "a b")], None).unwrap_err().message().contains("Host"));
+        for host in ["a b", "a@b", ":secret@b:1"] {
+            assert!(made("GET", &[("Host", host)], None).unwrap_err().message().contains("Host"), "{host}");
+        }
     }
 }

@@ -43,6 +43,16 @@ pub(crate) fn alert(error: &io::Error) -> Option<(Kind, String)> {
     })
 }
 
+/// The same failure once more: all rows of a connection may end by it.
+pub(crate) fn copy(error: &io::Error) -> io::Error {
+    match (error.raw_os_error(), of_rustls(error), error.get_ref()) {
+        (Some(code), ..) => io::Error::from_raw_os_error(code),
+        (_, Some(reason), _) => io::Error::new(error.kind(), reason.clone()),
+        (.., Some(other)) => io::Error::new(error.kind(), other.to_string()),
+        _ => error.kind().into(),
+    }
+}
+
 /// What webpki has found where rustls has no word of its own for it.
 pub(super) fn reason_of_webpki(reason: &CertificateError) -> Option<&webpki::Error> {
     match reason {
