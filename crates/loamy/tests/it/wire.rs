@@ -203,7 +203,7 @@ fn p1_after_an_interrupt_no_byte_of_the_batch_is_written() {
     let server = with_streams(50);
     let client = client(2);
     let run = client.begin(&policy());
-    run.admit(rows(&server, "/delay/0.01", 20_000));
+    run.admit(rows(&server, "/delay/0.01", 6_000));
     run.close();
     let before = run.wait(200, Duration::from_secs(10)).len();
     let began = Instant::now();
@@ -214,7 +214,7 @@ fn p1_after_an_interrupt_no_byte_of_the_batch_is_written() {
     thread::sleep(4 * IN_TRANSIT);
     assert_eq!(server.counts().requests, seen);
     let rest = run.wait(usize::MAX, Duration::from_secs(1)).len();
-    assert_eq!(before + rest, 20_000);
+    assert_eq!(before + rest, 6_000);
     all_answered(&client.run(rows(&server, "/echo", 50), &policy()), 50);
 }
 
