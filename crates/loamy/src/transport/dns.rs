@@ -158,11 +158,15 @@ impl Resolver {
                 self.answered(host, lookup, answer);
             }
             Dns::System => {
-                let (resolver, host, lookup) = (Arc::clone(self), host.to_owned(), Arc::clone(lookup));
-                // Detached on purpose: others may wait for the answer when this row no longer does.
-                drop(tokio::task::spawn_blocking(move || {
-                    resolver.answered(&host, &lookup, judged(&host, asked(&host)));
-                }));
+                let (resolver, name, own) = (Arc::clone(self), host.to_owned(), Arc::clone(lookup));
+                let ask = move || resolver.answered(&name, &own, judged(&name, asked(&name)));
+                // Detached on purpose: others may wait for the answer when this row no longer does. Where the system has no thread
+                // for it, the runtime panics.
+                let begun = catch_unwind(AssertUnwindSafe(|| drop(tokio::task::spawn_blocking(ask))));
+                if begun.is_err() {
+                    let message = format!("the look-up of {host} failed: the system has no thread for it");
+                    self.answered(host, lookup, Err(Error::new(Kind::Dns, message)));
+                }
             }
         }
     }
