@@ -12,6 +12,7 @@ use crate::Kind;
 use crate::clock::now;
 use crate::job::End;
 use crate::pool::{IDLE, Stage, Task};
+use crate::retry::Failed;
 use crate::transport::connect;
 
 /// How far apart looks at the deadlines are at the least.
@@ -145,8 +146,8 @@ impl Worker {
                     let origin = &self.pool.route(route).key.origin;
                     let limit = Some(at.saturating_duration_since(task.since));
                     let error = connect::timed_out(kind, origin, limit);
-                    // A peer that has no stream free says nothing of other rows.
-                    self.settle(task, End::Over(error));
+                    // A peer that has no stream free says nothing of how many connections may be made.
+                    self.settle(task, End::Broken(error, Failed::to_connect(kind)));
                 }
                 other => {
                     next = earlier(next, other.map(|(at, _)| at));
