@@ -30,6 +30,9 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// How long no connection is added after the process ran out of descriptors.
 const HOLD: Duration = Duration::from_millis(50);
 
+/// How long no further connection is tried where one could not be made and others stand.
+const ENOUGH: Duration = Duration::from_secs(1);
+
 /// All connections of a worker, and what it knows of those it makes them to.
 pub(crate) struct Pool {
     mailbox: Arc<Mailbox>,
@@ -162,8 +165,8 @@ impl Pool {
         let streams = own.allowed.unwrap_or(share.streams).min(share.streams);
         let is_unknown = own.speaks.is_none() && own.connecting > 0;
         let is_enough = coming > 0 && own.waiting.len() + coming < coming * streams;
-        let is_all =
-            open + own.connecting > 0 && (open + own.connecting >= share.connections || streams == 0);
+        let is_all = open + own.connecting > 0
+            && (open + own.connecting >= share.connections || streams == 0 || own.has_enough(now));
         if is_unknown || is_enough {
             return Place::Later;
         }
@@ -172,6 +175,29 @@ impl Pool {
         }
         // Where no new connection may be, one that served others has to do.
         with_room().map(|(slot, _)| Place::On(slot)).next().unwrap_or(Place::Later)
+    }
+
+    /// A connection could not be made. Where others stand that rows share, those that wait can do without it: says until when
+    /// no other is tried.
+    pub(crate) fn make_do(&mut self, route: usize, now: Instant) -> Option<Instant> {
+        let own = &self.routes[route];
+        let mut shared = own.shared.iter().filter_map(|slot| self.many(*slot));
+        if !shared.any(|many| !many.carrier().is_closing()) {
+            return None;
+        }
+        let until = now + ENOUGH;
+        self.routes[route].enough_until = Some(until);
+        Some(until)
+    }
+
+    /// Until when no other is tried.
+    pub(crate) fn makes_do_until(&self, route: usize) -> Option<Instant> {
+        self.routes[route].enough_until
+    }
+
+    /// Whether that has passed; the first time alone.
+    pub(crate) fn is_to_try_again(&mut self, route: usize, now: Instant) -> bool {
+        self.routes[route].enough_until.take_if(|until| *until <= now).is_some()
     }
 
     /// A connection is being made.

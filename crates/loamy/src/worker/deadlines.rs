@@ -78,6 +78,10 @@ impl Worker {
         }
         for route in self.pool.with_waiting() {
             next = earlier(next, self.look_at_waiting(route, now));
+            if self.pool.is_to_try_again(route, now) {
+                self.to_feed.push(route);
+            }
+            next = earlier(next, self.pool.makes_do_until(route));
         }
         self.next_look = earlier(next, self.pool.held_until(now));
         self.give_each_a_turn(now);

@@ -196,22 +196,44 @@ impl Worker {
         self.to_feed.push(route);
     }
 
-    /// No connection: the row that it was made for ends, and those that waited for it with it.
+    /// No connection. Where others stand that rows may share, that is no failure of theirs: they wait for a stream.
     pub(super) fn not_connected(&mut self, slot: usize, error: Error, now: Instant) {
+        let route = self.pool.slot_mut(slot).route;
         let is_for_want_of_room = is_out_of_room(&error);
+        let makes_do_until = if self.may_share(route) { self.pool.make_do(route, now) } else { None };
+        match makes_do_until {
+            Some(until) => {
+                self.wait_on(slot, route);
+                self.look_at(Some(until));
+            }
+            None => self.fail_together(slot, &error, is_for_want_of_room),
+        }
+        if is_for_want_of_room {
+            let until = self.pool.hold_back(now);
+            self.look_at(Some(until));
+        }
+    }
+
+    /// The row that the connection was made for waits again, before those that came after it.
+    fn wait_on(&mut self, slot: usize, route: usize) {
+        let own = self.pool.take_task(slot);
+        self.pool.vacate(slot);
+        let waiting = self.pool.take_waiting(route);
+        own.into_iter().chain(waiting).for_each(|task| self.pool.wait(route, task));
+        self.to_feed.push(route);
+    }
+
+    /// The row that the connection was made for ends, and those that waited for it with it.
+    fn fail_together(&mut self, slot: usize, error: &Error, is_for_want_of_room: bool) {
         let end = || match error.kind() {
             _ if is_for_want_of_room => End::NotTried,
             Kind::Internal => End::Over(error.clone()),
             _ => End::NotConnected(error.clone()),
         };
-        for task in self.who_shares_the_failure(slot, &error) {
+        for task in self.who_shares_the_failure(slot, error) {
             self.settle(task, end());
         }
         self.end(slot, end());
-        if is_for_want_of_room {
-            let until = self.pool.hold_back(now);
-            self.look_at(Some(until));
-        }
     }
 
     /// The rows that waited for the connection that could not be made, those apart that give it more time: they have another
