@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,7 @@ class Batch:
 class Sending:
     """A batch that is under way."""
 
-    def __init__(
-        self, namespace: Namespace, rows: list[Any], policy: dict[str, Any], limits: dict[str, float | None]
-    ) -> None:
+    def __init__(self, namespace: Namespace, rows: list[Any], policy: dict[str, Any], limits: dict[str, Any]) -> None:
         self._count = len(rows)
         self._process = subprocess.Popen(
             [*namespace.inside, sys.executable, "-X", "faulthandler", str(PROGRAM)],
@@ -92,6 +91,7 @@ def send(
     descriptors: int | None = None,
     spare: int | None = None,
     release_after: float | None = None,
+    closed: Sequence[int] = (),
     **policy: Any,
 ) -> Batch:
     """Send the rows and wait for what comes of them.
@@ -102,8 +102,9 @@ def send(
         descriptors: how many the process may have.
         spare: how many of them are left when the batch begins, the rest being taken.
         release_after: seconds after which the taken ones are given back.
+        closed: those that the process closes before, as daemons do.
         policy: how.
 
     """
-    limits = {"descriptors": descriptors, "spare": spare, "release_after": release_after}
+    limits = {"descriptors": descriptors, "spare": spare, "release_after": release_after, "closed": [*closed]}
     return Sending(namespace, rows, policy, limits).end()

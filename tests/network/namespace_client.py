@@ -22,9 +22,12 @@ def main() -> None:
 
     import loamy
 
-    if job["spare"] is not None:
+    if job["spare"] is not None or job["closed"]:
         # The threads of loamy take theirs first.
         loamy.send(["http://127.0.0.1:1/"])
+    for descriptor in job["closed"]:
+        os.close(descriptor)
+    if job["spare"] is not None:
         taken = take_all()
         for _ in range(job["spare"]):
             os.close(taken.pop())

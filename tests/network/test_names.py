@@ -49,6 +49,18 @@ def test_c1_a_name_without_an_address_is_a_permanent_failure(
     assert not website.seen()
 
 
+def test_c1_a_daemon_without_descriptor_2_is_told_as_well_that_a_name_is_not_there(
+    network: Network, names: Callable[..., NameServer], website: Website
+) -> None:
+    server = names("--local=/loamy.test/")
+    batch = send_both(network, "gone.loamy.test", closed=[2], retries=2)
+    assert_never_sent(batch, "dns")
+    for row in batch.rows:
+        assert row.error is not None and PERMANENT[0] in row.error, row
+    assert server.asked() == {("A", "gone.loamy.test"): 1, ("AAAA", "gone.loamy.test"): 1}
+    assert not website.seen()
+
+
 @pytest.mark.parametrize("how", ["servfail", "refused"])
 def test_c1_a_name_server_that_fails_is_a_temporary_failure(
     network: Network, names: Callable[..., NameServer], website: Website, how: str

@@ -213,7 +213,7 @@ pub(crate) enum End {
     NotConnected(Error),
     /// It was not even tried, for want of a descriptor.
     NotTried,
-    /// Broken on the wire.
+    /// Broken on the wire, or before it got there for want of a stream.
     Broken(Error, Failed),
     /// It ends like this whatever the rules say: a panic while it was worked on, an interrupt before it was sent.
     Over(Error),

@@ -208,8 +208,7 @@ impl From<String> for Request {
 impl From<http::Request<Bytes>> for Request {
     fn from(request: http::Request<Bytes>) -> Self {
         let (parts, body) = request.into_parts();
-        let mut own = Self::get(parts.uri.to_string());
-        own.method = parts.method;
+        let mut own = Self::new(parts.method.as_str(), parts.uri.to_string());
         for (name, value) in &parts.headers {
             own = own.header(name.as_str(), value.as_bytes());
         }
@@ -264,6 +263,13 @@ mod tests {
         ] {
             let request = Request::new(method, "http://h/");
             assert_eq!(request.defect.is_none(), fine, "{method:?}");
+        }
+        for (method, fine) in
+            [("GET", true), ("PURGE", true), ("purge", true), ("get", false), ("CONNECT", false)]
+        {
+            let request =
+                http::Request::builder().method(method).uri("http://h/").body(Bytes::new()).unwrap();
+            assert_eq!(Request::from(request).defect.is_none(), fine, "{method:?}");
         }
         let defect = Request::new("get", "http://h/").defect.unwrap();
         assert_eq!(defect.hint(), Some("methods are case-sensitive; use \"GET\""));

@@ -156,8 +156,15 @@ fn resolve(mut url: Url, behind: Behind<'_>) -> Result<Target, Error> {
 
 /// The parsed authority with path and query exactly as typed.
 fn with_raw_target(authority: &str, text: &str) -> Result<String, Error> {
-    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let target = rest.find(['/', '?', '#']).map_or("", |at| &rest[at..]);
+    // What the parser mends here, it would have mended in the target too: where that begins must not be a matter of opinion.
+    let rest = text.split_once(':').and_then(|(_, rest)| rest.strip_prefix("//"));
+    let rest = rest.ok_or_else(|| bad_url("a URL sent as it is has \"://\" behind its scheme".to_owned()))?;
+    let (host, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if host.is_empty() || host.contains('\\') {
+        return Err(bad_url(
+            "a URL sent as it is has its host, and no backslash, before its path".to_owned(),
+        ));
+    }
     let target = target.split_once('#').map_or(target, |(target, _)| target);
     if target.contains(' ') {
         return Err(bad_url("a URL sent as it is must not hold a space".to_owned()));
@@ -239,12 +246,25 @@ mod tests {
             ("http://h/a/../b?'", "/a/../b?'"),
             ("http://h?x", "/?x"),
             ("http://h/%2e#f", "/%2e"),
+            ("http://u:p@h/a\\b", "/a\\b"),
+            ("HTTP://h/a?b=http://c", "/a?b=http://c"),
             ("http://h", "/"),
         ] {
             let target = parse(url, true).unwrap();
             assert_eq!(&target.url[target.path_at..], sent, "{url}");
         }
-        assert_eq!(parse("http://h/a b", true).unwrap_err().kind(), Kind::BadRequest);
+        for url in [
+            "http://h/a b",
+            "http:/h/a",
+            "http:///h/a",
+            "http:h/a",
+            "http:h/a?http://h/b",
+            "http://h\\a/b",
+            "http:\\\\h/a",
+            "http://u\\@h/a",
+        ] {
+            assert_eq!(parse(url, true).unwrap_err().kind(), Kind::BadRequest, "{url}");
+        }
     }
 
     #[test]

@@ -32,8 +32,6 @@ pub(crate) struct Exchange {
     reused: bool,
     /// Whether the row itself asked for the connection to end with it.
     closes: bool,
-    /// Whether the peer sent more than it was asked for (RFC 9112 §9.2).
-    has_surplus: bool,
     /// Whether the operating system has all that the connection took.
     is_flushed: bool,
 }
@@ -75,7 +73,6 @@ impl Exchange {
             received: 0,
             reused: wire.served() > 0,
             closes: framing::wants_close(request.headers.view()),
-            has_surplus: false,
             is_flushed: false,
         };
         own.write_first(wire, context, scratch);
@@ -214,7 +211,9 @@ impl Exchange {
         }
         Poll::Ready(Ok(match self.decoder.feed(&scratch.read) {
             Ok(fed) => {
-                self.has_surplus |= fed.used < scratch.read.len();
+                if fed.used < scratch.read.len() {
+                    wire.note_surplus();
+                }
                 Read::Fed { done: fed.done }
             }
             Err(fault) => Read::Bad(fault),
@@ -225,7 +224,7 @@ impl Exchange {
         let finished = self.take_decoder().finish();
         let reusable = finished.reusable
             && !self.closes
-            && !self.has_surplus
+            && !wire.has_surplus()
             && self.is_written()
             && self.write_error.is_none();
         let is_coded = finished.coded;

@@ -17,9 +17,10 @@ pub(crate) use routes::{Route, RouteKey};
 use crate::exchange::single::Exchange;
 use crate::job::Job;
 use crate::seat::{Bell, Mailbox};
-use crate::transport::Wire;
 use crate::transport::connect::Connecting;
+use crate::transport::network::Network;
 use crate::transport::tls::Spoken;
+use crate::transport::{Heard, Wire};
 
 /// How long a connection is kept without work: less than servers keep it, so that they seldom close first.
 pub(crate) const IDLE: Duration = Duration::from_secs(15);
@@ -30,9 +31,13 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// How long no connection is added after the process ran out of descriptors.
 const HOLD: Duration = Duration::from_millis(50);
 
+/// How long no further connection is tried where one could not be made and others stand.
+const ENOUGH: Duration = Duration::from_secs(1);
+
 /// All connections of a worker, and what it knows of those it makes them to.
 pub(crate) struct Pool {
     mailbox: Arc<Mailbox>,
+    network: Arc<Network>,
     slots: Vec<Slot>,
     vacant: Vec<usize>,
     /// How many connections may be open.
@@ -85,8 +90,16 @@ pub(crate) struct Share {
 }
 
 impl Pool {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, room: usize) -> Self {
-        Self { mailbox, slots: Vec::new(), vacant: Vec::new(), room, held: None, routes: Routes::default() }
+    pub(crate) fn new(mailbox: Arc<Mailbox>, network: Arc<Network>, room: usize) -> Self {
+        Self {
+            mailbox,
+            network,
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            room,
+            held: None,
+            routes: Routes::default(),
+        }
     }
 
     /// The route to an origin.
@@ -162,8 +175,8 @@ impl Pool {
         let streams = own.allowed.unwrap_or(share.streams).min(share.streams);
         let is_unknown = own.speaks.is_none() && own.connecting > 0;
         let is_enough = coming > 0 && own.waiting.len() + coming < coming * streams;
-        let is_all =
-            open + own.connecting > 0 && (open + own.connecting >= share.connections || streams == 0);
+        let is_all = open + own.connecting > 0
+            && (open + own.connecting >= share.connections || streams == 0 || own.has_enough(now));
         if is_unknown || is_enough {
             return Place::Later;
         }
@@ -172,6 +185,29 @@ impl Pool {
         }
         // Where no new connection may be, one that served others has to do.
         with_room().map(|(slot, _)| Place::On(slot)).next().unwrap_or(Place::Later)
+    }
+
+    /// A connection could not be made. Where others stand that rows share, those that wait can do without it: says until when
+    /// no other is tried.
+    pub(crate) fn make_do(&mut self, route: usize, now: Instant) -> Option<Instant> {
+        let own = &self.routes[route];
+        let mut shared = own.shared.iter().filter_map(|slot| self.many(*slot));
+        if !shared.any(|many| !many.carrier().is_closing()) {
+            return None;
+        }
+        let until = now + ENOUGH;
+        self.routes[route].enough_until = Some(until);
+        Some(until)
+    }
+
+    /// Until when no other is tried.
+    pub(crate) fn makes_do_until(&self, route: usize) -> Option<Instant> {
+        self.routes[route].enough_until
+    }
+
+    /// Whether that has passed; the first time alone.
+    pub(crate) fn is_to_try_again(&mut self, route: usize, now: Instant) -> bool {
+        self.routes[route].enough_until.take_if(|until| *until <= now).is_some()
     }
 
     /// A connection is being made.
@@ -269,18 +305,18 @@ impl Pool {
 
     /// The connection to the route that was used last, fit for the row.
     ///
-    /// A row that must not be sent twice takes none that may be dead: the system is asked just before, and a peer that
-    /// was seen to close after so many rows is not trusted beyond them (RFC 9112 §9.3.1).
+    /// It takes none that may be dead, nor one on which something has come that it would take for its answer (RFC 9112 §9.2): the
+    /// system is asked just before. If it must not be sent twice, a peer that was seen to close after so many rows is not trusted
+    /// beyond them either (RFC 9112 §9.3.1).
     pub(crate) fn take_idle(&mut self, route: usize, job: &Job) -> Option<(usize, Wire)> {
-        let careful = !job.request.is_idempotent();
+        let most = if job.request.is_idempotent() { u32::MAX } else { self.routes[route].closes_after };
         while let Some(slot) = self.routes[route].idle.pop() {
             let stage = std::mem::replace(&mut self.slots[slot].stage, Stage::Vacant);
-            let Stage::Idle { wire, .. } = stage else {
+            let Stage::Idle { mut wire, .. } = stage else {
                 continue;
             };
-            let mut wire = wire;
-            let mut context = Context::from_waker(&self.slots[slot].waker);
-            if !careful || (wire.served() < self.routes[route].closes_after && wire.is_quiet(&mut context)) {
+            if wire.served() < most && self.may_carry_another(route, &wire) && self.is_quiet(slot, &mut wire)
+            {
                 return Some((slot, wire));
             }
             self.let_go(slot);
@@ -308,9 +344,27 @@ impl Pool {
         if wire.served() > route.closes_after {
             route.closes_after = u32::MAX;
         }
-        route.idle.push(slot);
-        own.stage = Stage::Idle { wire, since: now };
+        let number = own.route;
+        if !self.may_carry_another(number, &wire) {
+            return self.vacate(slot);
+        }
+        self.routes[number].idle.push(slot);
+        self.slots[slot].stage = Stage::Idle { wire, since: now };
         self.look_at_idle(slot, now);
+    }
+
+    /// Whether the next row may go on it as well: what comes from a peer that spoke unasked would be taken for its answer.
+    fn may_carry_another(&self, route: usize, wire: &Wire) -> bool {
+        wire.served() == 0 || !self.network.speaks_unasked(&self.routes[route].key.origin)
+    }
+
+    /// Whether the peer has neither closed it nor sent anything.
+    fn is_quiet(&mut self, slot: usize, wire: &mut Wire) -> bool {
+        let heard = wire.hear_now(&mut Context::from_waker(&self.slots[slot].waker));
+        if heard == Heard::Unasked {
+            self.spoke_unasked(slot);
+        }
+        heard == Heard::Nothing
     }
 
     /// A connection without work must be quiet: what the peer says now answers nothing (RFC 9112 §9.2), and when it
@@ -320,14 +374,13 @@ impl Pool {
         let Stage::Idle { wire, since } = &mut own.stage else {
             return;
         };
-        let mut byte = [0; 1];
-        wire.traffic().begin_a_go();
-        if wire.poll_read(&mut Context::from_waker(&own.waker), &mut &mut byte[..]).is_pending() {
-            return;
-        }
+        let heard = wire.hear(&mut Context::from_waker(&own.waker));
         let (served, idle) = (wire.served(), now.saturating_duration_since(*since));
-        if idle < AT_ONCE {
-            self.closed_unasked(slot, served);
+        match heard {
+            Heard::Nothing => return,
+            Heard::End if idle < AT_ONCE => self.closed_unasked(slot, served),
+            Heard::End => {}
+            Heard::Unasked => self.spoke_unasked(slot),
         }
         self.drop_idle(slot);
     }
@@ -343,6 +396,12 @@ impl Pool {
     pub(crate) fn closed_unasked(&mut self, slot: usize, served: u32) {
         let route = &mut self.routes[self.slots[slot].route];
         route.closes_after = route.closes_after.min(served.max(1));
+    }
+
+    /// The peer sent what answers nothing: none of its connections carries a second row from here on.
+    pub(crate) fn spoke_unasked(&mut self, slot: usize) {
+        let route = self.slots[slot].route;
+        self.network.spoke_unasked(&self.routes[route].key.origin);
     }
 
     /// Drops what a slot holds, its row apart.
@@ -417,7 +476,7 @@ impl Pool {
             if let Stage::Many(many) = &mut own.stage
                 && many.idle_since().is_some()
             {
-                many.poll(&mut Context::from_waker(&own.waker), now, &mut Vec::new());
+                many.poll_past_the_runtime(&mut Context::from_waker(&own.waker), now);
                 self.look_at_shared(slot);
             }
         }

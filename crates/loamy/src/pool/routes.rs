@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Task;
 use crate::policy::{HttpVersion, Policy, Sizes};
@@ -54,6 +54,8 @@ pub(crate) struct Route {
     pub(super) promised: usize,
     /// Connections that rows share.
     pub(super) shared: Vec<usize>,
+    /// Until when they have to do: no other could be made.
+    pub(super) enough_until: Option<Instant>,
     /// Streams that the peer allowed when it last said so.
     pub(super) allowed: Option<usize>,
     /// Rows that wait for a stream.
@@ -209,6 +211,7 @@ impl Route {
             took: Duration::ZERO,
             promised: 0,
             shared: Vec::new(),
+            enough_until: None,
             allowed: None,
             waiting: VecDeque::new(),
             open: 0,
@@ -220,6 +223,11 @@ impl Route {
     /// Whether rows wait for a stream.
     pub(crate) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Whether those that rows share have to do.
+    pub(super) fn has_enough(&self, now: Instant) -> bool {
+        self.enough_until.is_some_and(|until| now < until)
     }
 
     /// Whether rows may share connections to it, as far as is known.

@@ -6,6 +6,7 @@ use crate::job::{OriginId, Placed};
 use crate::policy::Policy;
 use crate::target::{Origin, Scheme};
 use crate::tls::TlsProfile;
+use crate::transport::dns::Resolver;
 
 fn key(number: usize) -> RouteKey {
     let origin = Origin { scheme: Scheme::Https, host: format!("host{number}.test").into(), port: 443 };
@@ -25,7 +26,8 @@ fn go_to_others(pool: &mut Pool) {
 }
 
 fn pool() -> Pool {
-    Pool::new(Arc::new(Mailbox::default()), 10)
+    let network = Network::new(Resolver::default());
+    Pool::new(Arc::new(Mailbox::default()), Arc::new(network), 10)
 }
 
 #[test]

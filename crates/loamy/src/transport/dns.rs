@@ -5,10 +5,13 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::os::unix::net::UnixDatagram;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
 
 use crate::clock::now;
 use crate::{Error, Kind};
@@ -158,11 +161,15 @@ impl Resolver {
                 self.answered(host, lookup, answer);
             }
             Dns::System => {
-                let (resolver, host, lookup) = (Arc::clone(self), host.to_owned(), Arc::clone(lookup));
-                // Detached on purpose: others may wait for the answer when this row no longer does.
-                drop(tokio::task::spawn_blocking(move || {
-                    resolver.answered(&host, &lookup, judged(&host, asked(&host)));
-                }));
+                let (resolver, name, own) = (Arc::clone(self), host.to_owned(), Arc::clone(lookup));
+                let ask = move || resolver.answered(&name, &own, judged(&name, asked(&name)));
+                // Detached on purpose: others may wait for the answer when this row no longer does. Where the system has no thread
+                // for it, the runtime panics.
+                let begun = catch_unwind(AssertUnwindSafe(|| drop(tokio::task::spawn_blocking(ask))));
+                if begun.is_err() {
+                    let message = format!("the look-up of {host} failed: the system has no thread for it");
+                    self.answered(host, lookup, Err(Error::new(Kind::Dns, message)));
+                }
             }
         }
     }
@@ -190,23 +197,22 @@ impl Resolver {
 /// now. So a failure counts only when there were some right before and right after it; else it is the lack of them.
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the system for a name")]
 fn asked(host: &str) -> io::Result<Vec<IpAddr>> {
-    let before = need_descriptors();
+    let before = lack_of_descriptors();
     let answer = (host, 0).to_socket_addrs();
-    if answer.is_err() {
-        before?;
-        need_descriptors()?;
+    if answer.is_err()
+        && let Some(lack) = before.or_else(lack_of_descriptors)
+    {
+        return Err(lack);
     }
     answer.map(|found| found.map(|address| address.ip()).collect())
 }
 
-/// Fails unless there are as many descriptors as a look-up holds at once, with some to spare.
-fn need_descriptors() -> io::Result<()> {
+/// What is said where there are fewer descriptors than a look-up holds at once, with some to spare.
+fn lack_of_descriptors() -> Option<io::Error> {
     const ENOUGH: usize = 4;
-    let mut held = Vec::with_capacity(ENOUGH);
-    for _ in 0..ENOUGH {
-        held.push(rustix::io::fcntl_dupfd_cloexec(io::stderr(), 0)?);
-    }
-    Ok(())
+    let lacks = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    let taken: Result<Vec<_>, _> = (0..ENOUGH).map(|_| UnixDatagram::unbound()).collect();
+    taken.err().filter(|error| lacks.contains(&error.raw_os_error()))
 }
 
 fn judged(host: &str, answer: io::Result<Vec<IpAddr>>) -> Answer {

@@ -14,8 +14,7 @@ pub(crate) mod tls;
 
 use std::cell::Cell;
 use std::future::Future;
-use std::io;
-use std::mem::MaybeUninit;
+use std::io::{self, Read};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -44,6 +43,7 @@ pub(crate) struct Traffic {
     written: Cell<u64>,
     read: Cell<u64>,
     reads_left: Cell<u32>,
+    readiness: Cell<Readiness>,
     /// Whether the operating system took no more when it was last asked to.
     is_full: Cell<bool>,
     /// How often it took something after that.
@@ -55,6 +55,16 @@ pub(crate) struct Traffic {
 pub(crate) struct Moved {
     read: u64,
     relieved: u64,
+}
+
+/// Whose word counts for it that nothing is there to be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Readiness {
+    /// The runtime's, which knows what the operating system told it last.
+    #[default]
+    Told,
+    /// The operating system's, at each read.
+    Asked,
 }
 
 impl Traffic {
@@ -77,6 +87,16 @@ impl Traffic {
     pub(crate) fn begin_a_go(&self) {
         self.reads_left.set(READS_IN_A_GO);
     }
+
+    /// From here on the operating system is asked at each read, until [`trust_the_runtime`](Self::trust_the_runtime): between two
+    /// turns of the thread the runtime hears of nothing that comes.
+    pub(crate) fn ask_the_system(&self) {
+        self.readiness.set(Readiness::Asked);
+    }
+
+    pub(crate) fn trust_the_runtime(&self) {
+        self.readiness.set(Readiness::Told);
+    }
 }
 
 /// A socket that counts what passes.
@@ -91,6 +111,18 @@ impl Counted {
         let traffic = Rc::new(Traffic::default());
         traffic.begin_a_go();
         Self { socket, traffic }
+    }
+
+    /// Reads what is there, past the runtime, which tells the waker of whatever comes after it.
+    fn read_past_the_runtime(&self, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match (&*socket2::SockRef::from(&self.socket)).read(buffer.initialize_unfilled()) {
+            Ok(count) => {
+                buffer.advance(count);
+                Poll::Ready(Ok(()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
     }
 
     fn count_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -115,7 +147,10 @@ impl AsyncRead for Counted {
             return Poll::Pending;
         };
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.socket).poll_read(context, buffer);
+        let mut read = Pin::new(&mut self.socket).poll_read(context, buffer);
+        if read.is_pending() && self.traffic.readiness.get() == Readiness::Asked {
+            read = self.read_past_the_runtime(buffer);
+        }
         if read.is_ready() {
             let count = buffer.filled().len() - before;
             self.traffic.read.set(self.traffic.read() + count as u64);
@@ -261,12 +296,24 @@ pub(crate) struct Wire {
     stream: Stream,
     traffic: Rc<Traffic>,
     served: u32,
+    /// Whether more came on it than was asked for.
+    has_surplus: bool,
+}
+
+/// What is heard on a connection without work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Nothing,
+    /// The peer closed it, or it broke.
+    End,
+    /// Bytes that answer nothing.
+    Unasked,
 }
 
 impl Wire {
     pub(crate) fn new(stream: Stream) -> Self {
         let traffic = Rc::clone(&stream.socket().traffic);
-        Self { stream, traffic, served: 0 }
+        Self { stream, traffic, served: 0, has_surplus: false }
     }
 
     pub(crate) fn traffic(&self) -> &Traffic {
@@ -280,6 +327,15 @@ impl Wire {
 
     pub(crate) fn count_served(&mut self) {
         self.served += 1;
+    }
+
+    /// Whether more came on it than was asked for: what comes next answers nobody knows what (RFC 9112 §9.2).
+    pub(crate) fn has_surplus(&self) -> bool {
+        self.has_surplus
+    }
+
+    pub(crate) fn note_surplus(&mut self) {
+        self.has_surplus = true;
     }
 
     /// Takes bytes; those that encryption holds back are sent by [`poll_flush`](Self::poll_flush).
@@ -310,16 +366,23 @@ impl Wire {
         }
     }
 
-    /// Whether the peer has neither closed nor sent anything, asked of the operating system just now.
-    pub(crate) fn is_quiet(&mut self, context: &mut Context<'_>) -> bool {
-        if let Stream::Tls(_) = self.stream {
-            // The peer may have sent what concerns the encryption alone, such as session tickets.
-            self.traffic.begin_a_go();
-            let mut byte = [0; 1];
-            return self.poll_read(context, &mut &mut byte[..]).is_pending();
+    /// What the peer did while nothing was asked of it, as far as the runtime was told; the waker is told of more. What concerns the
+    /// encryption alone, such as session tickets, is none of it.
+    pub(crate) fn hear(&mut self, context: &mut Context<'_>) -> Heard {
+        self.traffic.begin_a_go();
+        let mut byte = [0; 1];
+        match self.poll_read(context, &mut &mut byte[..]) {
+            Poll::Pending => Heard::Nothing,
+            Poll::Ready(Ok(0) | Err(_)) => Heard::End,
+            Poll::Ready(Ok(_)) => Heard::Unasked,
         }
-        let mut byte = [MaybeUninit::uninit(); 1];
-        let looked = socket2::SockRef::from(&self.stream.socket().socket).peek(&mut byte);
-        matches!(looked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same, asked of the operating system just now.
+    pub(crate) fn hear_now(&mut self, context: &mut Context<'_>) -> Heard {
+        self.traffic.ask_the_system();
+        let heard = self.hear(context);
+        self.traffic.trust_the_runtime();
+        heard
     }
 }

@@ -12,6 +12,7 @@ use crate::Kind;
 use crate::clock::now;
 use crate::job::End;
 use crate::pool::{IDLE, Stage, Task};
+use crate::retry::Failed;
 use crate::transport::connect;
 
 /// How far apart looks at the deadlines are at the least.
@@ -77,6 +78,10 @@ impl Worker {
         }
         for route in self.pool.with_waiting() {
             next = earlier(next, self.look_at_waiting(route, now));
+            if self.pool.is_to_try_again(route, now) {
+                self.to_feed.push(route);
+            }
+            next = earlier(next, self.pool.makes_do_until(route));
         }
         self.next_look = earlier(next, self.pool.held_until(now));
         self.give_each_a_turn(now);
@@ -145,8 +150,8 @@ impl Worker {
                     let origin = &self.pool.route(route).key.origin;
                     let limit = Some(at.saturating_duration_since(task.since));
                     let error = connect::timed_out(kind, origin, limit);
-                    // A peer that has no stream free says nothing of other rows.
-                    self.settle(task, End::Over(error));
+                    // A peer that has no stream free says nothing of how many connections may be made.
+                    self.settle(task, End::Broken(error, Failed::to_connect(kind)));
                 }
                 other => {
                     next = earlier(next, other.map(|(at, _)| at));

@@ -51,8 +51,13 @@ impl Worker {
     }
 
     fn may_share(&self, route: usize) -> bool {
-        let route = self.pool.route(route);
-        route.may_share() && !self.network.forgoes_http2(&route.key.origin)
+        self.pool.route(route).may_share() && !self.forgoes_http2(route)
+    }
+
+    /// Whether HTTP/2 is not to be spoken: the peer wants HTTP/1.1, and the policy leaves the choice to it.
+    fn forgoes_http2(&self, route: usize) -> bool {
+        let key = &self.pool.route(route).key;
+        key.version == HttpVersion::Auto && self.network.forgoes_http2(&key.origin)
     }
 
     fn dispatch_shared(&mut self, route: usize, task: Task, now: Instant) {
@@ -133,8 +138,11 @@ impl Worker {
         };
         let policy = &seat.shared.terms.policy;
         let timeouts = *task.job.timeouts(policy);
-        let offer = self.offer(route);
         let key = &self.pool.route(route).key;
+        let Some(offer) = self.offer(route) else {
+            let message = format!("the host of {} cannot be said in HTTP/2 (RFC 9113 §8.3.1)", key.origin);
+            return self.settle(task, End::Over(Error::bad_request(message)));
+        };
         let to = Destination {
             origin: Arc::clone(&key.origin),
             tls: key.tls.clone(),
@@ -149,14 +157,14 @@ impl Worker {
         self.step(slot, now);
     }
 
-    /// What is to be spoken, as far as it is ours to say.
-    fn offer(&self, route: usize) -> Offer {
+    /// What is to be spoken, as far as it is ours to say; None where nothing can be.
+    fn offer(&self, route: usize) -> Option<Offer> {
         let own = self.pool.route(route);
-        match (own.key.origin.scheme, own.key.version) {
-            _ if own.target.is_none() || self.network.forgoes_http2(&own.key.origin) => Offer::Http1,
-            (_, HttpVersion::Http1) | (Scheme::Http, HttpVersion::Auto) => Offer::Http1,
-            (_, HttpVersion::Http2) => Offer::Http2,
-            (Scheme::Https, HttpVersion::Auto) => Offer::Both,
+        let only_http1 = own.target.is_none() || self.forgoes_http2(route);
+        match (own.key.version, own.key.origin.scheme) {
+            (HttpVersion::Http2, _) => (!only_http1).then_some(Offer::Http2),
+            (HttpVersion::Auto, Scheme::Https) if !only_http1 => Some(Offer::Both),
+            (HttpVersion::Http1 | HttpVersion::Auto, _) => Some(Offer::Http1),
         }
     }
 
@@ -186,22 +194,44 @@ impl Worker {
         self.to_feed.push(route);
     }
 
-    /// No connection: the row that it was made for ends, and those that waited for it with it.
+    /// No connection. Where others stand that rows may share, that is no failure of theirs: they wait for a stream.
     pub(super) fn not_connected(&mut self, slot: usize, error: Error, now: Instant) {
+        let route = self.pool.slot_mut(slot).route;
         let is_for_want_of_room = is_out_of_room(&error);
+        let makes_do_until = if self.may_share(route) { self.pool.make_do(route, now) } else { None };
+        match makes_do_until {
+            Some(until) => {
+                self.wait_on(slot, route);
+                self.look_at(Some(until));
+            }
+            None => self.fail_together(slot, &error, is_for_want_of_room),
+        }
+        if is_for_want_of_room {
+            let until = self.pool.hold_back(now);
+            self.look_at(Some(until));
+        }
+    }
+
+    /// The row that the connection was made for waits again, before those that came after it.
+    fn wait_on(&mut self, slot: usize, route: usize) {
+        let own = self.pool.take_task(slot);
+        self.pool.vacate(slot);
+        let waiting = self.pool.take_waiting(route);
+        own.into_iter().chain(waiting).for_each(|task| self.pool.wait(route, task));
+        self.to_feed.push(route);
+    }
+
+    /// The row that the connection was made for ends, and those that waited for it with it.
+    fn fail_together(&mut self, slot: usize, error: &Error, is_for_want_of_room: bool) {
         let end = || match error.kind() {
             _ if is_for_want_of_room => End::NotTried,
             Kind::Internal => End::Over(error.clone()),
             _ => End::NotConnected(error.clone()),
         };
-        for task in self.who_shares_the_failure(slot, &error) {
+        for task in self.who_shares_the_failure(slot, error) {
             self.settle(task, end());
         }
         self.end(slot, end());
-        if is_for_want_of_room {
-            let until = self.pool.hold_back(now);
-            self.look_at(Some(until));
-        }
     }
 
     /// The rows that waited for the connection that could not be made, those apart that give it more time: they have another

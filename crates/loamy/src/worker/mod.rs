@@ -92,7 +92,7 @@ impl Seat {
 impl Worker {
     pub(crate) fn new(mailbox: Arc<Mailbox>, network: Arc<Network>, room: usize) -> Self {
         Self {
-            pool: Pool::new(Arc::clone(&mailbox), room),
+            pool: Pool::new(Arc::clone(&mailbox), Arc::clone(&network), room),
             mailbox,
             network,
             seats: Vec::new(),
@@ -365,13 +365,15 @@ impl Worker {
     /// A row ended on a connection that may serve the next.
     fn done(&mut self, slot: usize, done: Done, now: Instant) {
         if !done.reusable {
-            if let (Stage::Busy { wire, .. }, End::Broken(_, failed)) =
-                (&self.pool.slot_mut(slot).stage, &done.end)
-                && failed.kind == Kind::Closed
-                && failed.reused
-            {
-                let served = wire.served();
-                self.pool.closed_unasked(slot, served);
+            if let Stage::Busy { wire, .. } = &self.pool.slot_mut(slot).stage {
+                let (served, has_surplus) = (wire.served(), wire.has_surplus());
+                if matches!(&done.end, End::Broken(_, failed) if failed.kind == Kind::Closed && failed.reused)
+                {
+                    self.pool.closed_unasked(slot, served);
+                }
+                if has_surplus {
+                    self.pool.spoke_unasked(slot);
+                }
             }
             return self.end(slot, done.end);
         }

@@ -23,14 +23,39 @@ struct Alone {
 
 impl Alone {
     fn new() -> Self {
+        Self::with(Dns::Fixed(Arc::new(|_| Ok(vec![Ipv4Addr::LOCALHOST.into()]))))
+    }
+
+    fn with(dns: Dns) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let dns = Dns::Fixed(Arc::new(|_| Ok(vec![Ipv4Addr::LOCALHOST.into()])));
         let network = Arc::new(Network::new(Resolver::new(dns)));
         Self { runtime, worker: Worker::new(Arc::new(Mailbox::default()), network, 1_000) }
     }
 
     /// Sends the rows, until each has its outcome.
     fn send(&mut self, urls: impl Iterator<Item = String>) -> Vec<crate::Outcome> {
+        let (shared, mailbox) = self.begin(urls);
+        let (mut messages, mut woken) = (VecDeque::new(), Vec::new());
+        self.drive(|worker, context| {
+            while mailbox.collect(&mut messages, &mut woken, context.waker()) {
+                worker.turn_round(&mut messages, &mut woken);
+            }
+            if worker.seats.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
+        });
+        shared.lock().batch.take_ready()
+    }
+
+    /// Sends the rows, of which each ends at once, as where no thread may be begun: outside of a runtime there is none.
+    fn send_without_threads(&mut self, urls: impl Iterator<Item = String>) -> Vec<crate::Outcome> {
+        let (shared, mailbox) = self.begin(urls);
+        let (mut messages, mut woken) = (VecDeque::new(), Vec::new());
+        while mailbox.collect(&mut messages, &mut woken, std::task::Waker::noop()) {
+            self.worker.turn_round(&mut messages, &mut woken);
+        }
+        shared.lock().batch.take_ready()
+    }
+
+    fn begin(&mut self, urls: impl Iterator<Item = String>) -> (Arc<Shared>, Arc<Mailbox>) {
         let policy = Arc::new(Policy::default());
         let mut batch = Batch::new(Arc::clone(&policy), now(), 1);
         urls.for_each(|url| batch.admit(Request::get(url)));
@@ -41,14 +66,7 @@ impl Alone {
         shared.lock().workers.push(Arc::clone(&mailbox));
         mailbox.batches.fetch_add(1, Ordering::Relaxed);
         mailbox.send(Message::Begin { shared: Arc::clone(&shared), seat: 0 });
-        let (mut messages, mut woken) = (VecDeque::new(), Vec::new());
-        self.drive(|worker, context| {
-            while mailbox.collect(&mut messages, &mut woken, context.waker()) {
-                worker.turn_round(&mut messages, &mut woken);
-            }
-            if worker.seats.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
-        });
-        shared.lock().batch.take_ready()
+        (shared, mailbox)
     }
 
     /// So many other origins are met that what was learned of those before is of no more use.
@@ -108,4 +126,20 @@ fn what_was_learned_of_an_origin_is_forgotten_some_time_after_its_last_connectio
     assert_eq!(alone.worker.pool.known_routes(), MANY);
     let mut left = served.join().unwrap();
     left.iter_mut().for_each(|stream| assert_eq!(stream.read(&mut [0]).unwrap(), 0, "it was closed"));
+}
+
+#[test]
+fn c2_a_look_up_that_finds_no_thread_fails_for_now_and_the_next_row_has_one_of_its_own() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let url = format!("http://localhost:{}/", listener.local_addr().unwrap().port());
+    let served = serve(listener, 1);
+    let mut alone = Alone::with(Dns::System);
+    for _ in 0..2 {
+        let outcomes = alone.send_without_threads([url.clone()].into_iter());
+        let error = outcomes[0].result.as_ref().unwrap_err();
+        assert_eq!((error.kind(), error.retryable()), (Kind::Dns, true), "{error}");
+    }
+    let outcomes = alone.send([url].into_iter());
+    assert_eq!(outcomes[0].response().map(crate::Response::status), Some(204), "{outcomes:?}");
+    assert_eq!(served.join().unwrap().len(), 1);
 }

@@ -518,6 +518,20 @@ fn the_progress_of_a_run_counts_every_row_once() {
 }
 
 #[test]
+fn a2_requests_of_the_http_crate_have_methods_that_any_row_may_have() {
+    let server = Server::serve();
+    let request = |method: &str| {
+        let url = server.url("/anything");
+        http::Request::builder().method(method).uri(url).body(Bytes::new()).unwrap()
+    };
+    let outcomes = client(1).run(["CONNECT", "get", "PURGE"].map(request), &Policy::default());
+    let kinds: Vec<_> =
+        outcomes.iter().map(|own| own.result.as_ref().err().map(loamy::Error::kind)).collect();
+    assert_eq!(kinds, [Some(Kind::BadRequest), Some(Kind::BadRequest), None]);
+    assert_eq!(server.counts().requests, 1);
+}
+
+#[test]
 fn a_wait_ends_when_its_time_is_over() {
     let server = Server::serve();
     let run = client(1).begin(&Policy::default());

@@ -2,6 +2,7 @@
 
 mod child;
 mod codec_against_hyper;
+mod connections;
 mod doors;
 mod expectations;
 mod faults;
