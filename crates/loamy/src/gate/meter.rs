@@ -176,7 +176,7 @@ impl Limits {
                 Some(lead) => limiter.check_ahead(now, lead, cost),
             };
             match admission {
-                Admission::NotBefore(then) => Admission::NotBefore(then + limiter.leeway()),
+                Admission::NotBefore(then) => Admission::NotBefore(then + limiter.leeway(cost)),
                 ready => ready,
             }
         });
