@@ -552,15 +552,13 @@ enum Word {
 }
 
 fn hear(meter: &mut Meter, now: Instant, waiting: usize, policy: &Policy, deadline: Option<Instant>) -> Word {
-    let Admission::NotBefore(until) = meter.admits_by_word(now, waiting) else {
+    let latest = now.checked_add(policy.max_pause).into_iter().chain(deadline).min();
+    let Admission::NotBefore(until) = meter.admits_by_word(now, waiting, latest) else {
         return Word::Now;
     };
-    let longest = now.checked_add(policy.max_pause).into_iter().chain(deadline).min();
-    let is_too_late = |at: &Instant| longest.is_some_and(|longest| *at > longest);
+    let is_too_late = |at: &Instant| latest.is_some_and(|latest| *at > latest);
     match meter.paused_until(now).filter(is_too_late) {
         Some(until) => Word::TooLate(until),
-        // What is left of a quota is not spread over more time than anybody waits: the rest would not be sent.
-        None if is_too_late(&until) => Word::Now,
         None => Word::Later(until),
     }
 }
