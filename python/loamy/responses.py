@@ -95,8 +95,7 @@ class Responses(list["Response"]):
         again = [
             place
             for place, response in enumerate(self)
-            if not response.ok
-            and (in_doubt or response.error is None or not getattr(response.error, "in_doubt", False))
+            if not response.ok and (in_doubt or not response.in_doubt)
         ]
         whole = Responses(self, policy=policy or self._policy)
         try:
@@ -233,7 +232,7 @@ def _row(response: Response) -> dict[str, Any]:
         "ok": response.ok,
         "kind": response.kind,
         "error": None if error is None else str(error),
-        "in_doubt": bool(getattr(error, "in_doubt", False)),
+        "in_doubt": response.in_doubt,
         "attempts": response.attempts,
         "elapsed": response.elapsed,
         "earlier": ", ".join(response.earlier) or None,
