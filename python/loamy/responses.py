@@ -93,9 +93,7 @@ class Responses(list["Response"]):
             raise TypeError(_past_the_journal(self._journal, in_doubt))
 
         again = [
-            place
-            for place, response in enumerate(self)
-            if not response.ok and (in_doubt or not response.in_doubt)
+            place for place, response in enumerate(self) if not response.ok and (in_doubt or not response.in_doubt)
         ]
         whole = Responses(self, policy=policy or self._policy)
         try:
