@@ -102,6 +102,13 @@ class Response:
     def over_budget(self) -> bool:
         """Whether ``retries`` would have had it sent again, but for the budget of its host, which was used up."""
     @property
+    def in_doubt(self) -> bool:
+        """Whether it failed and may have taken effect all the same, so that sending it again could do it twice.
+
+        As its error says. An answer with a status of 400 or above is in doubt where what it answers is the GET that a redirect had made
+        of a POST, or another sending of one that was never answered.
+        """
+    @property
     def error(self) -> LoamyError | None:
         """Why there is no whole answer; None when there is one.
 
@@ -252,5 +259,6 @@ def restore_response(
     earlier: tuple[str, ...],
     replayed: bool,
     over_budget: bool,
+    answered_in_doubt: bool,
 ) -> Response:
     """Return a response out of a pickle."""

@@ -420,6 +420,7 @@ def build_status(subject: tuple[str | None, str | None], response: Response) -> 
     error.status_code = response.status_code
     if response.over_budget:
         error.hint = "not sent again: the budget of retries of its host is used up"
+    error.in_doubt = response.in_doubt
     error.attempts = response.attempts
     error.earlier = response.earlier
     error.response = response

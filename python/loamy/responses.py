@@ -93,10 +93,7 @@ class Responses(list["Response"]):
             raise TypeError(_past_the_journal(self._journal, in_doubt))
 
         again = [
-            place
-            for place, response in enumerate(self)
-            if not response.ok
-            and (in_doubt or response.error is None or not getattr(response.error, "in_doubt", False))
+            place for place, response in enumerate(self) if not response.ok and (in_doubt or not response.in_doubt)
         ]
         whole = Responses(self, policy=policy or self._policy)
         try:
@@ -233,7 +230,7 @@ def _row(response: Response) -> dict[str, Any]:
         "ok": response.ok,
         "kind": response.kind,
         "error": None if error is None else str(error),
-        "in_doubt": bool(getattr(error, "in_doubt", False)),
+        "in_doubt": response.in_doubt,
         "attempts": response.attempts,
         "elapsed": response.elapsed,
         "earlier": ", ".join(response.earlier) or None,

@@ -198,6 +198,25 @@ def test_rows_in_doubt_are_sent_again_only_when_told_to(server: TestServer) -> N
     assert all_again[0] is not before[0]
 
 
+def test_g2_a_post_whose_result_could_not_be_read_is_in_doubt_and_left_out(server: TestServer) -> None:
+    rows = [("POST", server.url(f"/status/{status}?Location=/status/503")) for status in (303, 307)]
+    before = loamy.send([*rows, ("POST", server.url("/status/503"))], concurrency=1)
+    assert [response.status_code for response in before] == [503, 503, 503]
+    assert [response.in_doubt for response in before] == [True, False, False]
+    assert [row["in_doubt"] for row in before.rows()] == [True, False, False]
+    assert [response.in_doubt for response in pickle.loads(pickle.dumps(before))] == [True, False, False]
+    with pytest.raises(loamy.HTTPStatusError) as raised:
+        before[0].raise_for_status()
+    assert raised.value.in_doubt
+    sent = len(server.requests)
+    again = before.resend()
+    assert again[0] is before[0]
+    assert [(seen.method, seen.target) for seen in server.requests[sent:] if "303" in seen.target] == []
+    sent = len(server.requests)
+    again.resend(in_doubt=True, concurrency=1)
+    assert [seen.method for seen in server.requests[sent:]][:2] == ["POST", "GET"]
+
+
 def test_resend_keeps_the_policy_and_its_keywords_win(server: TestServer) -> None:
     before = loamy.send([server.url("/delay/0.3")], timeout=0.05, headers={"X-Own": "1"})
     assert before[0].kind == "timeout.total"

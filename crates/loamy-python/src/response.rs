@@ -28,6 +28,8 @@ pub(crate) struct Response {
     replayed: bool,
     #[pyo3(get)]
     over_budget: bool,
+    /// Whether it failed and may have taken effect all the same, where an answer came; else its error says so.
+    answered_in_doubt: bool,
     /// None: there were none.
     earlier: Option<Py<PyTuple>>,
     end: End,
@@ -66,6 +68,7 @@ impl Response {
         tag: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let earlier = earlier(py, &outcome.earlier)?.map(Bound::unbind);
+        let answered_in_doubt = outcome.result.is_ok() && outcome.in_doubt();
         let end = match outcome.result {
             Ok(response) => End::Answered(Answer::Received(response)),
             Err(error) => End::Failed { error: Box::new(error), made: Mutex::new(None) },
@@ -78,6 +81,7 @@ impl Response {
             elapsed: outcome.timing.elapsed.as_secs_f64(),
             replayed: outcome.replayed,
             over_budget: outcome.over_budget,
+            answered_in_doubt,
             earlier,
             end,
             headers: PyOnceLock::new(),
@@ -95,6 +99,7 @@ impl Response {
             elapsed: 0.0,
             replayed: false,
             over_budget: false,
+            answered_in_doubt: false,
             earlier: None,
             end,
             headers: PyOnceLock::new(),
@@ -117,6 +122,7 @@ impl Response {
             elapsed: 0.0,
             replayed: false,
             over_budget: false,
+            answered_in_doubt: false,
             earlier,
             end: End::Answered(Answer::Received(response)),
             headers: PyOnceLock::new(),
@@ -320,6 +326,19 @@ impl Response {
         self.exception(py)
     }
 
+    #[getter]
+    fn in_doubt<'py>(&self, py: Python<'py>) -> PyResult<bool> {
+        match &self.end {
+            End::Answered(_) => Ok(self.answered_in_doubt),
+            End::Failed { error, .. } => Ok(error.in_doubt()),
+            End::Unread { .. } => Ok(false),
+            End::Restored { .. } => match self.exception(py)? {
+                Some(error) => error.getattr("in_doubt")?.extract(),
+                None => Ok(false),
+            },
+        }
+    }
+
     /// The kind of the error without making the exception.
     #[getter]
     fn kind<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -393,6 +412,7 @@ impl Response {
             own.earlier(py),
             own.replayed,
             own.over_budget,
+            own.answered_in_doubt,
         )
             .into_pyobject(py)?;
         Ok((RESTORE.import(py, "loamy._loamy", "restore_response")?.clone(), parts))
@@ -417,6 +437,7 @@ pub(crate) fn restore_response(
     earlier: Py<PyTuple>,
     replayed: bool,
     over_budget: bool,
+    answered_in_doubt: bool,
 ) -> PyResult<Response> {
     let earlier = Some(earlier);
     let end = match (answer, error) {
@@ -438,5 +459,17 @@ pub(crate) fn restore_response(
         (None, None) => return Err(PyValueError::new_err("neither an answer nor an error")),
     };
     let headers = PyOnceLock::new();
-    Ok(Response { index, row, tag, attempts, elapsed, replayed, over_budget, earlier, end, headers })
+    Ok(Response {
+        index,
+        row,
+        tag,
+        attempts,
+        elapsed,
+        replayed,
+        over_budget,
+        answered_in_doubt,
+        earlier,
+        end,
+        headers,
+    })
 }

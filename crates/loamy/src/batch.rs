@@ -16,11 +16,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::ending::Cause;
 pub(crate) use self::hearing::Heard;
 use self::hedging::Hedges;
 use self::marks::Marks;
 use crate::backoff::Jitter;
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, Trip};
 use crate::duplicates::{Found, Sharing};
 use crate::gate::Gate;
 use crate::job::{Again, Costs, End, Job, OriginId, Placed, Try};
@@ -51,6 +52,8 @@ pub(crate) struct Batch {
     ledger: Box<dyn Ledger>,
     /// None once it has passed.
     deadline: Option<Instant>,
+    /// The same, for good.
+    ends_at: Option<Instant>,
     jitter: Jitter,
     breaker: Breaker,
     /// Rows that ask for the same, where they share.
@@ -116,6 +119,7 @@ impl Batch {
             gate: Gate::new(policy.concurrency, policy.per_host),
             ledger,
             deadline,
+            ends_at: deadline,
             jitter,
             breaker: Breaker::new(policy.max_failures_per_host, policy.max_failures),
             sharing: (policy.duplicates == Duplicates::Share).then(Sharing::default),
@@ -142,15 +146,15 @@ impl Batch {
     }
 
     /// Takes a row in. A bad one is settled at once and stops nobody.
-    pub(crate) fn admit(&mut self, mut request: Request) {
+    pub(crate) fn admit(&mut self, now: Instant, mut request: Request) {
         let index = self.admitted;
         self.admitted += 1;
         let (placed, costs) = match self.check_and_place(index, &mut request) {
             Ok(placed) => placed,
-            Err(error) => return self.refuse(index, request, error),
+            Err(error) => return self.refuse(now, index, request, error),
         };
         let entry = self.ledger.admit(Box::new(Job::new(index, request, placed, costs)));
-        self.enter(entry);
+        self.enter(now, entry);
     }
 
     /// No more rows will come.
@@ -235,16 +239,20 @@ impl Batch {
         {
             self.late.pop_first();
             if let Some(job) = self.plan.take(again, &self.gate) {
-                let error =
-                    Error::new(Kind::TimeoutTotal, "the time of the row was over before it could go on");
-                self.finish(now, job, Err(error));
+                self.end_waiting(now, job, Cause::OfTheRow, |_| {
+                    Error::new(Kind::TimeoutTotal, "the time of the row was over before it could go on")
+                });
             }
         }
         self.plan.wake(now, &self.gate);
         while self.stopped.is_none()
             && let Some(job) = self.hedges.as_mut().and_then(|hedges| hedges.due(now))
         {
-            self.plan.push_again(job, &self.gate);
+            if !self.goes_nowhere(job.origin) {
+                self.plan.push_again(job, &self.gate);
+            } else if let Some(hedges) = &mut self.hedges {
+                hedges.take_back(&job);
+            }
         }
     }
 
@@ -267,8 +275,9 @@ impl Batch {
         self.stopped.get_or_insert(Stop::Cancelled);
         self.hedges = None;
         self.late.clear();
-        for job in self.plan.drain() {
-            self.end(None, job, Err(error.clone()));
+        for mut job in self.plan.drain() {
+            let result = job.goes_no_further().unwrap_or_else(|| Err(error.clone()));
+            self.end(None, job, result, Cause::OfTheBatch);
         }
         for index in 0..self.admitted {
             if !self.shown.has(index) {
@@ -372,10 +381,9 @@ impl Batch {
     }
 
     /// Queues a row that is to be sent.
-    fn open(&mut self, mut job: Box<Job>) {
-        if let Some(stop) = self.stopped {
-            let unsent = self.unsent(stop);
-            return self.end(None, job, Err(unsent));
+    fn open(&mut self, now: Instant, mut job: Box<Job>) {
+        if self.goes_nowhere(job.origin) {
+            return self.go_on(now, job);
         }
         let found = self.sharing.as_mut().map(|sharing| {
             let Job { index, request, authorization, .. } = &mut *job;
@@ -388,9 +396,12 @@ impl Batch {
         }
     }
 
-    fn refuse(&mut self, index: usize, mut request: Request, error: Error) {
+    fn refuse(&mut self, now: Instant, index: usize, mut request: Request, error: Error) {
         let error = error.about(&request.method, &request.url);
         self.conclude(Outcome::unsent(index, request.tag.take(), Err(error)));
+        if self.breaker.refused() == Some(Trip::Batch) && self.stopped.is_none() {
+            self.stop(Stop::Failures, now);
+        }
     }
 
     /// The one place where a row gets its outcome; a second one for the same row is dropped.

@@ -1,7 +1,7 @@
 //! When enough is enough: failures counted, and what they end.
 //!
-//! A row counts once, when it ends, however often it was sent; a row that was never sent does not count. Failures are
-//! counted in all, not in a row: that is what the names say, what a user can foresee, and what other tools do that have such a
+//! A row counts once, when it ends, however often it was sent; one that is no request counts as it is refused, and one that was left
+//! unsent does not. Failures are counted in all, not in a row: that is what the names say, what a user can foresee, and what other tools do that have such a
 //! limit. Left out, a limit does not bind.
 //!
 //! - `max_failures_per_host`: after so many failures that say something of the host, its waiting rows are `not_sent`.
@@ -77,6 +77,11 @@ impl Breaker {
             return Some(Trip::Host);
         }
         None
+    }
+
+    /// A row was refused before it was anybody's: says so once, when a limit is reached.
+    pub(crate) fn refused(&mut self) -> Option<Trip> {
+        self.ended(&mut HostFailures::default(), Ended::OfRow)
     }
 
     /// What a row is told that is not sent for it.

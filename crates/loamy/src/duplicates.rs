@@ -70,9 +70,7 @@ impl Sharing {
                 self.waiting += 1;
                 Found::UnderWay
             }
-            Shared::Ended(outcome) => {
-                Found::Ended(Outcome::unsent(index, request.tag.take(), outcome.result.clone()))
-            }
+            Shared::Ended(outcome) => Found::Ended(outcome.of_another(index, request.tag.take())),
         }
     }
 
@@ -85,8 +83,7 @@ impl Sharing {
             return Vec::new();
         };
         self.waiting -= others.len();
-        let of = |(index, tag)| Outcome::unsent(index, tag, outcome.result.clone());
-        others.into_iter().map(of).collect()
+        others.into_iter().map(|(index, tag)| outcome.of_another(index, tag)).collect()
     }
 
     /// Rows that wait for the outcome of another.

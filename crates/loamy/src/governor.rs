@@ -83,8 +83,9 @@ impl Governor {
         }
     }
 
-    /// Whether a row may go now, `waiting` being how many wait for this origin, that row included.
-    pub(crate) fn admits(&mut self, now: Instant, waiting: usize) -> Admission {
+    /// Whether a row may go now, `waiting` being how many wait for this origin, that row included, and `latest` the moment after
+    /// which none of them goes.
+    pub(crate) fn admits(&mut self, now: Instant, waiting: usize, latest: Option<Instant>) -> Admission {
         let mut admission = match self.paused_until {
             Some(until) if until > now => return Admission::NotBefore(until),
             _ => Admission::Ready,
@@ -93,7 +94,7 @@ impl Governor {
             admission = self.pace.admits(now);
         }
         for window in &mut self.windows {
-            admission = admission.and(window.admits(now, waiting as u64));
+            admission = admission.and(window.admits(now, waiting as u64, latest));
         }
         admission
     }
@@ -250,11 +251,16 @@ impl Window {
         }
     }
 
-    fn admits(&mut self, now: Instant, waiting: u64) -> Admission {
+    fn admits(&mut self, now: Instant, waiting: u64, latest: Option<Instant>) -> Admission {
         if let Some(until) = self.spent_until(now) {
             return Admission::NotBefore(until);
         }
         if self.unit == Unit::Tokens || waiting as i64 <= self.left || self.next_at <= now {
+            return Admission::Ready;
+        }
+        // What is left of a quota that is filled at its reset is not spread over more time than anybody waits: the rest would not be
+        // sent. Whoever is refilled little by little bears no more at the end than before.
+        if self.comes == Comes::AtOnce && latest.is_some_and(|latest| self.next_at > latest) {
             return Admission::Ready;
         }
         Admission::NotBefore(self.next_at)

@@ -31,10 +31,8 @@ pub(crate) struct Job {
     pub(crate) redirects: u16,
     /// Whether a redirect has led it away from its origin: then the credentials of the policy stay behind, as its own do.
     pub(crate) is_abroad: bool,
-    /// Whether something of it that is not idempotent may have had its effect before the sending that is under way: it was
-    /// answered with a redirect that made a GET of it, or the answer never came, or said little of it (503), and the policy has
-    /// it sent all the same.
-    pub(crate) has_acted: bool,
+    /// What the sendings before the one that is under way may have done.
+    pub(crate) acted: Acted,
     /// Whether it would have been sent again, had the budget of its origin not been used up.
     pub(crate) over_budget: bool,
     /// Whether it must go out on a connection of its own making (rule 3 of `retry`).
@@ -68,6 +66,16 @@ pub(crate) enum Permit {
     Lapsed,
 }
 
+/// What is known of the effect of sendings that have ended, of a row whose effect must not be had twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Acted {
+    No,
+    /// The server said that it failed (503), which says little of its effect, and the policy has the row sent all the same.
+    Unlikely,
+    /// The answer never came, or was a redirect that made a GET of the row.
+    Likely,
+}
+
 /// Where a row waits that was sent before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Again {
@@ -98,7 +106,7 @@ pub(crate) struct Past {
     pub(crate) attempts: Vec<Attempt>,
     /// How often it was sent again because the policy allows it (rule 4 of `retry`).
     pub(crate) retried: u32,
-    /// How the last of these ended: what the row ends with if there is no other.
+    /// How the last of these ended, while the row waits for the next: what it ends with if there is none.
     pub(crate) last: Option<Result<Response, Error>>,
 }
 
@@ -116,7 +124,7 @@ impl Job {
             is_new_attempt: true,
             redirects: 0,
             is_abroad: false,
-            has_acted: false,
+            acted: Acted::No,
             over_budget: false,
             on_new_connection: false,
             costs,
@@ -164,11 +172,29 @@ impl Job {
     }
 
     /// Another attempt follows the one that ended like this.
-    pub(crate) fn begins_anew(&mut self, ended: Attempt) -> &mut Past {
+    pub(crate) fn begins_anew(&mut self, ended: Attempt, with: Result<Response, Error>) -> &mut Past {
         self.is_new_attempt = true;
         let past = self.past.get_or_insert_default();
         past.attempts.push(ended);
+        past.last = Some(with);
         past
+    }
+
+    /// The sending under way goes on elsewhere.
+    pub(crate) fn goes_on(&mut self) {
+        self.is_new_attempt = false;
+        self.redirects += 1;
+        if let Some(past) = &mut self.past {
+            past.last = None;
+        }
+    }
+
+    /// It waits, and goes no further. Says what its last sending came to, unless that only led on.
+    pub(crate) fn goes_no_further(&mut self) -> Option<Result<Response, Error>> {
+        let past = self.past.as_mut()?;
+        // What the last one came to is the outcome now, and not one before it.
+        past.attempts.truncate(self.attempts.saturating_sub(1) as usize);
+        past.last.take()
     }
 
     /// What it costs of a limit of the policy, by the limit's number.

@@ -150,6 +150,11 @@ impl Kind {
         self.row().name
     }
 
+    /// Whether a time limit passed.
+    pub(crate) fn is_timeout(self) -> bool {
+        self.name().starts_with("timeout.")
+    }
+
     /// The whole row of the table.
     pub const fn row(self) -> &'static KindRow {
         &KINDS[self as usize]

@@ -103,11 +103,11 @@ impl Limiter {
         self.granted.1 = self.granted.1.saturating_add(cost);
     }
 
-    /// How much later than it might somebody may ask again without losing any of the rate: as long as the burst is not full by
-    /// then. Who is woken for several rows at once is woken less often.
-    pub(crate) fn leeway(&self) -> Duration {
+    /// How much later than it might somebody who wants so much may ask again without losing any of the rate: as long as the burst
+    /// is not full by then. Who is woken for several rows at once is woken less often.
+    pub(crate) fn leeway(&self, cost: u64) -> Duration {
         const ENOUGH: Duration = Duration::from_millis(1);
-        let half_full = self.rate.per().as_nanos() * u128::from((self.burst - 1) / 2);
+        let half_full = self.rate.per().as_nanos() * u128::from(self.burst.saturating_sub(cost) / 2);
         let span = half_full / u128::from(self.rate.count());
         u64::try_from(span).map_or(ENOUGH, |span| Duration::from_nanos(span).min(ENOUGH))
     }
@@ -181,21 +181,36 @@ mod tests {
 
     #[test]
     fn who_asks_a_little_later_loses_nothing_of_the_rate() {
-        let leeway = |text, burst| Limiter::new(rate(text), burst).leeway();
+        let leeway = |text, burst| Limiter::new(rate(text), burst).leeway(1);
         assert_eq!(leeway("20000/s", 100), Duration::from_millis(1));
         assert_eq!(leeway("20000/s", 5), Duration::from_micros(100));
         assert_eq!([leeway("100/s", 1), leeway("100/s", 2)], [Duration::ZERO; 2]);
-        for (text, burst) in [("20000/s", 100), ("1000/s", 5), ("300/s", 3), ("7/3s", 40)] {
+        for (text, burst, costs) in [
+            ("20000/s", 100, &[1][..]),
+            ("1000/s", 5, &[1]),
+            ("300/s", 3, &[1]),
+            ("7/3s", 40, &[1]),
+            ("20000/s", 100, &[100]),
+            ("20000/s", 100, &[99]),
+            ("1000000/min", 83, &[100]),
+            ("600/s", 3, &[3]),
+            ("20000/s", 100, &[150]),
+            ("20000/s", 100, &[1000]),
+            ("20000/s", 100, &[60, 1, 100, 7, 99, 250, 2]),
+        ] {
             let (mut limiter, mut now) = (Limiter::new(rate(text), burst), clock::now());
-            let (begin, rows) = (now, 10_000);
-            for _ in 0..rows {
-                while let Admission::NotBefore(then) = limiter.check(now, 1) {
-                    now = then + limiter.leeway();
+            let (begin, mut spent) = (now, 0);
+            let mut last = 0;
+            for cost in costs.iter().cycle().take(10_000) {
+                while let Admission::NotBefore(then) = limiter.check(now, *cost) {
+                    now = then + limiter.leeway(*cost);
                 }
-                limiter.take(now, 1);
+                limiter.take(now, *cost);
+                (last, spent) = (*cost, spent + cost);
             }
-            let least = (rows - burst) as f64 * rate(text).per().as_secs_f64() / rate(text).count() as f64;
-            assert!((now - begin).as_secs_f64() <= least + 0.002, "{text}: {:?}", now - begin);
+            let owed = spent - last.max(burst);
+            let least = owed as f64 * rate(text).per().as_secs_f64() / rate(text).count() as f64;
+            assert!((now - begin).as_secs_f64() <= least + 0.002, "{text} {costs:?}: {:?}", now - begin);
         }
     }
 

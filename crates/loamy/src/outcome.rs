@@ -22,6 +22,11 @@ pub struct Outcome {
     pub replayed: bool,
     /// Whether `retries` would have had it sent again, but for the budget of its origin, which was used up.
     pub over_budget: bool,
+    /// Whether a sending of the row before the one that was answered may have had its effect: what it then was answered with
+    /// says nothing of that.
+    pub(crate) has_acted: bool,
+    /// Whether it was the end of the batch that ended the row, so that a later run of the same journal sends it.
+    pub(crate) is_left: bool,
     /// The whole response, or why there is none.
     pub result: Result<Response, Error>,
 }
@@ -37,8 +42,15 @@ impl Outcome {
             timing: Timing::default(),
             replayed: false,
             over_budget: false,
+            has_acted: false,
+            is_left: false,
             result,
         }
+    }
+
+    /// Of a row that asked for the same and was not sent itself.
+    pub(crate) fn of_another(&self, index: usize, tag: Option<Box<str>>) -> Self {
+        Self { is_left: self.is_left, ..Self::unsent(index, tag, self.result.clone()) }
     }
 
     /// The response, whole or partial: that of an error counts too.
@@ -46,6 +58,16 @@ impl Outcome {
         match &self.result {
             Ok(response) => Some(response),
             Err(error) => error.response(),
+        }
+    }
+
+    /// Whether the row failed and may have taken effect all the same, so that sending it again could do it twice: as its error
+    /// says; or where it was answered with a status of 400 or above, and what was answered so was the GET that a redirect
+    /// had made of it, or another sending of it after one that was never answered.
+    pub fn in_doubt(&self) -> bool {
+        match &self.result {
+            Ok(response) => self.has_acted && !response.is_ok(),
+            Err(error) => error.in_doubt(),
         }
     }
 

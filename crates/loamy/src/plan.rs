@@ -38,6 +38,8 @@ struct Metered {
     turns: Own,
     /// Those with rows whose intent may be asked for: fewest ahead first.
     asking: Own,
+    /// Its rows among those that are sent again later.
+    later: BTreeSet<(Instant, usize)>,
 }
 
 /// Who sleeps: one queue, or all of a meter.
@@ -60,9 +62,8 @@ pub(crate) enum Next {
     Row(Box<Job>),
     /// Nobody's turn comes before something happens, or time passes.
     Nobody,
-    /// The rows that wait for this origin are not to be sent: it takes none before then, which is later than any row
-    /// waits; or, without a time, too many failed there.
-    GiveUp(OriginId, Option<Instant>),
+    /// The rows that wait for this origin are not to be sent: it takes none before then, which is later than any row waits.
+    GiveUp(OriginId, Instant),
 }
 
 /// The waiting rows of a batch.
@@ -137,6 +138,11 @@ impl Plan {
         &mut self.meters[self.lanes[id.0 as usize].meter].meter
     }
 
+    /// Whether too many failed there.
+    pub(crate) fn is_broken(&self, id: OriginId) -> bool {
+        self.meters[self.lanes[id.0 as usize].meter].meter.failures.is_open()
+    }
+
     /// Rows that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting + self.later.len()
@@ -165,6 +171,8 @@ impl Plan {
 
     /// Keeps a row until its time has come.
     pub(crate) fn push_later(&mut self, at: Instant, job: Box<Job>) {
+        let meter = self.lanes[job.origin.0 as usize].meter;
+        self.meters[meter].later.insert((at, job.index));
         self.later.insert((at, job.index), job);
     }
 
@@ -210,7 +218,9 @@ impl Plan {
         while let Some(entry) = self.later.first_entry()
             && entry.key().0 <= now
         {
-            let job = entry.remove();
+            let (place, job) = entry.remove_entry();
+            let meter = self.lanes[job.origin.0 as usize].meter;
+            self.meters[meter].later.remove(&place);
             self.push_again(job, gate);
         }
     }
@@ -253,14 +263,12 @@ impl Plan {
             let Some(job) = lane.front_mut() else {
                 break;
             };
-            if meter.failures.is_open() {
-                return Next::GiveUp(id, None);
-            }
+            debug_assert!(!meter.failures.is_open(), "no row waits for whom too many failed");
             let waiting = meter.waiting;
             let by_word = match hear(meter, now, waiting, &self.policy, self.deadline) {
                 Word::Now => Admission::Ready,
                 Word::Later(until) => Admission::NotBefore(until),
-                Word::TooLate(until) => return Next::GiveUp(id, Some(until)),
+                Word::TooLate(until) => return Next::GiveUp(id, until),
             };
             let lead = lead(job);
             if let Admission::NotBefore(until) = by_word.and(meter.admits_by_limits(now, lead, job)) {
@@ -434,6 +442,24 @@ impl Plan {
         taken
     }
 
+    /// Takes out every row that waits for what the origin's meter holds, those that are sent again later too.
+    pub(crate) fn take_metered(&mut self, id: OriginId, gate: &Gate) -> VecDeque<Box<Job>> {
+        let lane = &self.lanes[id.0 as usize];
+        let own = &mut self.meters[lane.meter];
+        let later: Vec<_> =
+            std::mem::take(&mut own.later).iter().filter_map(|place| self.later.remove(place)).collect();
+        let lanes: Vec<OriginId> = match lane.key.as_ref().and_then(|key| self.by_key.get(key)) {
+            Some(keyed) => keyed.by_origin.values().copied().collect(),
+            None => vec![id],
+        };
+        let queued = lanes.into_iter().flat_map(|id| self.take_first(id, usize::MAX, |_| true, gate));
+        let mut taken: VecDeque<_> = queued.collect();
+        taken.extend(later);
+        // As they were given, whichever of these hosts they go to.
+        taken.make_contiguous().sort_unstable_by_key(|job| job.index);
+        taken
+    }
+
     /// Takes one row out that was sent before.
     pub(crate) fn take(&mut self, again: Again, gate: &Gate) -> Option<Box<Job>> {
         let id = again.origin;
@@ -453,6 +479,7 @@ impl Plan {
             own.meter.waiting = 0;
             own.asleep_until = None;
             own.turns.clear();
+            own.later.clear();
         }
         self.nobody_asks();
         let queued = self.lanes.iter_mut().flat_map(|lane| {
@@ -552,15 +579,13 @@ enum Word {
 }
 
 fn hear(meter: &mut Meter, now: Instant, waiting: usize, policy: &Policy, deadline: Option<Instant>) -> Word {
-    let Admission::NotBefore(until) = meter.admits_by_word(now, waiting) else {
+    let latest = now.checked_add(policy.max_pause).into_iter().chain(deadline).min();
+    let Admission::NotBefore(until) = meter.admits_by_word(now, waiting, latest) else {
         return Word::Now;
     };
-    let longest = now.checked_add(policy.max_pause).into_iter().chain(deadline).min();
-    let is_too_late = |at: &Instant| longest.is_some_and(|longest| *at > longest);
+    let is_too_late = |at: &Instant| latest.is_some_and(|latest| *at > latest);
     match meter.paused_until(now).filter(is_too_late) {
         Some(until) => Word::TooLate(until),
-        // What is left of a quota is not spread over more time than anybody waits: the rest would not be sent.
-        None if is_too_late(&until) => Word::Now,
         None => Word::Later(until),
     }
 }

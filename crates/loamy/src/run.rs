@@ -56,8 +56,9 @@ impl Run {
         // Collected first: the iterator is the caller's code, and the workers need the lock meanwhile.
         let rows: Vec<Request> = rows.into_iter().collect();
         let mut state = self.shared.lock();
+        let now = now();
         for row in rows {
-            state.batch.admit(row);
+            state.batch.admit(now, row);
         }
         self.call_workers(&mut state);
         self.shared.tell(state, None);

@@ -353,7 +353,7 @@ impl World {
         let own = request.overrides.as_deref();
         let own_total = own.and_then(|own| own.timeouts).map(|own| own.total);
         let own_limit = own.and_then(|own| own.max_redirects);
-        self.batch.admit(request);
+        self.batch.admit(self.now, request);
         self.rows.push(Row {
             place: Place::Waiting,
             lane,
@@ -363,6 +363,8 @@ impl World {
             unrecorded: false,
             ended_waiting: false,
             refused: false,
+            last: None,
+            ends_with_the_batch: false,
             intended: false,
             has_acted: false,
             post,
@@ -457,7 +459,8 @@ impl World {
             self.leave_the_queue(index);
             self.seen.note("a row late for its next sending");
             self.rows[index].ended_waiting = true;
-            self.expect(index, Err(Kind::TimeoutTotal), false);
+            let kind = self.rows[index].last.unwrap_or(Kind::TimeoutTotal);
+            self.expect(index, Err(kind), false);
         }
     }
 
@@ -846,7 +849,10 @@ impl World {
         for other in taken {
             self.seen.note("a shared failure to connect");
             self.late.retain(|(_, late)| *late != other);
-            self.rows[other].ended_waiting = true;
+            let row = &mut self.rows[other];
+            row.ended_waiting = true;
+            row.ends_with_the_batch = row.last.is_some();
+            let kind = row.last.unwrap_or(kind);
             self.expect(other, Err(kind), false);
         }
     }
@@ -882,6 +888,7 @@ impl World {
             return self.expect(index, Err(kind), in_doubt);
         }
         row.hops += 1;
+        row.last = None;
         row.is_anew = false;
         row.lane = target;
         // RFC 9110 §15.4: a POST becomes a GET by 301, 302 and 303; anything but HEAD does by 303.
@@ -924,9 +931,11 @@ impl World {
             if unknown {
                 self.seen.note("doubt");
             }
+            row.ends_with_the_batch = by_proof || outlives;
             return self.expect(index, Err(kind), unknown);
         }
         row.is_anew = true;
+        row.last = Some(kind);
         if by_proof {
             self.seen.note("a second sending by proof");
         } else {
@@ -966,14 +975,22 @@ impl World {
     fn expect_unsent(&mut self, index: usize) {
         let was_sent = self.rows[index].sendings > 0;
         self.seen.note(if was_sent { "a row stopped between two sendings" } else { "a row left unsent" });
-        let kind = if was_sent { self.stopped.unwrap() } else { Kind::NotSent };
+        let row = &mut self.rows[index];
+        row.ends_with_the_batch = true;
+        let on_the_way = row.last.or(self.stopped).unwrap();
+        let kind = if was_sent { on_the_way } else { Kind::NotSent };
         self.expect(index, Err(kind), false);
     }
 
     fn expect(&mut self, index: usize, result: Result<u16, Kind>, in_doubt: bool) {
         self.end_row(index, result, in_doubt);
+        let row = &self.rows[index];
+        let was_cut_off = self.deadline.is_some_and(|at| at <= self.now && row.must_end == Some(at))
+            && result.is_err_and(|kind| kind.name().starts_with("timeout"));
+        let may_go_again = !row.has_acted && !in_doubt;
+        let is_left = matches!(result, Err(Kind::NotSent | Kind::Cancelled | Kind::Internal))
+            || may_go_again && (row.ends_with_the_batch || was_cut_off);
         let book = self.book.lock().unwrap();
-        let is_left = matches!(result, Err(Kind::NotSent | Kind::Cancelled | Kind::Internal));
         if !book.is_late || is_left || self.rows[index].refused {
             drop(book);
             return self.show(index);
@@ -1091,6 +1108,7 @@ impl World {
             let result = outcome.result.as_ref().map(Response::status).map_err(Error::kind);
             assert_eq!(result, expected.result, "row {index}");
             assert_eq!(outcome.attempts, row.sendings, "row {index}");
+            assert_eq!(outcome.earlier.len() as u32, row.sendings.saturating_sub(1), "row {index}");
             let full = row.started.map_or(Duration::ZERO, |started| expected.at - started);
             assert_eq!(outcome.timing.elapsed, full, "row {index}");
             match &outcome.result {

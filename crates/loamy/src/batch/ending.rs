@@ -1,5 +1,8 @@
 //! What becomes of a row that was sent: an outcome, or it goes back among those that wait.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,13 +11,22 @@ use super::{Batch, Stop};
 use crate::backoff::Charge;
 use crate::breaker::{Ended, Trip};
 use crate::gate::Cost;
-use crate::job::{Again, End, Job, OriginId, Try};
+use crate::job::{Acted, Again, End, Job, OriginId, Try};
 use crate::outcome::Attempt;
 use crate::policy::{Governor, Retried};
 use crate::progress::Pause;
 use crate::quotas::{self, Hint};
 use crate::retry::{self, Failed, Permission, Sender, Verdict};
 use crate::{Error, Kind, Outcome, Response, Timing, hint, idempotency, redirect};
+
+/// Why a row ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Whatever became of the batch, it would end so.
+    OfTheRow,
+    /// The batch goes no further, or none of its rows goes to this host.
+    OfTheBatch,
+}
 
 /// Pauses shorter than this are nothing to tell anybody.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
@@ -49,23 +61,21 @@ impl Batch {
             }
         };
         match hedges.ended(now, job, ended) {
-            Meaning::TheRow => true,
+            Meaning::TheRow => {}
             Meaning::TheRowTakeBack(origin) => {
                 self.plan.take(Again { origin, ..job.again() }, &self.gate);
-                true
             }
-            Meaning::TheRowAlone => {
-                (job.attempts, job.which) = (1, Try::First);
-                true
-            }
+            Meaning::TheRowAlone => job.attempts = 1,
             Meaning::TheRowBeside(other) => {
                 // One of the two does not know of the other.
-                (job.attempts, job.which) = (2, Try::First);
+                job.attempts = 2;
                 job.past.get_or_insert_default().attempts.push(other);
-                true
             }
-            Meaning::Nothing => false,
+            Meaning::Nothing => return false,
         }
+        // If it is sent again, nothing is beside it.
+        job.which = Try::First;
+        true
     }
 
     /// What the end of a sending tells of the limits of where it went.
@@ -122,15 +132,20 @@ impl Batch {
             redirect::Verdict::Answer => {
                 let has_key = job.request.headers().get(idempotency::FIELD).is_some();
                 let idempotent = job.request.is_idempotent();
-                if retry::may_better(response.status(), idempotent, has_key, self.permission(&job))
-                    && let Some(at) = self.when_again(now, &mut job, hint.retry_after, charge)
-                {
-                    let ended = Attempt::Answered(response.status());
-                    // RFC 6585 §4: only 429 says that nothing was done.
-                    job.has_acted |= !idempotent && response.status() != 429;
-                    return self.send_later(at, job, ended, Ok(response));
+                if !retry::may_better(response.status(), idempotent, has_key, self.permission(&job)) {
+                    return self.finish(now, job, Ok(response));
                 }
-                self.finish(now, job, Ok(response));
+                match self.when_again(now, &mut job, hint.retry_after, charge) {
+                    Ok(at) => {
+                        let ended = Attempt::Answered(response.status());
+                        // RFC 6585 §4: only 429 says that nothing was done.
+                        if !idempotent && response.status() != 429 {
+                            job.acted = job.acted.max(Acted::Unlikely);
+                        }
+                        self.send_later(at, job, ended, Ok(response));
+                    }
+                    Err(cause) => self.finish_for(cause, now, job, Ok(response)),
+                }
             }
             redirect::Verdict::Refuse(error) => {
                 let error = error.doubtful(!job.request.is_idempotent());
@@ -142,7 +157,9 @@ impl Batch {
                 redirect::follow(&mut job.request, response.status(), &from, &target.origin, &self.policy);
                 job.is_abroad |= *from != target.origin;
                 // What turned into a GET had its effect before that, whatever becomes of the GET.
-                job.has_acted |= was_unsafe && job.request.is_idempotent();
+                if was_unsafe && job.request.is_idempotent() {
+                    job.acted = Acted::Likely;
+                }
                 let placed = self.plan.settle_in(&mut job.request, target, &self.gate);
                 if placed.authorization.is_some() || placed.origin != job.origin {
                     job.authorization = placed.authorization;
@@ -150,8 +167,7 @@ impl Batch {
                 self.plan.goes_on_to(placed.origin, job.origin);
                 job.origin = placed.origin;
                 job.path_at = placed.path_at;
-                job.redirects += 1;
-                job.is_new_attempt = false;
+                job.goes_on();
                 self.go_on(now, job);
             }
         }
@@ -171,15 +187,18 @@ impl Batch {
             0
         };
         let verdict = retry::verdict(Failed::to_connect(kind), self.sender(&job));
-        if matches!(verdict, Verdict::ByPermission { .. })
-            && !error.is_lasting()
-            && let Some(at) = self.when_again(now, &mut job, None, Charge::AtACost)
-        {
-            if alike > 0 {
-                // One row after the other asks whether the peer is there again, not all that wait.
-                self.plan.pause(job.origin, at, &self.gate);
+        let mut cause = Cause::OfTheRow;
+        if matches!(verdict, Verdict::ByPermission { .. }) && !error.is_lasting() {
+            match self.when_again(now, &mut job, None, Charge::AtACost) {
+                Ok(at) => {
+                    if alike > 0 {
+                        // One row after the other asks whether the peer is there again, not all that wait.
+                        self.plan.pause(job.origin, at, &self.gate);
+                    }
+                    return self.send_later(at, job, Attempt::Failed(kind), Err(error));
+                }
+                Err(because) => cause = because,
             }
-            return self.send_later(at, job, Attempt::Failed(kind), Err(error));
         }
         let of_tls = matches!(kind, Kind::TlsHandshake | Kind::TlsCertificate | Kind::TimeoutTls);
         let policy = Arc::clone(&self.policy);
@@ -187,11 +206,15 @@ impl Batch {
         let share = |other: &Job| {
             other.which == Try::First && (!of_tls || other.request.tls(&policy) == job.request.tls(&policy))
         };
-        for other in self.plan.take_first(job.origin, alike, share, &self.gate) {
+        for mut other in self.plan.take_first(job.origin, alike, share, &self.gate) {
             self.forget_deadline(&other);
-            self.finish(now, other, Err(error.clone()));
+            match other.goes_no_further() {
+                // It had another sending before it, which this was not.
+                Some(last) => self.finish_for(Cause::OfTheBatch, now, other, last),
+                None => self.finish(now, other, Err(error.clone())),
+            }
         }
-        self.finish(now, job, Err(error));
+        self.finish_for(cause, now, job, Err(error));
     }
 
     fn not_tried(&mut self, now: Instant, mut job: Box<Job>) {
@@ -208,20 +231,19 @@ impl Batch {
             Verdict::End { in_doubt } => self.finish(now, job, Err(error.doubtful(in_doubt))),
             Verdict::ByPermission { in_doubt } => {
                 match self.when_again(now, &mut job, None, Charge::AtACost) {
-                    Some(at) => {
-                        job.has_acted |= in_doubt;
+                    Ok(at) => {
+                        if in_doubt {
+                            job.acted = Acted::Likely;
+                        }
                         self.send_later(at, job, ended, Err(error));
                     }
-                    None => self.finish(now, job, Err(error.doubtful(in_doubt))),
+                    Err(cause) => self.finish_for(cause, now, job, Err(error.doubtful(in_doubt))),
                 }
-            }
-            Verdict::ByProof | Verdict::OnNewConnection if self.stopped.is_some() => {
-                self.finish(now, job, Err(error));
             }
             again @ (Verdict::ByProof | Verdict::OnNewConnection) => {
                 job.on_new_connection |= again == Verdict::OnNewConnection;
-                job.begins_anew(ended);
-                self.put_back(job);
+                job.begins_anew(ended, Err(error));
+                self.go_on(now, job);
             }
         }
     }
@@ -243,31 +265,33 @@ impl Batch {
         }
     }
 
-    /// When a row that may be sent again is, if there is still time and it is worth it. `asked` is what the peer asked for.
+    /// When a row that may be sent again is, if there is still time and it is worth it; else why it ends. `asked` is what the
+    /// peer asked for.
     fn when_again(
         &mut self,
         now: Instant,
         job: &mut Job,
         asked: Option<Duration>,
         charge: Charge,
-    ) -> Option<Instant> {
-        if self.stopped.is_some() || asked.is_some_and(|asked| asked > self.policy.max_pause) {
-            return None;
+    ) -> Result<Instant, Cause> {
+        if asked.is_some_and(|asked| asked > self.policy.max_pause) {
+            return Err(Cause::OfTheRow);
+        }
+        if self.goes_nowhere(job.origin) {
+            return Err(Cause::OfTheBatch);
         }
         let wait = self.policy.backoff.wait(job.retried() + 1, asked, &mut self.jitter);
-        let at = now.checked_add(wait)?;
-        if self.deadline.is_some_and(|deadline| at >= deadline) {
-            return None;
-        }
+        let at = now.checked_add(wait).filter(|at| self.deadline.is_none_or(|deadline| *at < deadline));
+        let at = at.ok_or(Cause::OfTheRow)?;
         let budget = &mut self.plan.meter(job.origin).budget;
         if budget.affords(charge) {
-            return Some(at);
+            return Ok(at);
         }
         job.over_budget = true;
         if budget.take_told() {
             self.spent_budgets.push(self.plan.name(job.origin));
         }
-        None
+        Err(Cause::OfTheRow)
     }
 
     /// The row waits, without a slot, and has all its time again after that.
@@ -278,22 +302,29 @@ impl Batch {
         ended: Attempt,
         result: Result<Response, Error>,
     ) {
-        let past = job.begins_anew(ended);
-        past.retried += 1;
-        past.last = Some(result);
+        job.begins_anew(ended, result).retried += 1;
         job.deadline = None;
         self.plan.push_later(at, job);
     }
 
     /// The row waits for its next sending, unless there is none any more.
-    fn go_on(&mut self, now: Instant, job: Box<Job>) {
+    pub(super) fn go_on(&mut self, now: Instant, job: Box<Job>) {
         match self.stopped {
             Some(stop) => self.leave(now, job, stop),
+            None if self.goes_nowhere(job.origin) => {
+                let error = self.too_many_failed(job.origin);
+                self.leave_unsent(now, job, error);
+            }
             None => self.put_back(job),
         }
     }
 
-    pub(super) fn put_back(&mut self, job: Box<Job>) {
+    /// Whether no row of the origin is sent any more.
+    pub(super) fn goes_nowhere(&self, origin: OriginId) -> bool {
+        self.stopped.is_some() || self.plan.is_broken(origin)
+    }
+
+    fn put_back(&mut self, job: Box<Job>) {
         if let Some(deadline) = job.deadline {
             self.late.insert((deadline, job.again()));
         }
@@ -314,35 +345,43 @@ impl Batch {
         }
     }
 
-    /// The rows that wait for an origin are not sent: it is paused for too long, or too many failed there.
-    pub(super) fn give_up(&mut self, now: Instant, origin: OriginId, until: Option<Instant>) {
+    /// The rows that wait for an origin are not sent: it is paused for too long.
+    pub(super) fn give_up(&mut self, now: Instant, origin: OriginId, until: Instant) {
         let name = self.plan.name(origin);
-        let error = match until {
-            Some(until) => {
-                let span = until.saturating_duration_since(now).as_secs_f64().ceil();
-                let beyond = if until.saturating_duration_since(now) > self.policy.max_pause {
-                    format!("max_pause is {} s", self.policy.max_pause.as_secs_f64())
-                } else {
-                    "the deadline of the batch is before that".to_owned()
-                };
-                let text = format!("{name} takes no further request for {span} s, and {beyond}");
-                Error::new(Kind::NotSent, text)
-                    .with_hint("send these rows again then, or allow a longer pause")
-            }
-            None => {
-                let failures = self.plan.meter(origin).failures.message();
-                Error::new(Kind::NotSent, format!("{failures}, and max_failures_per_host allows no more"))
-            }
+        let span = until.saturating_duration_since(now);
+        let beyond = if span > self.policy.max_pause {
+            format!("max_pause is {} s", self.policy.max_pause.as_secs_f64())
+        } else {
+            "the deadline of the batch is before that".to_owned()
         };
+        let span = span.as_secs_f64().ceil();
+        let text = format!("{name} takes no further request for {span} s, and {beyond}");
+        let error =
+            Error::new(Kind::NotSent, text).with_hint("send these rows again then, or allow a longer pause");
         for job in self.plan.take_first(origin, usize::MAX, |_| true, &self.gate) {
             self.forget_deadline(&job);
-            self.leave_with(
-                now,
-                job,
-                || error.clone(),
-                || Error::new(Kind::Cancelled, error.message().to_owned()),
-            );
+            self.leave_unsent(now, job, error.clone());
         }
+    }
+
+    /// Too many failed for the host: its rows wait for nothing any more.
+    fn give_up_host(&mut self, now: Instant, origin: OriginId) {
+        let error = self.too_many_failed(origin);
+        for job in self.plan.take_metered(origin, &self.gate) {
+            self.forget_deadline(&job);
+            self.leave_unsent(now, job, error.clone());
+        }
+    }
+
+    fn too_many_failed(&mut self, origin: OriginId) -> Error {
+        let failures = self.plan.meter(origin).failures.message();
+        Error::new(Kind::NotSent, format!("{failures}, and max_failures_per_host allows no more"))
+    }
+
+    /// The row is not sent for a reason that its host gave.
+    fn leave_unsent(&mut self, now: Instant, job: Box<Job>, error: Error) {
+        let on_the_way = || Error::new(Kind::Cancelled, error.message().to_owned());
+        self.leave_with(now, job, || error.clone(), on_the_way);
     }
 
     fn leave(&mut self, now: Instant, job: Box<Job>, why: Stop) {
@@ -356,11 +395,11 @@ impl Batch {
         self.leave_with(now, job, || unsent, on_the_way);
     }
 
-    /// A row that waits is not sent: it ends with what it has, if it was sent before.
+    /// A row that waits is not sent.
     fn leave_with(
         &mut self,
         now: Instant,
-        mut job: Box<Job>,
+        job: Box<Job>,
         unsent: impl FnOnce() -> Error,
         on_the_way: impl FnOnce() -> Error,
     ) {
@@ -368,15 +407,21 @@ impl Batch {
             // The row is still under way.
             return;
         }
-        let last = job.past.as_mut().and_then(|past| past.last.take());
-        if last.is_some()
-            && let Some(past) = &mut job.past
-        {
-            // It is the outcome now, and not one before it.
-            past.attempts.pop();
-        }
-        let result = last.unwrap_or_else(|| Err(if job.attempts == 0 { unsent() } else { on_the_way() }));
-        self.finish(now, job, result);
+        self.end_waiting(now, job, Cause::OfTheBatch, |job| {
+            if job.attempts == 0 { unsent() } else { on_the_way() }
+        });
+    }
+
+    /// A row that waits goes no further: it ends with what its last sending came to or, where that only led on, like this.
+    pub(super) fn end_waiting(
+        &mut self,
+        now: Instant,
+        mut job: Box<Job>,
+        cause: Cause,
+        otherwise: impl FnOnce(&Job) -> Error,
+    ) {
+        let result = job.goes_no_further().unwrap_or_else(|| Err(otherwise(&job)));
+        self.finish_for(cause, now, job, result);
     }
 
     pub(super) fn unsent(&self, why: Stop) -> Error {
@@ -398,25 +443,35 @@ impl Batch {
         }
     }
 
-    pub(super) fn finish(&mut self, now: Instant, job: Box<Job>, result: Result<Response, Error>) {
+    fn finish(&mut self, now: Instant, job: Box<Job>, result: Result<Response, Error>) {
+        self.finish_for(Cause::OfTheRow, now, job, result);
+    }
+
+    fn finish_for(&mut self, cause: Cause, now: Instant, job: Box<Job>, result: Result<Response, Error>) {
         let origin = job.origin;
         let ended = how(&result);
-        self.end(Some(now), job, result);
-        let trip = self.breaker.ended(&mut self.plan.meter(origin).failures, ended);
-        if trip == Some(Trip::Batch) && self.stopped.is_none() {
-            self.stop(Stop::Failures, now);
+        self.end(Some(now), job, result, cause);
+        match self.breaker.ended(&mut self.plan.meter(origin).failures, ended) {
+            Some(Trip::Batch) if self.stopped.is_none() => self.stop(Stop::Failures, now),
+            Some(Trip::Host) if self.stopped.is_none() => self.give_up_host(now, origin),
+            _ => {}
         }
     }
 
-    pub(super) fn end(&mut self, now: Option<Instant>, job: Box<Job>, mut result: Result<Response, Error>) {
-        let Job {
-            index, request, attempts, redirects, started, has_acted, past, over_budget, origin, ..
-        } = *job;
+    pub(super) fn end(
+        &mut self,
+        now: Option<Instant>,
+        job: Box<Job>,
+        mut result: Result<Response, Error>,
+        cause: Cause,
+    ) {
+        let is_cut_off = result.as_ref().is_err_and(|error| self.is_cut_off(now, &job, error));
+        let Job { index, request, attempts, redirects, started, acted, past, over_budget, origin, .. } = *job;
         if let Err(mut error) = result {
             if over_budget {
                 error = hint::also(error, over_budget_at(&self.plan.name(origin)));
             }
-            let in_doubt = error.in_doubt() || has_acted;
+            let in_doubt = error.in_doubt() || acted > Acted::No;
             result = Err(error.about(&request.method, &request.url).after(attempts).doubtful(in_doubt));
         }
         let response = match &mut result {
@@ -431,6 +486,8 @@ impl Batch {
             (Some(now), Some(started)) => now.saturating_duration_since(started),
             _ => Default::default(),
         };
+        // What may have acted is not sent once more, so it is done with what it came to.
+        let may_go_again = acted == Acted::No && !result.as_ref().is_err_and(Error::in_doubt);
         self.conclude(Outcome {
             index,
             tag: request.tag,
@@ -439,8 +496,16 @@ impl Batch {
             timing: Timing { elapsed },
             replayed: false,
             over_budget,
+            has_acted: acted == Acted::Likely,
+            is_left: may_go_again && (is_cut_off || cause == Cause::OfTheBatch),
             result,
         });
+    }
+
+    /// Whether it was the deadline of the batch that passed, and no limit of the row's own.
+    fn is_cut_off(&self, now: Option<Instant>, job: &Job, error: &Error) -> bool {
+        let is_late = self.ends_at.is_some() && self.ends_at <= now && self.ends_at == job.deadline;
+        is_late && error.kind().is_timeout()
     }
 }
 

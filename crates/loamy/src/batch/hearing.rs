@@ -26,11 +26,11 @@ impl Batch {
             match word {
                 Word::Open(job) => {
                     self.held = self.held.saturating_sub(1);
-                    self.enter(Entry::Open(job));
+                    self.enter(now, Entry::Open(job));
                 }
                 Word::Unsure(job) => {
                     self.held = self.held.saturating_sub(1);
-                    self.enter(Entry::Unsure(job));
+                    self.enter(now, Entry::Unsure(job));
                 }
                 Word::Known(outcome) => {
                     self.held = self.held.saturating_sub(1);
@@ -70,11 +70,11 @@ impl Batch {
     }
 
     /// A row goes where the ledger wants it.
-    pub(super) fn enter(&mut self, entry: Entry) {
-        match (entry, self.stopped) {
-            (Entry::Held, _) => self.held += 1,
-            (Entry::Unsure(job), None) => self.plan.push_unsure(job, &self.gate),
-            (Entry::Open(job) | Entry::Unsure(job), _) => self.open(job),
+    pub(super) fn enter(&mut self, now: Instant, entry: Entry) {
+        match entry {
+            Entry::Held => self.held += 1,
+            Entry::Unsure(job) if !self.goes_nowhere(job.origin) => self.plan.push_unsure(job, &self.gate),
+            Entry::Open(job) | Entry::Unsure(job) => self.open(now, job),
         }
     }
 

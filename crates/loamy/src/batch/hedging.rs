@@ -172,6 +172,7 @@ impl Hedges {
         let waits = matches!(self.second.get(&job.index), Some(Second::Waits(_)));
         if waits {
             self.second.remove(&job.index);
+            self.spent -= 1;
         }
         waits
     }
@@ -245,7 +246,7 @@ mod tests {
             let mut now = crate::clock::now();
             let mut batch = Batch::new(Arc::new(policy.clone()), now, 1);
             for row in 0..ONE_IN {
-                batch.admit(Request::get(format!("http://h/{row}")));
+                batch.admit(now, Request::get(format!("http://h/{row}")));
             }
             let mut tries = Vec::new();
             for _ in 0..2 {
@@ -269,5 +270,58 @@ mod tests {
             let ended = batch.take_ready();
             assert_eq!((ended[0].index, ended[0].attempts, ended[0].earlier.len()), (index, 1, 0));
         }
+    }
+
+    #[test]
+    fn of_two_tries_that_were_not_made_the_row_is_tried_anew_and_may_be_hedged_again() {
+        let after = Duration::from_millis(1);
+        let policy = Policy::default().hedging(Hedging::After(after));
+        let mut now = crate::clock::now();
+        let mut batch = Batch::new(Arc::new(policy), now, 1);
+        for row in 0..ONE_IN {
+            batch.admit(now, Request::get(format!("http://h/{row}")));
+        }
+        let mut tries = Vec::new();
+        let mut claim = |batch: &mut Batch, now| {
+            while let Claim::Granted(job) = batch.claim(now, None, |_| None) {
+                batch.connected(job.origin, ONE_IN as usize);
+                tries.push(job);
+            }
+            (tries.pop().unwrap(), std::mem::take(&mut tries))
+        };
+        let (last, mut others) = claim(&mut batch, now);
+        others.push(last);
+        now += after;
+        batch.expire(now);
+        let (second, _) = claim(&mut batch, now);
+        let (index, at) = (second.index, others.iter().position(|job| job.index == second.index).unwrap());
+        let first = others.swap_remove(at);
+        batch.settle(now, first, End::NotTried);
+        batch.settle(now, second, End::NotTried);
+        let (first, _) = claim(&mut batch, now);
+        assert_eq!((first.index, first.which, first.attempts), (index, Try::First, 1));
+        for row in 0..ONE_IN {
+            batch.admit(now, Request::get(format!("http://h/later/{row}")));
+        }
+        let (last, more) = claim(&mut batch, now);
+        others.extend(more);
+        others.push(last);
+        now += after;
+        batch.expire(now);
+        let (second, _) = claim(&mut batch, now);
+        assert_eq!((second.index, second.which), (index, Try::Second));
+        let answer = || crate::Response {
+            status: 200,
+            version: http::Version::HTTP_11,
+            redirects: 0,
+            head: 0,
+            bytes: Default::default(),
+            url: "http://h/".into(),
+        };
+        batch.settle(now, second, End::Answered(answer()));
+        assert_eq!(batch.outrun(), [(index, Try::First)]);
+        batch.settle(now, first, End::Answered(answer()));
+        assert_eq!((batch.outrun().len(), batch.take_ready().len()), (0, 1));
+        assert_eq!(batch.progress().in_flight, others.len());
     }
 }

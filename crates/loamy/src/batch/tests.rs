@@ -16,7 +16,7 @@ fn h11_rows_on_their_way_when_all_breaks_down_are_in_doubt_and_those_that_wait_k
         Request::get("http://b.test/"),
         Request::post("http://c.test/", "x").tag("waits"),
     ] {
-        batch.admit(row);
+        batch.admit(now(), row);
     }
     batch.close();
     while let Claim::Granted(_) = batch.claim(now(), None, |_| None) {}
@@ -44,7 +44,7 @@ fn sent_on_connections_of_their_own(rows: usize, rate: &str, connecting: Duratio
     let begin = now();
     let policy = Policy::default().limit(Limit::new("requests", rate.parse().unwrap()));
     let mut batch = Batch::new(Arc::new(policy), begin, 7);
-    (0..rows).for_each(|row| batch.admit(Request::get(format!("http://a.test/{row}"))));
+    (0..rows).for_each(|row| batch.admit(begin, Request::get(format!("http://a.test/{row}"))));
     batch.close();
     let (mut now, mut sent, mut idle) = (begin, Vec::new(), 0_usize);
     let mut on_their_way: Vec<(Instant, Box<Job>)> = Vec::new();

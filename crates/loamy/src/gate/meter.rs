@@ -69,10 +69,16 @@ impl Meter {
         adaptive.min(returning)
     }
 
-    /// Whether a row may go there now, by the origin's own word, `waiting` being how many are still to go.
-    pub(crate) fn admits_by_word(&mut self, now: Instant, waiting: usize) -> Admission {
+    /// Whether a row may go there now, by the origin's own word, `waiting` being how many are still to go, and `latest` the
+    /// moment after which none of them does.
+    pub(crate) fn admits_by_word(
+        &mut self,
+        now: Instant,
+        waiting: usize,
+        latest: Option<Instant>,
+    ) -> Admission {
         match &mut self.governor {
-            Some(governor) => governor.admits(now, waiting),
+            Some(governor) => governor.admits(now, waiting, latest),
             None => Admission::Ready,
         }
     }
@@ -176,7 +182,7 @@ impl Limits {
                 Some(lead) => limiter.check_ahead(now, lead, cost),
             };
             match admission {
-                Admission::NotBefore(then) => Admission::NotBefore(then + limiter.leeway()),
+                Admission::NotBefore(then) => Admission::NotBefore(then + limiter.leeway(cost)),
                 ready => ready,
             }
         });

@@ -287,7 +287,7 @@ impl World {
                 && self.in_flight
                     < self.concurrency.min(self.answered * 2 + 1).min(self.governor.most_in_flight())
             {
-                match self.governor.admits(now, self.rows - self.sent.len()) {
+                match self.governor.admits(now, self.rows - self.sent.len(), None) {
                     Admission::Ready => {
                         let row = self.sent.len();
                         self.sent.push((now, self.governor.sent(now)));
@@ -454,7 +454,7 @@ fn a_503_without_retry_after_pauses_nobody() {
     let (now, mut governor) = (begin(), Governor::new(Jitter::seeded(1)));
     let row = governor.sent(now);
     governor.answered(now, row, 503, &hint(None));
-    assert_eq!((governor.paused_until(now), governor.admits(now, 9)), (None, Admission::Ready));
+    assert_eq!((governor.paused_until(now), governor.admits(now, 9, None)), (None, Admission::Ready));
 }
 
 #[test]
@@ -471,7 +471,7 @@ fn a_quota_holds_nobody_back_while_no_more_waits_than_is_left() {
     };
     governor.answered(now, row, 200, &Hint { retry_after: None, quotas: vec![quota] });
     for waiting in (1..=100).rev() {
-        assert_eq!(governor.admits(now, waiting), Admission::Ready);
+        assert_eq!(governor.admits(now, waiting, None), Admission::Ready);
         governor.sent(now);
     }
     assert!(governor.paused_until(now).is_some_and(|until| until == now + SECOND * 3600));
@@ -491,10 +491,10 @@ fn rows_sent_after_the_one_that_is_answered_are_taken_off_what_is_left() {
     };
     let told = |remaining| Hint { retry_after: None, quotas: vec![Quota { remaining, ..quota }] };
     governor.answered(now, rows[0], 200, &told(2));
-    assert_eq!(governor.admits(now, 9), Admission::NotBefore(now + SECOND * 9));
+    assert_eq!(governor.admits(now, 9, None), Admission::NotBefore(now + SECOND * 9));
     governor.answered(now, rows[2], 200, &told(4));
-    assert_eq!(governor.admits(now, 4), Admission::Ready);
+    assert_eq!(governor.admits(now, 4, None), Admission::Ready);
     // Older than what is known.
     governor.answered(now, rows[1], 200, &told(0));
-    assert_eq!(governor.admits(now, 4), Admission::Ready);
+    assert_eq!(governor.admits(now, 4, None), Admission::Ready);
 }

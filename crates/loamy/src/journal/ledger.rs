@@ -110,21 +110,19 @@ impl Ledger for JournalLedger {
             return Some(outcome);
         }
         let Some(slot) = self.close_slot(outcome.index) else { return Some(outcome) };
-        match outcome.result.as_ref().map_err(Error::kind) {
-            // A later run has to look at these rows again, so they are not done.
-            Err(kind @ (Kind::NotSent | Kind::Cancelled | Kind::Internal)) => {
-                // The intent stands where something may have been sent. After a bug nobody knows.
-                if slot.intended && kind != Kind::Internal && !is_in_doubt(&outcome) {
-                    self.desk.release(outcome.index as u64);
-                }
-                self.desk.leave();
-                Some(outcome)
+        let kind = outcome.result.as_ref().err().map(Error::kind);
+        // A later run has to look at these rows again, so they are not done.
+        if outcome.is_left || matches!(kind, Some(Kind::NotSent | Kind::Cancelled | Kind::Internal)) {
+            // The intent stands where this run may have sent something. After a bug nobody knows.
+            let was_idle = outcome.attempts == 0 || !outcome.in_doubt();
+            if slot.intended && kind != Some(Kind::Internal) && was_idle {
+                self.desk.release(outcome.index as u64);
             }
-            _ => {
-                let Slot { fingerprint, effect, .. } = slot;
-                self.desk.settle(Finished { outcome, fingerprint, effect })
-            }
+            self.desk.leave();
+            return Some(outcome);
         }
+        let Slot { fingerprint, effect, .. } = slot;
+        self.desk.settle(Finished { outcome, fingerprint, effect })
     }
 
     fn stop_looking(&mut self) {
@@ -149,10 +147,6 @@ impl Ledger for JournalLedger {
     fn hurry(&mut self) {
         self.desk.hurry();
     }
-}
-
-fn is_in_doubt(outcome: &Outcome) -> bool {
-    outcome.result.as_ref().is_err_and(Error::in_doubt)
 }
 
 /// An outcome that came too late to be recorded. What arrived is kept with it; it does not count as done.

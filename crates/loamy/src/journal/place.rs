@@ -114,6 +114,17 @@ impl Place {
         Ok(None)
     }
 
+    /// Removes what a rebuild has left that was cut short, of a journal that is begun anew: beside a part file it would say that this
+    /// one's index is lost.
+    pub(super) fn forget_rebuilt(&self) -> Result<(), JournalError> {
+        match std::fs::remove_file(&self.rebuilt) {
+            // It must not be back after a crash that the part file outlives.
+            Ok(()) => self.sync_folder(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(JournalError::system("remove", &self.rebuilt, error)),
+        }
+    }
+
     pub(super) fn make_part(&self) -> Result<Locked, JournalError> {
         let file = OpenOptions::new()
             .read(true)

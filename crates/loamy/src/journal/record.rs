@@ -41,7 +41,7 @@ pub(crate) fn write(outcome: &Outcome, into: &mut Vec<u8>) {
     writer.eight(u64::try_from(outcome.timing.elapsed.as_nanos()).unwrap_or(u64::MAX));
     match &outcome.result {
         Ok(response) => {
-            writer.byte(0);
+            writer.byte(if outcome.has_acted { 2 } else { 0 });
             writer.response(response);
         }
         Err(error) => {
@@ -60,9 +60,10 @@ pub(crate) fn read(bytes: &[u8], index: usize, request: &Request) -> Result<Outc
     let attempts = reader.four()?;
     let earlier = (0..reader.four()?).map(|_| reader.attempt()).collect::<Result<_, _>>()?;
     let elapsed = Duration::from_nanos(reader.eight()?);
-    let result = match reader.byte()? {
-        0 => Ok(reader.response(request)?),
-        1 => Err(reader.error(request)?),
+    let (has_acted, result) = match reader.byte()? {
+        0 => (false, Ok(reader.response(request)?)),
+        1 => (false, Err(reader.error(request)?)),
+        2 => (true, Ok(reader.response(request)?)),
         _ => return Err(Unreadable),
     };
     if !reader.0.is_empty() {
@@ -76,6 +77,8 @@ pub(crate) fn read(bytes: &[u8], index: usize, request: &Request) -> Result<Outc
         timing: Timing { elapsed },
         replayed: true,
         over_budget: false,
+        has_acted,
+        is_left: false,
         result,
     })
 }
@@ -391,7 +394,8 @@ mod tests {
             )
         });
         let Outcome { index, tag, attempts, earlier, timing, result, .. } = outcome;
-        format!("{index} {tag:?} {attempts} {earlier:?} {timing:?} {} {response:?} {error:?}", result.is_ok())
+        let (ok, in_doubt) = (result.is_ok(), outcome.in_doubt());
+        format!("{index} {tag:?} {attempts} {earlier:?} {timing:?} {ok} {in_doubt} {response:?} {error:?}")
     }
 
     #[test]
@@ -415,6 +419,8 @@ mod tests {
                 earlier: (0..dice.below(3)).map(|_| attempt(&mut dice)).collect(),
                 replayed: false,
                 over_budget: false,
+                has_acted: dice.chance(20),
+                is_left: false,
                 result,
             };
             let mut bytes = Vec::new();

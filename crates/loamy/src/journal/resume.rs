@@ -44,6 +44,17 @@ pub(crate) fn verdict(
     }
 }
 
+/// Whether an earlier run may have had the row's effect, and it must not be had twice. It stays so however often the row is sent again
+/// and provably does nothing, until it is answered.
+pub(crate) fn may_have_acted(known: Option<Known>, effect: Effect, forgot_intents: bool) -> bool {
+    effect == Effect::Unsafe
+        && match known {
+            None => forgot_intents,
+            Some(Known::Intended(_)) => true,
+            Some(Known::Done(done)) => done.is_in_doubt(),
+        }
+}
+
 /// A row that is done, but how cannot be read any more.
 pub(crate) fn unreadable(effect: Effect, options: JournalOptions) -> Fate {
     if effect == Effect::Safe || options.resends_in_doubt { send(effect) } else { Fate::InDoubt }
@@ -82,6 +93,30 @@ mod tests {
     use super::*;
     use crate::Request;
     use crate::journal::part::{FAILED, IN_DOUBT, Span, UNSAFE};
+
+    #[test]
+    fn h5_what_an_earlier_run_may_have_done_is_known_of_rows_that_are_sent_again() {
+        let mark = Fingerprint::of(&Request::post("http://h/", "x"), &[0; 16]);
+        let span = Span { at: 24, length: 9, checksum: 0 };
+        let known = |traits| Some(Known::Done(Done { row: 0, span, traits, fingerprint: mark }));
+        let intended = Some(Known::Intended(mark));
+        let (safe, harmful) = (Effect::Safe, Effect::Unsafe);
+        for (number, (known, effect, forgot, expected)) in [
+            (None, harmful, false, false),
+            (None, harmful, true, true),
+            (None, safe, true, false),
+            (intended, harmful, false, true),
+            (known(FAILED | UNSAFE), harmful, false, false),
+            (known(FAILED | UNSAFE), harmful, true, false),
+            (known(FAILED | IN_DOUBT | UNSAFE), harmful, false, true),
+            (known(FAILED), safe, false, false),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(may_have_acted(known, effect, forgot), expected, "line {number}");
+        }
+    }
 
     #[test]
     fn h5_h8_what_an_earlier_run_knew_decides_what_becomes_of_a_row() {

@@ -6,7 +6,7 @@ use super::record;
 use super::resume::{self, Fate};
 use super::store::{Commit, Done, Standing, Store};
 use super::trouble::{JournalError, Trouble};
-use crate::job::Job;
+use crate::job::{Acted, Job};
 use crate::ledger::Word;
 use crate::{Error, JournalOptions, Kind, Outcome};
 
@@ -140,7 +140,7 @@ impl<S: Store> Scribe<S> {
         Ok(())
     }
 
-    fn consider(&mut self, job: Box<Job>, fingerprint: Fingerprint) -> Result<Word, JournalError> {
+    fn consider(&mut self, mut job: Box<Job>, fingerprint: Fingerprint) -> Result<Word, JournalError> {
         let row = job.index as u64;
         if let Some(rows) = self.standing.rows
             && row >= rows
@@ -149,7 +149,11 @@ impl<S: Store> Scribe<S> {
         }
         let known = self.store.look(row)?;
         let effect = if job.request.is_idempotent() { Effect::Safe } else { Effect::Unsafe };
-        match resume::verdict(known, fingerprint, effect, self.standing.forgot_intents, self.options) {
+        let forgot = self.standing.forgot_intents;
+        if resume::may_have_acted(known, effect, forgot) {
+            job.acted = Acted::Likely;
+        }
+        match resume::verdict(known, fingerprint, effect, forgot, self.options) {
             Fate::OtherRow(parts) => Err(resume::other_row(row, &parts)),
             Fate::Send => Ok(Word::Open(job)),
             Fate::Intend => Ok(Word::Unsure(job)),
@@ -159,6 +163,9 @@ impl<S: Store> Scribe<S> {
             Fate::Replay(done) => match self.replay(&job, done) {
                 Ok(outcome) => Ok(Word::Known(outcome)),
                 Err(error) if error.trouble() == Trouble::Damaged && self.options.keeps_good => {
+                    if effect == Effect::Unsafe {
+                        job.acted = Acted::Likely;
+                    }
                     Ok(match resume::unreadable(effect, self.options) {
                         Fate::Send => Word::Open(job),
                         Fate::Intend => Word::Unsure(job),

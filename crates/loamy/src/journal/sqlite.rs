@@ -307,6 +307,7 @@ fn make(
     let mut salt: Salt = [0; 16];
     getrandom::fill(&mut salt)
         .map_err(|error| JournalError::new(Trouble::System, format!("no random numbers: {error}")))?;
+    place.forget_rebuilt()?;
     let part = place.make_part()?;
     let path = &place.part;
     part.set_len(0).map_err(|error| JournalError::system("empty", path, error))?;
@@ -561,6 +562,19 @@ mod tests {
         let expected = "the journal belongs to another input: row 0 differs in its method, body";
         assert_eq!((error.to_string().as_str(), error.trouble()), (expected, Trouble::OtherInput));
         assert!(scribe.close().is_err(), "after a failure nothing is touched");
+    }
+
+    #[test]
+    fn h7_what_a_rebuild_has_left_says_nothing_of_a_journal_that_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.loamy");
+        let left = folder.path().join("run.loamy.rebuilt");
+        std::fs::write(&left, "some of an index").unwrap();
+        for _ in 0..2 {
+            let store = Sqlite::open(&path, false);
+            assert!(store.is_ok(), "{:?}", store.err());
+            assert!(!left.exists());
+        }
     }
 
     #[test]

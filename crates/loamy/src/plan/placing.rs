@@ -1,6 +1,6 @@
 //! From a row to the queue that it waits in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Keyed, Lane, Metered, Own, Plan};
@@ -92,6 +92,7 @@ impl Plan {
             asleep_until: None,
             turns: Own::default(),
             asking: Own::default(),
+            later: BTreeSet::new(),
         });
         self.meters.len() - 1
     }

@@ -274,7 +274,7 @@ impl World {
         let (mut random, begin) = (Jitter::seeded(seed), now());
         let mut batch = Batch::new(Arc::new(Policy::default().retries(RETRIES)), begin, seed);
         for row in 0..rows {
-            batch.admit(Request::get(format!("http://hidden.test/{row}")));
+            batch.admit(begin, Request::get(format!("http://hidden.test/{row}")));
         }
         batch.close();
         let phase = SECOND.mul_f64(limit.at_once / limit.rate * random.below(1000) as f64 / 1000.0);

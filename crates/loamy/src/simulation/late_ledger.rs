@@ -99,7 +99,8 @@ impl Ledger for LateLedger {
         let mut book = self.0.lock().unwrap();
         book.settled.push(outcome.index);
         let kind = outcome.result.as_ref().err().map(Error::kind);
-        let is_left = matches!(kind, Some(Kind::NotSent | Kind::Cancelled | Kind::Internal));
+        let is_left =
+            outcome.is_left || matches!(kind, Some(Kind::NotSent | Kind::Cancelled | Kind::Internal));
         let was_admitted = book.admitted.binary_search(&outcome.index).is_ok();
         if !book.is_late || is_left || !was_admitted {
             return Some(outcome);
@@ -195,6 +196,8 @@ fn look_up(book: &mut Book, mut job: Box<Job>) -> Said {
         timing,
         replayed,
         over_budget: false,
+        has_acted: false,
+        is_left: false,
         result,
     }));
     said

@@ -30,6 +30,10 @@ pub(super) struct Row {
     pub(super) ended_waiting: bool,
     /// Whether it was refused, so that the ledger has nothing to record.
     pub(super) refused: bool,
+    /// What its last sending came to, while it waits for the next by proof or on a new connection.
+    pub(super) last: Option<Kind>,
+    /// Whether it ends because the batch does, and not by itself.
+    pub(super) ends_with_the_batch: bool,
     /// Whether it was put on record before it was sent.
     pub(super) intended: bool,
     /// Whether it was a POST that a redirect made a GET of.

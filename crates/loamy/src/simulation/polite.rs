@@ -229,7 +229,7 @@ impl World {
         if self.rows[index].same_as.is_none() {
             self.origins[origin].rows += 1;
         }
-        self.batch.admit(request);
+        self.batch.admit(self.now, request);
     }
 
     /// As a worker's turn.
@@ -444,7 +444,7 @@ impl World {
             assert!(!std::mem::replace(&mut row.shown, true), "row {index} has one outcome");
             assert_eq!(outcome.attempts, row.grants, "row {index}");
             let earlier = outcome.earlier.len() as u32;
-            assert!(earlier == outcome.attempts || earlier + 1 == outcome.attempts, "{outcome:?}");
+            assert_eq!(earlier, outcome.attempts.saturating_sub(1), "{outcome:?}");
             let ended_by_itself =
                 !matches!(outcome.result.as_ref().map_err(Error::kind), Err(Kind::NotSent | Kind::Cancelled));
             let status = outcome.result.as_ref().ok().map(Response::status);

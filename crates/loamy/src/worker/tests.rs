@@ -58,7 +58,7 @@ impl Alone {
     fn begin(&mut self, urls: impl Iterator<Item = String>) -> (Arc<Shared>, Arc<Mailbox>) {
         let policy = Arc::new(Policy::default());
         let mut batch = Batch::new(Arc::clone(&policy), now(), 1);
-        urls.for_each(|url| batch.admit(Request::get(url)));
+        urls.for_each(|url| batch.admit(now(), Request::get(url)));
         batch.close();
         let terms = Terms::new(policy);
         let shared = Arc::new(Shared::new(batch, terms));

@@ -9,7 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loamy::{Client, Dns, JournalOptions, Kind, Order, Outcome, Policy, Request, Timeouts, Trouble};
+use loamy::{
+    Attempt, Client, Dns, Governor, JournalOptions, Kind, Limit, Order, Outcome, Policy, Request, Timeouts,
+    Trouble,
+};
 use testkit::{FullBacklog, Listen, Options, RequestLog, Script, Server, Step};
 
 use crate::expectations::{INTERRUPT, LATE, all_answered, client};
@@ -134,6 +137,104 @@ fn h5_rows_that_failed_are_sent_again_when_asked_and_those_in_doubt_only_when_th
         assert_eq!(kind(&outcomes[0]), Kind::TimeoutFirstByte);
         assert!(!is_in_doubt(&outcomes[0]) && is_in_doubt(&outcomes[1]), "{outcomes:?}");
         assert_eq!(outcomes[2].response().map(|response| response.status()), Some(500));
+    }
+}
+
+#[test]
+fn h5_doubt_outlasts_every_sending_that_provably_did_nothing() {
+    let (server, (_folder, path)) =
+        (Server::serve_with(Options { keep_log: true, ..Options::default() }), place());
+    let port = server.addr().port();
+    let (here, nobody) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 9));
+    let plain = JournalOptions::default;
+    let failing = policy().max_failures(1);
+    for (address, options, policy, expected, seen) in [
+        (here, plain(), policy(), Kind::Closed, 1),
+        (nobody, plain().resend_in_doubt(), policy(), Kind::ConnectRefused, 1),
+        (here, plain(), policy(), Kind::ConnectRefused, 1),
+        (here, plain().retry_failed(), policy(), Kind::ConnectRefused, 1),
+        // Here the first row ends the batch before the second one's turn.
+        (here, plain().resend_in_doubt(), failing, Kind::NotSent, 1),
+        (here, plain().retry_failed(), policy(), Kind::ConnectRefused, 1),
+        (here, plain().resend_in_doubt(), policy(), Kind::Closed, 2),
+    ] {
+        let dns = Dns::Fixed(Arc::new(move |_| Ok(vec![address.into()])));
+        let client = Client::builder().threads(1).dns(dns).build().unwrap();
+        let rows =
+            [Request::get("example.com"), Request::post(format!("http://moved.test:{port}/reset"), "x")];
+        let (outcomes, recorded) = client.with_journal(open(&path, options)).run(rows, &policy);
+        recorded.unwrap();
+        assert_eq!((kind(&outcomes[1]), is_in_doubt(&outcomes[1])), (expected, true), "{options:?}");
+        assert_eq!(server.log().to_target("/reset").count(), seen, "{options:?}");
+    }
+}
+
+#[test]
+fn h6_rows_that_wait_to_be_sent_again_when_the_batch_ends_are_sent_by_the_next_run() {
+    let (server, (_folder, path)) = (Server::serve(), place());
+    let rows = || {
+        let url =
+            |name: &str, status| server.url(&format!("/flaky/{name}?fail=1&status={status}&retry_after=30"));
+        vec![
+            Request::get(url("0", 503)),
+            Request::post(url("1", 429), "x"),
+            Request::get(server.url("/count/2")),
+            Request::get(url("3", 503)),
+        ]
+    };
+    let refused = policy().retries(3).governor(Governor::Off);
+    let run = client(1).with_journal(open(&path, JournalOptions::default())).begin(&refused);
+    run.admit(rows());
+    run.close();
+    let until = Instant::now() + PATIENCE;
+    while run.progress().retrying < 3 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    run.cancel();
+    let outcomes = run.wait(usize::MAX, PATIENCE);
+    run.finish_journal().unwrap();
+    let status = |own: &Outcome| own.result.as_ref().map(|answer| answer.status()).ok();
+    let mut statuses: Vec<_> = outcomes.iter().map(|own| (own.index, status(own))).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [(0, Some(503)), (1, Some(429)), (2, Some(200)), (3, Some(503))]);
+    assert_eq!(seen(&server, 4), [1; 4]);
+
+    let outcomes = crate::journal::run(&path, JournalOptions::default(), rows(), &policy());
+    all_answered(&outcomes, 4);
+    assert_eq!(outcomes.iter().filter(|own| own.replayed).count(), 1);
+    assert_eq!(seen(&server, 4), [2, 2, 1, 2]);
+}
+
+#[test]
+fn h6_rows_that_the_deadline_of_the_call_cut_off_are_sent_by_the_next_run() {
+    let (server, (_folder, path)) = (Server::serve(), place());
+    let url = |row| server.url(&format!("/flaky/{row}?fail=1&status=hang"));
+    let rows = || vec![Request::get(url(0)), Request::post(url(1), "x")];
+    let short = policy().deadline(Duration::from_millis(300));
+    let outcomes = run(&path, JournalOptions::default(), rows(), &short);
+    assert!(outcomes.iter().all(|own| kind(own) == Kind::TimeoutTotal), "{outcomes:?}");
+    assert_eq!(seen(&server, 2), [1, 1]);
+    let outcomes = run(&path, JournalOptions::default(), rows(), &policy());
+    assert!(outcomes[0].is_ok() && is_in_doubt(&outcomes[1]), "{outcomes:?}");
+    assert_eq!(seen(&server, 2), [2, 1]);
+}
+
+#[test]
+fn g2_a_post_that_was_redirected_after_a_retry_is_on_record_in_doubt_and_not_with_the_answer_before() {
+    let answers = ["429 Wait", "303 See\r\nLocation: /done", "200 OK"]
+        .map(|head| [Step::ReadRequest, Step::send(format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n"))]);
+    let server = Server::start(Script::new(answers.into_iter().flatten()));
+    let (_folder, path) = place();
+    let rows = || vec![Request::post(server.url("/pay"), "x")];
+    // The retry has to wait for its rate, and the hop has no time for that.
+    let slow = Limit::new("requests", "1/s".parse().unwrap());
+    let policy = policy().retries(1).governor(Governor::Off).limit(slow);
+    let short = policy.clone().deadline(Duration::from_millis(1500));
+    for short in [&short, &policy] {
+        let outcomes = run(&path, JournalOptions::default(), rows(), short);
+        assert_eq!((kind(&outcomes[0]), is_in_doubt(&outcomes[0])), (Kind::TimeoutTotal, true));
+        assert_eq!((outcomes[0].attempts, &*outcomes[0].earlier), (2, &[Attempt::Answered(429)][..]));
+        assert_eq!(server.counts().requests, 2);
     }
 }
 
