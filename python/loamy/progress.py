@@ -21,6 +21,8 @@ Tell: TypeAlias = Callable[[int, int, int, int, int, Paused, float], None]
 _LOG_EVERY = 10.0
 """Seconds between two lines of the log."""
 
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<LEFT, {rate_fmt}{postfix}]"
+
 logger = logging.getLogger("loamy")
 
 
@@ -64,7 +66,7 @@ def telling(progress: bool | Callable[[Progress], object], total: int | None) ->
         raise TypeError(f"progress must be True, False or a function, not {type(progress).__name__}")
     elif (bar := _bar(total)) is not None:
         with bar:
-            yield _advance(bar)
+            yield _snapshots(_drawing(bar), total)
     else:
         yield _snapshots(_Lines(), total)
 
@@ -127,6 +129,9 @@ class _Lines:
             self._next = now.elapsed + _LOG_EVERY
             text = "%s of %s rows done, %s failed, %s in flight"
             told: list[object] = [now.done, now.total, now.failed, now.in_flight]
+            if now.eta is not None:
+                text += ", %s s left"
+                told.append(_rounded(now.eta))
             if now.paused:
                 text += ", paused: %s"
                 told.append(_pauses(now.paused))
@@ -159,19 +164,21 @@ def _in_notebook() -> bool:
     return shell is not None and getattr(shell, "kernel", None) is not None
 
 
-def _advance(bar: Any) -> Tell:
-    def tell(
-        waiting: int, in_flight: int, done: int, failed: int, retrying: int, paused: Paused, at_least: float
-    ) -> None:
+def _drawing(bar: Any) -> Callable[[Progress], object]:
+    def draw(now: Progress) -> None:
         shown: dict[str, object] = {}
-        if failed:
-            shown["failed"] = failed
-        if retrying:
-            shown["retrying"] = retrying
-        if paused:
-            shown["paused"] = _pauses(paused)
+        if now.failed:
+            shown["failed"] = now.failed
+        if now.retrying:
+            shown["retrying"] = now.retrying
+        if now.paused:
+            shown["paused"] = _pauses(now.paused)
+        if bar.total is not None:
+            # Of its own accord the bar goes by the pace alone, which says nothing of limits and pauses.
+            left = "?" if now.eta is None else bar.format_interval(now.eta)
+            bar.bar_format = _BAR.replace("LEFT", left)
         if shown or bar.postfix:
-            bar.set_postfix(shown, refresh=bool(paused))
-        bar.update(done - bar.n)
+            bar.set_postfix(shown, refresh=bool(now.paused))
+        bar.update(now.done - bar.n)
 
-    return tell
+    return draw

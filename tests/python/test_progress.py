@@ -97,12 +97,12 @@ PROGRAM = textwrap.dedent(
 )
 
 
-@pytest.mark.parametrize("door", ["send", "stream", "clump"])
-def test_true_draws_a_bar_on_a_terminal(server: TestServer, door: str) -> None:
+def drawn_on_a_terminal(program: str, *arguments: str) -> str:
+    """Run a program that draws on a terminal; give all that it drew."""
     terminal, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, server.url("/delay/0.05"), door],
+        [sys.executable, "-c", program, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=side,
@@ -129,10 +129,24 @@ def test_true_draws_a_bar_on_a_terminal(server: TestServer, door: str) -> None:
         os.close(terminal)
     text = drawn.decode()
     assert process.returncode == 0 and out == b"", text
+    return text
+
+
+@pytest.mark.parametrize("door", ["send", "stream", "clump"])
+def test_true_draws_a_bar_on_a_terminal(server: TestServer, door: str) -> None:
+    text = drawn_on_a_terminal(PROGRAM, server.url("/delay/0.05"), door)
     last = text.rstrip().rpartition("\r")[2]
     assert "31/31" in last or (door == "stream" and "31row" in last.replace(" ", "")), text
     assert "failed=1" in text or door == "clump"
     assert text.count("\r") >= 2, "it moves"
+
+
+def test_the_bar_says_how_much_time_limits_and_pauses_leave(server: TestServer) -> None:
+    program = "import sys, loamy; loamy.send([sys.argv[1]] * 40, progress=True, retries=3)"
+    text = drawn_on_a_terminal(program, server.url("/limited/x?limit=30&window=3&as=none&retry_after=3"))
+    # Thirty rows are done in no time: by that pace nothing would be left.
+    assert "30/40" in text and "paused=127.0.0.1" in text, text
+    assert "<00:02, " in text, text
 
 
 def test_true_without_a_terminal_writes_to_the_log_each_ten_seconds(
@@ -155,7 +169,7 @@ def test_true_without_a_terminal_writes_to_the_log_each_ten_seconds(
     lines = out.splitlines()
     # One second at least is fifty on that clock; a line is due each ten.
     assert 2 <= len(lines) <= 8, out
-    assert all(line.startswith("loamy INFO ") and line.endswith(" in flight") for line in lines)
+    assert all(line.startswith("loamy INFO ") and line.endswith(" s left") for line in lines)
     done = [int(line.split()[2]) for line in lines]
     assert done == sorted(done) and all(" of 20 rows done, 0 failed, " in line for line in lines)
 
