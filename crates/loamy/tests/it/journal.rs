@@ -384,7 +384,7 @@ pub(crate) fn an_interrupt_leaves_in_time_and_what_is_done_is_on_disk(
 
 #[test]
 fn p1_an_interrupt_does_not_wait_until_everything_that_was_done_before_is_read() {
-    const ROWS: usize = 20_000;
+    const ROWS: usize = 8_000;
     let (server, (_folder, path)) = (Server::serve(), place());
     let rows = || (0..ROWS).map(|row| Request::get(server.url(&format!("/count/{row}"))));
     let journaled = || client(2).with_journal(open(&path, JournalOptions::default()));
