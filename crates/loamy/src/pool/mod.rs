@@ -28,6 +28,9 @@ pub(crate) const IDLE: Duration = Duration::from_secs(15);
 /// A peer that closes a connection sooner than this after a response does so by count, not because it was idle.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
+/// A connection is new for so many rows: a peer that says what nobody asked for says it from the beginning.
+const NEW: u32 = 16;
+
 /// How long no connection is added after the process ran out of descriptors.
 const HOLD: Duration = Duration::from_millis(50);
 
@@ -305,17 +308,21 @@ impl Pool {
 
     /// The connection to the route that was used last, fit for the row.
     ///
-    /// It takes none that may be dead, nor one on which something has come that it would take for its answer (RFC 9112 §9.2): the
-    /// system is asked just before. If it must not be sent twice, a peer that was seen to close after so many rows is not trusted
-    /// beyond them either (RFC 9112 §9.3.1).
+    /// It takes none on which something has come that it would take for its answer (RFC 9112 §9.2): while a connection is new, the
+    /// system is asked just before. If it must not be sent twice it takes none that may be dead either: the system is always asked, and
+    /// a peer that was seen to close after so many rows is not trusted beyond them (RFC 9112 §9.3.1).
     pub(crate) fn take_idle(&mut self, route: usize, job: &Job) -> Option<(usize, Wire)> {
-        let most = if job.request.is_idempotent() { u32::MAX } else { self.routes[route].closes_after };
+        let is_careful = !job.request.is_idempotent();
+        let most = if is_careful { self.routes[route].closes_after } else { u32::MAX };
         while let Some(slot) = self.routes[route].idle.pop() {
             let stage = std::mem::replace(&mut self.slots[slot].stage, Stage::Vacant);
             let Stage::Idle { mut wire, .. } = stage else {
                 continue;
             };
-            if wire.served() < most && self.may_carry_another(route, &wire) && self.is_quiet(slot, &mut wire)
+            let is_asked = is_careful || wire.served() <= NEW;
+            if wire.served() < most
+                && self.may_carry_another(route, &wire)
+                && (!is_asked || self.is_quiet(slot, &mut wire))
             {
                 return Some((slot, wire));
             }
