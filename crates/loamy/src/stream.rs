@@ -109,7 +109,12 @@ where
     }
 
     fn is_at_end(&self) -> bool {
-        self.rows.is_none() && self.yielded == self.admitted
+        self.rows.is_none() && self.is_idle()
+    }
+
+    /// Whether nothing is under way, so that nothing is to be waited for: all that was has been passed over.
+    fn is_idle(&self) -> bool {
+        self.yielded == self.admitted
     }
 }
 
@@ -146,6 +151,9 @@ where
                 #[cfg(feature = "journal")]
                 self.end_journal();
                 return None;
+            }
+            if self.is_idle() {
+                continue;
             }
             // Those that end close together are taken together: the consumer's thread is woken less often.
             let mut outcomes = self.run.wait(self.window / 4, LINGER);
@@ -191,6 +199,9 @@ where
                 #[cfg(feature = "journal")]
                 std::task::ready!(rows.poll_end_journal(context));
                 return Poll::Ready(None);
+            }
+            if rows.is_idle() {
+                continue;
             }
             let outcomes = std::task::ready!(rows.run.poll_wait(context));
             rows.queue.put(outcomes);

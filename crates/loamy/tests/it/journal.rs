@@ -7,8 +7,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use futures_core::Stream;
 use loamy::{
     Attempt, Client, Dns, Governor, JournalOptions, Kind, Limit, Order, Outcome, Policy, Request, Timeouts,
     Trouble,
@@ -103,6 +106,39 @@ fn h5_a_stream_can_pass_over_what_an_earlier_run_has_done() {
     let all: Vec<Outcome> = stream.by_ref().collect();
     all_answered(&all, 4_000);
     assert!(all.iter().all(|outcome| outcome.replayed));
+}
+
+/// Whether a task was woken since that was asked last.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn h5_a_stream_goes_on_when_all_that_was_under_way_is_passed_over() {
+    let (server, (_folder, path)) = (Server::serve(), place());
+    let gets = || (0..4_000).map(|row| server.url(&format!("/count/{row}")));
+    let journaled = || client(2).with_journal(open(&path, JournalOptions::default()));
+    let (outcomes, recorded) = journaled().run(gets(), &policy());
+    recorded.unwrap();
+    all_answered(&outcomes, 4_000);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut stream = std::pin::pin!(journaled().only_new().stream_async(gets(), &policy(), Order::AsDone));
+    while stream.as_mut().poll_next(&mut Context::from_waker(&waker)).is_pending() {
+        let until = Instant::now() + PATIENCE;
+        while !woken.0.swap(false, Ordering::Relaxed) {
+            assert!(Instant::now() < until, "nothing is under way, and it waits for that");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Until all of a window was looked up, so that it is passed over as one.
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(seen(&server, 4_000), [1; 4_000]);
 }
 
 #[test]
