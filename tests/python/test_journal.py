@@ -228,6 +228,57 @@ def test_h8_a_journal_of_other_rows_is_refused(server: TestServer, journal: Path
     assert visits(server) == {"a": {"GET": 1}, "b": {"GET": 1}}, "nothing of the other rows was sent"
 
 
+def one_keyed_row(journal: Path, server: TestServer, **policy: Any) -> loamy.Responses:
+    row = {"method": "POST", "url": server.url("/keyed/order?takes=300ms"), "json": {"pay": 1}}
+    return loamy.send([row], journal=journal, **policy)
+
+
+KILLED = """
+    import sys
+    import loamy
+
+    row = {"method": "POST", "url": sys.argv[1] + "/keyed/order?takes=300ms", "json": {"pay": 1}}
+    loamy.send([row], journal=sys.argv[2], idempotency="auto", job="A")
+"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ({"idempotency": "auto", "job": "B"}, 'this run has the idempotency keys of the job "B"'),
+        ({}, "this run has no idempotency keys but those of the rows"),
+    ],
+)
+def test_h8_a_journal_keeps_to_its_job(
+    server: TestServer, child: Callable[..., Any], journal: Path, policy: dict[str, Any], said: str
+) -> None:
+    running = child(KILLED, server.url(""), journal)
+    until(lambda: server.counts["in_flight"] == 1)
+    running.process.kill()
+    running.end()
+    with pytest.raises(loamy.JournalError) as caught:
+        one_keyed_row(journal, server, **policy)
+    assert 'the journal was begun with the idempotency keys of the job "A", and ' in str(caught.value)
+    assert said in str(caught.value) and caught.value.trouble == "other_input"
+    assert caught.value.hint is not None and caught.value.hint.startswith(
+        "give idempotency and job as in the first run"
+    )
+    assert len(server.requests) == 1, "nothing was sent"
+    # A 409 while the first one is still worked on.
+    [response] = one_keyed_row(journal, server, idempotency="auto", job="A", retries=5, backoff=0.3)
+    assert response.ok
+    assert loamy.send([server.url("/effects")])[0].json() == {"order": 1}
+
+
+def test_h8_a_journal_without_keys_is_none_of_a_job(server: TestServer, journal: Path) -> None:
+    loamy.send([server.url("/count/a")], journal=journal)
+    for again in (loamy.send, lambda *rows, **how: list(loamy.stream(*rows, **how))):
+        with pytest.raises(loamy.JournalError, match="was begun with no idempotency keys but those of the rows, and "):
+            again([server.url("/count/a")], journal=journal, idempotency="auto", job="A")
+    assert loamy.send([server.url("/count/a")], journal=journal)[0].replayed
+    assert visits(server) == {"a": {"GET": 1}}
+
+
 def test_h7_a_file_that_is_no_journal_is_refused_and_left_as_it_is(server: TestServer, journal: Path) -> None:
     journal.write_text("the accounts of 2019\n" * 500)
     with pytest.raises(loamy.JournalError) as caught:

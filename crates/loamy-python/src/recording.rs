@@ -33,7 +33,7 @@ pub(crate) fn begin(py: Python<'_>, client: &Client, policy: &Policy, wanted: Wa
     let _call = Call::begin();
     let journal = py.detach(|| Journal::open(path, options));
     let journal = journal.map_err(|error| raised(py, &error, None))?;
-    Ok(client.clone().with_journal(journal).begin(policy))
+    Ok(py.detach(|| client.clone().with_journal(journal).begin(policy)))
 }
 
 /// Ends the journal of a run, if it has one.

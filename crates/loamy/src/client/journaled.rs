@@ -9,7 +9,7 @@ use crate::{Journal, JournalError, Outcome, Policy, Request};
 
 /// The calls of a [`Client`] with a [`Journal`]; made by [`Client::with_journal`].
 ///
-/// The rows must be those of the earlier runs, in the same order. What an earlier run has done is not sent again and has
+/// The rows must be those of the earlier runs, in the same order, and [`Policy::idempotency`] as then. What an earlier run has done is not sent again and has
 /// the outcome that it had, [`replayed`](Outcome::replayed). What it may or may not have done ends in doubt. Once the
 /// journal can be written no more, nothing further is sent.
 #[derive(Debug)]

@@ -26,6 +26,12 @@ impl Digest {
         ])
     }
 
+    pub(super) fn of_keys(keys: &str) -> u64 {
+        let mut hasher = SipHasher13::new();
+        hasher.write(keys.as_bytes());
+        Self::hash(&[3, hasher.finish()])
+    }
+
     fn hash(words: &[u64]) -> u64 {
         let mut hasher = SipHasher13::new();
         words.iter().for_each(|word| hasher.write_u64(*word));
@@ -47,6 +53,10 @@ impl Digest {
         let mut rows = intents.query([])?;
         while let Some(found) = rows.next()? {
             digest.add(Self::of_intent(found.get(0)?));
+        }
+        let keys: Option<String> = index.query_row("SELECT keys FROM job", [], |found| found.get(0))?;
+        if let Some(keys) = keys {
+            digest.add(Self::of_keys(&keys));
         }
         let mut done = index.prepare("SELECT row, at, length, checksum, traits FROM done")?;
         let mut rows = done.query([])?;

@@ -11,6 +11,7 @@ use super::{Journal, JournalError, JournalOptions};
 use crate::backoff::Jitter;
 use crate::job::{Job, OriginId, Placed};
 use crate::ledger::{Entry, Ledger, Word};
+use crate::policy::Idempotency;
 use crate::{Error, Kind, Outcome, Request, Response};
 
 /// Rows sent and not yet answered.
@@ -58,10 +59,13 @@ impl Drill<'_> {
         let journal = Journal::open(self.journal, options)?;
         let bell = Arc::new((Mutex::new(false), Condvar::new()));
         let ring = Arc::clone(&bell);
-        let (mut ledger, keeper) = journal.begin(Arc::new(move || {
-            *ring.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            ring.1.notify_all();
-        }));
+        let (mut ledger, keeper) = journal.begin(
+            &Idempotency::AsGiven,
+            Arc::new(move || {
+                *ring.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                ring.1.notify_all();
+            }),
+        );
         let mut state = State::new(Jitter::seeded(self.seed), self.body);
         for row in 0..self.rows {
             match ledger.admit(job(row, request(row))) {

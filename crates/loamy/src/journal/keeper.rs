@@ -53,12 +53,17 @@ pub(super) fn spawn<S: Store + 'static>(
         .map_err(|error| {
             let failure = JournalError::new(Trouble::System, format!("no thread for the journal: {error}"))
                 .caused_by(error);
-            lasting_desk.fail(&failure);
-            lasting_desk.say([Word::Failed(not_sent(&failure))]);
-            lasting_desk.conclude(Err(failure));
+            give_up(&lasting_desk, failure);
             lasting_wake();
         })
         .ok()
+}
+
+/// The journal has failed before its thread began.
+pub(super) fn give_up(desk: &Desk, failure: JournalError) {
+    desk.fail(&failure);
+    desk.say([Word::Failed(not_sent(&failure))]);
+    desk.conclude(Err(failure));
 }
 
 struct Keeper<S> {

@@ -178,10 +178,11 @@ mod tests {
     use super::*;
     use crate::journal::drill::job;
     use crate::journal::{Journal, JournalKeeper};
+    use crate::policy::Idempotency;
     use crate::{JournalOptions, Request};
 
     fn begin(path: &std::path::Path) -> (JournalLedger, JournalKeeper) {
-        Journal::open(path, JournalOptions::default()).unwrap().begin(Arc::new(|| {}))
+        Journal::open(path, JournalOptions::default()).unwrap().begin(&Idempotency::AsGiven, Arc::new(|| {}))
     }
 
     fn ended(index: usize, kind: Kind) -> Outcome {

@@ -16,7 +16,7 @@
 //!
 //! # What it holds
 //!
-//! Of a row: its number and a keyed hash. Of an outcome: status, response headers, body, and what an error says. No request
+//! The name of the job that idempotency keys are made of. Of a row: its number and a keyed hash. Of an outcome: status, response headers, body, and what an error says. No request
 //! headers, no request bodies, no userinfo, and no URL but, masked, that of an error and that where a redirect led. Response
 //! headers may hold cookies, so the files are their owner's alone (0600).
 
@@ -53,6 +53,7 @@ pub(crate) use self::keeper::Wake;
 pub(crate) use self::ledger::JournalLedger;
 use self::scribe::Scribe;
 use self::sqlite::Sqlite;
+use crate::policy::Idempotency;
 
 /// What a later run does with rows that did not go well, and with a journal that was damaged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,15 +109,21 @@ impl Journal {
         Ok(Self { scribe: Scribe::new(store, options) })
     }
 
-    /// Starts the journal's thread. `wake` is called after each word of it. Where the system has no thread the journal
-    /// has failed before the first row, and its first word says so.
-    pub(crate) fn begin(self, wake: Wake) -> (JournalLedger, JournalKeeper) {
+    /// Starts the journal's thread. `wake` is called after each word of it. Where the rows get other keys than in the first run, or
+    /// the system has no thread, the journal has failed before the first row, and its first word says so.
+    pub(crate) fn begin(mut self, keys: &Idempotency, wake: Wake) -> (JournalLedger, JournalKeeper) {
         let desk = Arc::new(Desk::default());
         let standing = self.scribe.standing();
         // A journal that was finished knows how many rows there are, so it wants to see every further one.
         let horizon = if standing.rows.is_some() { usize::MAX } else { standing.horizon as usize };
         let horizon = if standing.forgot_intents { usize::MAX } else { horizon };
-        let thread = keeper::spawn(Arc::clone(&desk), self.scribe, wake);
+        let thread = match self.scribe.keep_to(keys) {
+            Ok(()) => keeper::spawn(Arc::clone(&desk), self.scribe, wake),
+            Err(failure) => {
+                keeper::give_up(&desk, failure);
+                None
+            }
+        };
         // Nobody looks anything up without the thread.
         let horizon = if thread.is_none() { 0 } else { horizon };
         let ledger = JournalLedger::new(Arc::clone(&desk), standing.salt, horizon);

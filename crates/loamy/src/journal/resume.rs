@@ -5,6 +5,7 @@ use super::scribe::Effect;
 use super::store::{Done, Known};
 use super::trouble::{JournalError, Trouble};
 use crate::JournalOptions;
+use crate::policy::Idempotency;
 
 /// What becomes of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +82,20 @@ pub(crate) fn fewer_rows(rows: u64, last: u64) -> JournalError {
     other_input(format!(
         "the journal belongs to another input: it knows row {last}, and there are only {rows} rows now"
     ))
+}
+
+pub(crate) fn other_keys(first: &Idempotency, own: &Idempotency) -> JournalError {
+    let named = |keys: &Idempotency| match keys {
+        Idempotency::AsGiven => "no idempotency keys but those of the rows".to_owned(),
+        Idempotency::Auto { job } => format!("the idempotency keys of the job {job:?}"),
+    };
+    let message = format!(
+        "the journal was begun with {}, and this run has {}: a row that is sent again would be another one to its server",
+        named(first),
+        named(own)
+    );
+    JournalError::new(Trouble::OtherInput, message)
+        .with_hint("give idempotency and job as in the first run, or name another journal")
 }
 
 fn other_input(message: String) -> JournalError {

@@ -8,6 +8,7 @@ use super::store::{Commit, Done, Standing, Store};
 use super::trouble::{JournalError, Trouble};
 use crate::job::{Acted, Job};
 use crate::ledger::Word;
+use crate::policy::Idempotency;
 use crate::{Error, JournalOptions, Kind, Outcome};
 
 /// What is written together.
@@ -64,6 +65,21 @@ impl<S: Store> Scribe<S> {
 
     pub(crate) fn standing(&self) -> Standing {
         self.standing
+    }
+
+    /// Has the rows get their keys as in the first run: with another key a row that is sent again is another one to its server.
+    pub(crate) fn keep_to(&mut self, keys: &Idempotency) -> Result<(), JournalError> {
+        self.guarded(|scribe| match scribe.store.keys()? {
+            Some(first) if first == *keys => Ok(()),
+            Some(first) => Err(resume::other_keys(&first, keys)),
+            None => {
+                let (number, end) = (scribe.standing.number + 1, scribe.standing.end);
+                let keys = Some(keys);
+                scribe.store.commit(&Commit { number, end, keys, intents: &[], releases: &[], done: &[] })?;
+                scribe.standing.number = number;
+                Ok(())
+            }
+        })
     }
 
     /// Puts a group on disk. Once this has failed it fails for ever, and touches nothing.
@@ -135,7 +151,7 @@ impl<S: Store> Scribe<S> {
             self.store.sync_part()?;
         }
         let Group { intents, releases, .. } = group;
-        self.store.commit(&Commit { number, end, intents, releases, done: &done })?;
+        self.store.commit(&Commit { number, end, keys: None, intents, releases, done: &done })?;
         (self.standing.number, self.standing.end) = (number, end);
         Ok(())
     }

@@ -16,6 +16,7 @@ use super::store::{Commit, Done, Known, Standing, Store};
 use super::trouble::{JournalError, Trouble};
 use crate::backoff::Jitter;
 use crate::ledger::Word;
+use crate::policy::Idempotency;
 use crate::{JournalOptions, Outcome, Request, Response};
 
 /// What is on the platter, and what is only in the cache.
@@ -31,6 +32,7 @@ struct Index {
     number: u64,
     end: u64,
     rows: Option<u64>,
+    keys: Option<Idempotency>,
     intents: BTreeMap<u64, Fingerprint>,
     done: BTreeMap<u64, Done>,
 }
@@ -42,6 +44,9 @@ impl Index {
         for done in commit.done {
             self.intents.remove(&done.row);
             self.done.insert(done.row, *done);
+        }
+        if let Some(keys) = commit.keys {
+            self.keys = Some(keys.clone());
         }
         (self.number, self.end) = (commit.number, commit.end);
     }
@@ -232,6 +237,10 @@ impl Store for Failing {
         self.step(|store| store.commit(commit))
     }
 
+    fn keys(&mut self) -> Result<Option<Idempotency>, JournalError> {
+        self.step(Sqlite::keys)
+    }
+
     fn look(&mut self, row: u64) -> Result<Option<Known>, JournalError> {
         self.step(|store| store.look(row))
     }
@@ -290,6 +299,11 @@ impl Store for Simulated {
             disk.index.apply(commit);
         }
         went
+    }
+
+    fn keys(&mut self) -> Result<Option<Idempotency>, JournalError> {
+        self.step()?;
+        Ok(self.disk.lock().unwrap().index.keys.clone())
     }
 
     fn look(&mut self, row: u64) -> Result<Option<Known>, JournalError> {
@@ -380,6 +394,9 @@ impl World {
         let store = disk.open(Jitter::seeded(self.dice.next()), left);
         self.salt = store.standing().salt;
         let mut scribe = Scribe::new(store, self.options);
+        if scribe.keep_to(&Idempotency::AsGiven).is_err() {
+            return Ending::Failed;
+        }
         let (mut open, mut unsure, mut asked, mut flying) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut settled = vec![false; self.rows.len()];
         let mut in_doubt = 0;

@@ -15,6 +15,7 @@ use super::place::{Locked, Place};
 use super::rebuild;
 use super::store::{Commit, Done, Known, Standing, Store};
 use super::trouble::{JournalError, Trouble};
+use crate::policy::Idempotency;
 
 /// "loam", as a number: what SQLite's header says that the file is.
 const APPLICATION: i64 = 0x6c6f_616d;
@@ -25,12 +26,16 @@ const FORMAT: i64 = 1;
 const TABLES: &str = "
     CREATE TABLE job (
         only INTEGER PRIMARY KEY CHECK (only = 1), engine TEXT NOT NULL, salt BLOB NOT NULL, part_end INTEGER NOT NULL,
-        commits INTEGER NOT NULL, digest INTEGER NOT NULL, rows INTEGER, forgot_intents INTEGER NOT NULL) STRICT;
+        commits INTEGER NOT NULL, digest INTEGER NOT NULL, rows INTEGER, forgot_intents INTEGER NOT NULL,
+        keys TEXT) STRICT;
     CREATE TABLE intent (row INTEGER PRIMARY KEY, fingerprint BLOB NOT NULL) STRICT;
     CREATE TABLE done (
         row INTEGER PRIMARY KEY, at INTEGER NOT NULL, length INTEGER NOT NULL, checksum INTEGER NOT NULL,
         traits INTEGER NOT NULL, fingerprint BLOB NOT NULL) STRICT;
 ";
+
+const AS_GIVEN: &str = "as given";
+const OF_JOB: &str = "of job ";
 
 /// The write-ahead log is emptied into the index after so many commits, or rows.
 const CHECKPOINT_COMMITS: u32 = 256;
@@ -104,6 +109,10 @@ impl Sqlite {
     fn change(&mut self, commit: &Commit<'_>) -> rusqlite::Result<()> {
         let mut digest = self.digest;
         let transaction = self.index.transaction()?;
+        if let Some(keys) = commit.keys.map(written) {
+            transaction.execute("UPDATE job SET keys = ?1", [&keys])?;
+            digest.add(Digest::of_keys(&keys));
+        }
         if !commit.intents.is_empty() {
             let mut intend = transaction.prepare_cached("INSERT OR IGNORE INTO intent VALUES (?1, ?2)")?;
             for (row, fingerprint) in commit.intents {
@@ -186,6 +195,17 @@ impl Store for Sqlite {
             self.checkpoint("PASSIVE")?;
         }
         Ok(())
+    }
+
+    fn keys(&mut self) -> Result<Option<Idempotency>, JournalError> {
+        let keys: Option<String> = self
+            .index
+            .query_row("SELECT keys FROM job", [], |found| found.get(0))
+            .map_err(|error| self.failed(error))?;
+        keys.map(|keys| {
+            read_keys(&keys).ok_or_else(|| lost(&self.place, "its index does not hold what was written"))
+        })
+        .transpose()
     }
 
     fn look(&mut self, row: u64) -> Result<Option<Known>, JournalError> {
@@ -332,10 +352,25 @@ pub(super) fn write_job(
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.execute_batch(TABLES)?;
     transaction.execute(
-        "INSERT INTO job VALUES (1, ?1, ?2, ?3, ?4, 0, NULL, ?5)",
+        "INSERT INTO job VALUES (1, ?1, ?2, ?3, ?4, 0, NULL, ?5, NULL)",
         params![env!("CARGO_PKG_VERSION"), salt, end.cast_signed(), number.cast_signed(), forgot_intents],
     )?;
     transaction.commit()
+}
+
+/// Which keys the rows get, as a text.
+fn written(keys: &Idempotency) -> String {
+    match keys {
+        Idempotency::AsGiven => AS_GIVEN.to_owned(),
+        Idempotency::Auto { job } => format!("{OF_JOB}{job}"),
+    }
+}
+
+fn read_keys(keys: &str) -> Option<Idempotency> {
+    if keys == AS_GIVEN {
+        return Some(Idempotency::AsGiven);
+    }
+    keys.strip_prefix(OF_JOB).map(|job| Idempotency::Auto { job: job.into() })
 }
 
 /// The job, if the index is that of a journal of this format.

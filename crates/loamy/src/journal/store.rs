@@ -4,6 +4,7 @@
 use super::fingerprint::{Fingerprint, Salt};
 use super::part::{FAILED, IN_DOUBT, Span, UNSAFE};
 use super::trouble::JournalError;
+use crate::policy::Idempotency;
 
 /// The disk. [`Sqlite`](super::sqlite::Sqlite) is the real one.
 ///
@@ -20,6 +21,9 @@ pub(crate) trait Store: Send {
 
     /// Changes the index: wholly and durably when it returns, wholly or not at all when the process ends meanwhile.
     fn commit(&mut self, commit: &Commit<'_>) -> Result<(), JournalError>;
+
+    /// Which keys the rows get, as the first run has it; none before it has begun.
+    fn keys(&mut self) -> Result<Option<Idempotency>, JournalError>;
 
     /// What the index knows of a row.
     fn look(&mut self, row: u64) -> Result<Option<Known>, JournalError>;
@@ -56,6 +60,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) number: u64,
     /// The part file's length that goes with it.
     pub(crate) end: u64,
+    /// Which keys the rows get, where that was not on record.
+    pub(crate) keys: Option<&'a Idempotency>,
     pub(crate) intents: &'a [(u64, Fingerprint)],
     pub(crate) releases: &'a [u64],
     pub(crate) done: &'a [Done],

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub enum Trouble {
     /// Another batch uses the journal.
     InUse,
-    /// It belongs to other rows.
+    /// It belongs to other rows, or to rows with other idempotency keys.
     OtherInput,
     /// It is no journal, or one that another version wrote.
     OtherFormat,

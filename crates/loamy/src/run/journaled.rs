@@ -24,7 +24,7 @@ impl Run {
                 shared.hear(now());
             }
         };
-        let (ledger, keeper) = journal.begin(Arc::new(wake));
+        let (ledger, keeper) = journal.begin(&policy.idempotency, Arc::new(wake));
         let policy = Arc::new(policy.clone());
         let terms = Terms::new(Arc::clone(&policy));
         let batch = Batch::with_ledger(policy, now(), super::chance(), Box::new(ledger));

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 use loamy::{
-    Attempt, Client, Dns, Governor, JournalOptions, Kind, Limit, Order, Outcome, Policy, Request, Timeouts,
-    Trouble,
+    Attempt, Client, Dns, Governor, Idempotency, JournalOptions, Kind, Limit, Order, Outcome, Policy,
+    Request, Timeouts, Trouble,
 };
 use testkit::{FullBacklog, Listen, Options, RequestLog, Script, Server, Step};
 
@@ -322,6 +322,45 @@ pub(crate) fn rows_of_another_input_are_refused(row: impl Fn(String) -> Request)
     assert_eq!(recorded.unwrap_err().trouble(), Trouble::OtherInput);
     assert_eq!(kind(&outcomes[400]), Kind::NotSent);
     assert!(!server.visits().contains_key("400"));
+}
+
+#[test]
+fn h8_other_keys_than_those_of_the_first_run_are_refused_and_nothing_is_sent() {
+    let (server, (_folder, path)) =
+        (Server::serve_with(Options { keep_log: true, ..Options::default() }), place());
+    let row = || Request::post(server.url("/count/0?takes=20s"), "x");
+    let job = |name: &str| policy().idempotency(Idempotency::Auto { job: name.into() });
+    let begin = |policy: &Policy| {
+        let run = client(1).with_journal(open(&path, JournalOptions::default())).begin(policy);
+        run.admit([row()]);
+        run.close();
+        run
+    };
+    // A row with a key leaves nothing on record until it has ended.
+    let first = begin(&job("A"));
+    server.wait_for(|log| log.counts.in_flight == 1, PATIENCE);
+    drop(first);
+
+    let given = "no idempotency keys but those of the rows";
+    for (policy, own) in [(job("B"), "the idempotency keys of the job \"B\""), (policy(), given)] {
+        let run = begin(&policy);
+        let outcomes = run.wait(usize::MAX, PATIENCE);
+        assert_eq!(outcomes.iter().map(kind).collect::<Vec<_>>(), [Kind::NotSent]);
+        let error = run.finish_journal().unwrap_err();
+        let said = format!(
+            "the journal was begun with the idempotency keys of the job \"A\", and this run has {own}: "
+        );
+        assert!(error.to_string().starts_with(&said), "{error}");
+        assert_eq!(error.trouble(), Trouble::OtherInput);
+        assert!(error.hint().unwrap().starts_with("give idempotency and job as in the first run"));
+    }
+    assert_eq!(server.log().requests.len(), 1);
+
+    let again = begin(&job("A"));
+    let log = server.wait_for(|log| log.requests.len() == 2, PATIENCE);
+    drop(again);
+    let keys: Vec<_> = log.requests.iter().map(|seen| seen.header("idempotency-key")).collect();
+    assert!(keys[0].is_some() && keys[0] == keys[1], "{keys:?}");
 }
 
 #[test]
