@@ -6,6 +6,8 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
+from loamy._signals import is_handlers
+
 _PLAIN = {"utf-8", "utf8", "us-ascii", "ascii"}
 
 
@@ -20,7 +22,9 @@ def loads(body: bytes, charset: str | None = None, **options: Any) -> Any:
         return json.loads(body, **options)
     try:
         text = body.decode(charset)
-    except LookupError:
+    except (LookupError, Warning) as refused:
+        if _is_handlers(refused):
+            raise
         return json.loads(body, **options)
     return json.loads(text, **options)
 
@@ -36,11 +40,20 @@ def loads_as_before(body: bytes, charset: str | None = None) -> Any:
 
 
 def decode(body: bytes, charset: str | None = None) -> str:
-    """Decode text in the charset given, else UTF-8; what is no text becomes U+FFFD."""
+    """Decode text in the charset given, else UTF-8; what is no text becomes U+FFFD.
+
+    A server may name any codec of Python, and some of them replace nothing, or warn.
+    """
     try:
         return body.decode(charset or "utf-8", "replace")
-    except LookupError:
+    except (LookupError, ValueError, Warning) as refused:
+        if _is_handlers(refused):
+            raise
         return body.decode("utf-8", "replace")
+
+
+def _is_handlers(raised: Exception) -> bool:
+    return raised.__traceback__ is not None and is_handlers(raised.__traceback__)
 
 
 def form(pairs: list[tuple[Any, Any]]) -> str:

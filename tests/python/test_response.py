@@ -91,6 +91,11 @@ def test_a_response_that_was_raised_from_is_freed_without_the_collector(refused_
         ("text/plain", "grün".encode(), "grün"),
         ("text/plain", b"gr\xfcn \xff", "gr\ufffdn \ufffd"),
         ("text/plain; charset=no-such-thing", b"abc\xff", "abc\ufffd"),
+        # Codecs that replace nothing, that decode no text, or that warn.
+        ("text/plain; charset=idna", b"xn--a\xff", "xn--a\ufffd"),
+        ("text/plain; charset=punycode", "grün \xff".encode(), "grün \xff"),
+        ("text/plain; charset=undefined", b"abc", "abc"),
+        ("text/plain; charset=rot13", b"abc", "abc"),
         ("application/octet-stream", b"\x00\x01", "\x00\x01"),
     ],
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import copy
 import gc
 import json
 import pickle
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import loamy
@@ -16,6 +17,7 @@ import msgspec
 import pytest
 from loamy.session import Clump, RequestMap, RequestResponse
 from loamy.testing import TestServer
+from zconcurrent import zsession
 
 
 def test_request_maps_are_made_by_position_and_by_name() -> None:
@@ -151,6 +153,61 @@ def test_all_six_methods_send_what_they_should(server: TestServer) -> None:
     assert [seen.method for seen in server.requests] == methods * 2
     assert [seen.body for seen in server.requests] == [b"", *[b'{"a": 1}'] * 5, *[b""] * 6]
     assert server.requests[7].header("content-length") == "0", "a POST without body says so"
+
+
+@pytest.fixture
+def codec_with_a_bug() -> Iterator[str]:
+    def decode(*given: Any) -> Any:
+        raise RuntimeError("a bug of the codec's own")
+
+    def search(name: str) -> codecs.CodecInfo | None:
+        return codecs.CodecInfo(decode, decode, name=name) if name == "of_nobody" else None
+
+    codecs.register(search)
+    yield "of_nobody"
+    codecs.unregister(search)
+
+
+def answers_in(script: Callable[..., Any], charset: str) -> str:
+    head = rf"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset={charset}\r\nContent-Length: 4\r\n\r\n"
+    url: str = script("read", rf"send {head}caf\xe9", "close").url()
+    return url
+
+
+@pytest.mark.parametrize("charset", ["idna", "punycode", "undefined"])
+def test_h11_a_charset_that_cannot_be_decoded_is_one_rows_own(
+    server: TestServer, script: Callable[..., Any], charset: str
+) -> None:
+    rows = [RequestMap(server.url(f"/count/{n}"), "POST", {"n": n}) for n in range(40)]
+    rows[20] = RequestMap(answers_in(script, charset), "GET")
+    responses = Clump(rows).send_requests()
+    odd = responses.pop(20)
+    assert odd.status_code == 200 and odd.content == b"caf\xe9" and odd.body == {"text": "caf\ufffd"}
+    assert isinstance(odd.error, loamy.JSONDecodeError)
+    assert all(response.status_code == 200 and response.error is None for response in responses)
+    assert server.counts["requests"] == 39
+
+
+def test_h11_a_bug_in_the_making_of_one_rows_object_stops_nobody(
+    server: TestServer, script: Callable[..., Any], codec_with_a_bug: str
+) -> None:
+    odd_url = answers_in(script, codec_with_a_bug)
+    rows = [RequestMap(server.url(f"/count/{n}"), "POST", {"n": n}) for n in range(40)]
+    rows[20] = RequestMap(odd_url, "GET")
+    responses = Clump(rows).send_requests()
+    odd = responses.pop(20)
+    assert odd.status_code == 200 and odd.content == b"caf\xe9" and odd.body is None
+    assert isinstance(odd.error, loamy.InternalError)
+    assert str(odd.error) == "internal: RuntimeError came while what became of the row was made into an object"
+    assert all(response.status_code == 200 and response.error is None for response in responses)
+    assert server.counts["requests"] == 39
+
+    older = [zsession.RequestMap(server.url(f"/count/{n}"), "POST", {"n": n}) for n in range(40)]
+    older[20] = zsession.RequestMap(answers_in(script, codec_with_a_bug), "GET")
+    results = zsession.zSession(requestMaps=older).sendRequests(return_exceptions=True)
+    [failed] = results.taskExceptions
+    assert isinstance(failed, loamy.InternalError) and failed.request_map is older[20]
+    assert len(results.requestResponses) == 39 and server.counts["requests"] == 78
 
 
 def test_a_clump_can_be_sent_twice_and_takes_a_policy(server: TestServer) -> None:

@@ -53,10 +53,10 @@ impl Door {
                 let response = Response::of(py, outcome, row.clone().unbind(), tag)?;
                 Ok(Bound::new(py, response)?.into_any())
             }
-            Self::Clump => again(broken, || contract::clump(py, &outcome, row))
+            Self::Clump => again(py, broken, || contract::clump(py, &outcome, row))
                 .or_else(|error| contract::clump_lost(py, &outcome, row, &error)),
             Self::ZSession { class, .. } => {
-                again(broken, || contract::zsession(py, &outcome, row, class.bind(py)))
+                again(py, broken, || contract::zsession(py, &outcome, row, class.bind(py)))
                     .or_else(|error| contract::zsession_lost(py, &outcome, row, &error))
             }
         }
@@ -77,7 +77,7 @@ impl Door {
     ) -> PyResult<Bound<'py, PyAny>> {
         match self {
             Self::Front => {
-                let tag = again(broken, || convert::tag_of(&row)).unwrap_or_default();
+                let tag = again(py, broken, || convert::tag_of(&row)).unwrap_or_default();
                 Ok(Bound::new(py, Response::unread(index, row.unbind(), tag))?.into_any())
             }
             Self::Clump => contract::clump_unread(py, &row, shared),

@@ -439,7 +439,7 @@ impl Batch {
     ) -> PyResult<()> {
         let _held = HeldOff::new(py);
         let mut broken = None;
-        let shared = again(&mut broken, || failure::unread_together(py))?;
+        let shared = again(py, &mut broken, || failure::unread_together(py))?;
         for index in from..gathered.made.len() {
             let row = rows.get_item(index).unwrap_or_else(|_| py.None().into_bound(py));
             let made = self.door.unread(py, index, row, &shared, &mut broken)?;
@@ -510,7 +510,7 @@ impl Batch {
         // What an earlier run has done is no request of this call.
         if self.watch.is_some()
             && !outcome.replayed
-            && let Ok(how) = again(broken, || Ended::of(&outcome, kept.row.bind(py)))
+            && let Ok(how) = again(py, broken, || Ended::of(&outcome, kept.row.bind(py)))
         {
             ended.push(how);
         }
@@ -599,7 +599,7 @@ fn interrupted(py: Python<'_>, error: PyErr, made: Bound<'_, PyList>) -> PyErr {
         return error;
     }
     let mut impatience = None;
-    let made = again(&mut impatience, || batch_interrupted(py)?.call1((&made,)));
+    let made = again(py, &mut impatience, || batch_interrupted(py)?.call1((&made,)));
     let made = made.map_or_else(|other| other, PyErr::from_value);
     if !error.get_type(py).is(py.get_type::<PyKeyboardInterrupt>()) {
         made.set_cause(py, Some(error));

@@ -45,14 +45,29 @@ pub(crate) fn exception<'py>(
 }
 
 /// Runs what makes objects once more where something broke in upon it, and keeps that in `broken`. Python runs signal handlers in the
-/// midst of its code, so that any of it may raise what has nothing to do with it; the second time the handler has run.
+/// midst of its code, so that any of it may raise what has nothing to do with it; the second time the handler has run. What comes
+/// again, and is no handler's, is the making's own: it costs this object, and breaks in upon nothing else.
 ///
 /// # Errors
 /// What came the second time.
-pub(crate) fn again<T>(broken: &mut Option<PyErr>, mut make: impl FnMut() -> PyResult<T>) -> PyResult<T> {
-    make().or_else(|error| {
-        broken.get_or_insert(error);
-        make()
+pub(crate) fn again<T>(
+    py: Python<'_>,
+    broken: &mut Option<PyErr>,
+    mut make: impl FnMut() -> PyResult<T>,
+) -> PyResult<T> {
+    make().or_else(|first| {
+        let made = make();
+        match &made {
+            Err(second) if first.get_type(py).is(second.get_type(py)) => {
+                match is_own(py, &first).and_then(|first| Ok(first && is_own(py, second)?)) {
+                    Ok(true) => {}
+                    Ok(false) => drop(broken.get_or_insert(first)),
+                    Err(other) => drop(broken.get_or_insert(other)),
+                }
+            }
+            _ => drop(broken.get_or_insert(first)),
+        }
+        made
     })
 }
 
@@ -74,7 +89,7 @@ pub(crate) fn is_own(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
     Ok(!is_handlers.call1((trace,))?.is_truthy()?)
 }
 
-/// The exception of a row whose own could not be made, because something broke in upon that twice. Made without running Python code.
+/// The exception of a row whose own could not be made, because of what that raised or what broke in upon it twice. Made without running Python code.
 pub(crate) fn lost<'py>(
     py: Python<'py>,
     outcome: &Outcome,
