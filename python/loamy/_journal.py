@@ -41,6 +41,8 @@ def recorded_by(
     if isinstance(path, bytes) or not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"journal must be a path, not {type(path).__name__}")
     name = os.fspath(path)
+    if not isinstance(name, str):
+        raise TypeError(f"journal must be a path of str, not of {type(name).__name__}")
     if not name:
         raise ValueError("journal is empty\nhint: it is the path of a file, such as 'run.loamy'")
     if plan.idempotency == "auto" and plan.job is None:

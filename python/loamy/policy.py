@@ -267,6 +267,8 @@ class Policy:
             raise ValueError("burst belongs to rate, which is not given")
         if self.job is not None and not isinstance(self.job, str):
             raise TypeError(f"job must be a str or None, not {type(self.job).__name__}")
+        if self.job is not None:
+            _check_text("job", self.job)
         if self.job == "":
             raise ValueError("job is empty; it must tell this job's keys from those of others")
         if self.job is not None and self.idempotency is None:
@@ -393,6 +395,7 @@ def _limits(field: str, given: Any) -> dict[str, str]:
     for name, rate in given.items():
         if not isinstance(name, str):
             raise TypeError(f"{field} must have names of limits as keys, not {type(name).__name__}")
+        _check_text(f"the name of a limit in {field}", name)
         if not name:
             raise ValueError(f"{field} has a limit without a name")
         _check_rate(f"{field}[{name!r}]", rate)
@@ -402,12 +405,29 @@ def _limits(field: str, given: Any) -> dict[str, str]:
 def _check_rate(field: str, rate: Any) -> None:
     if not isinstance(rate, str):
         raise TypeError(f"{field} must be a str such as '100/s' or '500/min', not {type(rate).__name__}")
+    _check_text(field, rate)
     check_rate(field, rate)
+
+
+def _check_text(field: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{field} holds half of a surrogate pair, which has no UTF-8") from None
+
+
+def _check_float(field: str, number: float) -> None:
+    """Refuse a whole number that no float can hold."""
+    try:
+        float(number)
+    except OverflowError:
+        raise ValueError(f"{field} is too large a number") from None
 
 
 def _check_hedge(value: Any) -> None:
     if not isinstance(value, (int, float)):
         raise TypeError(f"hedge must be True, False or a number of seconds, not {type(value).__name__}")
+    _check_float("hedge", value)
     if math.isnan(value) or value <= 0:
         raise ValueError(f"hedge is {value}; it must be above 0, or every row would be sent twice")
 
@@ -415,6 +435,7 @@ def _check_hedge(value: Any) -> None:
 def _check_span(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    _check_float(name, value)
     if math.isnan(value) or value < 0:
         raise ValueError(f"{name} is {value}; it must be 0 or more")
 
@@ -430,6 +451,7 @@ def _check_seconds(name: str, value: Any) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds or None, not {type(value).__name__}")
+    _check_float(name, value)
     if math.isnan(value) or value <= 0:
         raise ValueError(f"{name} is {value}; it must be above 0, or None for no limit")
 

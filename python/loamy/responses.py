@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 from loamy._loamy import Response
 from loamy._rows import Unpack
 from loamy.errors import BatchInterrupted, FailedResponses
-from loamy.policy import Policy, PolicyFields
+from loamy.policy import Policy, PolicyFields, check_flag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,6 +88,7 @@ class Responses(list["Response"]):
         """
         from loamy._send import send_again
 
+        check_flag("in_doubt", in_doubt)
         if self._journal is not None:
             # Even where nothing failed: a program that is right by luck breaks on the first day that something does.
             raise TypeError(_past_the_journal(self._journal, in_doubt))

@@ -312,6 +312,11 @@ def test_the_files_are_their_owners_alone_and_hold_no_secrets(server: TestServer
         assert b"hidden" not in path.read_bytes(), path
 
 
+class PathOfBytes:
+    def __fspath__(self) -> bytes:
+        return b"run.loamy"
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
@@ -324,6 +329,7 @@ def test_the_files_are_their_owners_alone_and_hold_no_secrets(server: TestServer
         ({"keep_good": 0}, TypeError, "keep_good must be True or False, not int"),
         ({"journal": 7}, TypeError, "journal must be a path, not int"),
         ({"journal": b"run"}, TypeError, "not bytes"),
+        ({"journal": PathOfBytes()}, TypeError, "journal must be a path of str, not of bytes"),
         ({"journal": ""}, ValueError, "journal is empty"),
         ({"journal": "run.loamy", "idempotency": "auto"}, ValueError, "name the job"),
     ],

@@ -107,6 +107,20 @@ def test_a_slip_in_any_keyword_of_a_door_finds_it(door: Callable[..., Any]) -> N
         ({"timeout": {"conect": 1}}, TypeError, "timeout has no phase 'conect'; is it 'connect'?"),
         ({"timeout": {"read": -1}}, ValueError, "timeout.read is -1; it must be above 0, or None for no limit"),
         ({"deadline": -2.5}, ValueError, "deadline is -2.5; it must be above 0, or None for no limit"),
+        *(
+            ({name: 10**400}, ValueError, f"{name} is too large a number")
+            for name in ("timeout", "deadline", "backoff", "max_pause", "hedge")
+        ),
+        ({"timeout": {"read": 10**400}}, ValueError, "timeout.read is too large a number"),
+        *(
+            ({**given, "idempotency": "auto"}, ValueError, f"{name} holds half of a surrogate pair, which has no UTF-8")
+            for given, name in [
+                ({"job": "\ud800"}, "job"),
+                ({"rate": "\ud800/s"}, "rate"),
+                ({"limits": {"tokens": "\ud800/s"}}, "limits['tokens']"),
+                ({"limits": {"\ud800": "1/s"}}, "the name of a limit in limits"),
+            ]
+        ),
         ({"headers": {"a": 5}}, TypeError, "headers: a must be str, not int"),
         ({"headers": {5: "a"}}, TypeError, "headers: a name must be str, not int"),
         ({"headers": 5}, TypeError, "headers must be a mapping of str to str, not int"),

@@ -217,6 +217,14 @@ def test_g2_a_post_whose_result_could_not_be_read_is_in_doubt_and_left_out(serve
     assert [seen.method for seen in server.requests[sent:]][:2] == ["POST", "GET"]
 
 
+@pytest.mark.parametrize("given", ["no", 1, None])
+def test_in_doubt_is_said_plainly(server: TestServer, given: Any) -> None:
+    before = loamy.send([("POST", server.url("/reset"))])
+    with pytest.raises(TypeError, match=f"^in_doubt must be True or False, not {type(given).__name__}$"):
+        before.resend(in_doubt=given)
+    assert len(server.requests) == 1
+
+
 def test_resend_keeps_the_policy_and_its_keywords_win(server: TestServer) -> None:
     before = loamy.send([server.url("/delay/0.3")], timeout=0.05, headers={"X-Own": "1"})
     assert before[0].kind == "timeout.total"
