@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,14 @@ def headers(script: Callable[..., Any]) -> loamy.Headers:
     peer = script("read", f"send {HEAD}", "close")
     [response] = loamy.send([peer.url()]).raise_for_failures()
     return response.headers
+
+
+def test_names_that_a_peer_makes_up_are_not_kept_for_ever(script: Callable[..., Any]) -> None:
+    peer = script("read", r"send HTTP/1.1 204 No Content\r\nX-Made-Up-3f81: 1\r\n\r\n", "close")
+    [response] = loamy.send([peer.url()]).raise_for_failures()
+    [name] = response.headers
+    # What is interned may never be freed, depending on the interpreter.
+    assert sys.intern("".join(["X-Made-Up-", "3f81"])) is not name
 
 
 PLAIN = {

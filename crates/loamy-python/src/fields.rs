@@ -116,7 +116,7 @@ impl Seen {
         if self.names.len() >= NAMES {
             self.names.clear();
         }
-        let fresh = PyString::intern(py, &canonical_name(name));
+        let fresh = PyString::new(py, &canonical_name(name));
         self.names.insert(name.as_bytes().into(), fresh.clone().unbind());
         fresh
     }
