@@ -54,6 +54,9 @@ class Response:
     def method(self) -> str:
         """The method that the row names."""
     @property
+    def idempotency_key(self) -> str | None:
+        """The ``Idempotency-Key`` that the row goes out with, its own or the one made for it; None without one."""
+    @property
     def ok(self) -> bool:
         """Whether a whole answer arrived with a status below 400."""
     @property
@@ -169,19 +172,22 @@ class Batch:
         watch: Watch | None = None,
         journal: tuple[str, bool, bool, bool] | None = None,
         carried: Sequence[tuple[str, str]] | None = None,
+        again: list[Response] | None = None,
     ) -> Batch:
-        """``carried`` are headers for rows that have none of these names, ``journal`` is a path, and whether failed rows, rows in doubt, and what is left of a damaged record are taken up."""
+        """Begin one.
+
+        ``carried`` are headers for rows that have none of these names, ``journal`` is a path, and whether failed rows, rows in doubt,
+        and what is left of a damaged record are taken up, ``again`` what became of the rows before, whose indexes and keys they keep.
+        """
     def run(
         self,
         rows: list[Any],
         tell: Tell | None = None,
-        places: list[int] | None = None,
         each: Callable[[list[Any]], object] | None = None,
     ) -> list[Any]:
         """Send the rows and return what came of each, in order.
 
-        ``places`` are indexes that the responses bear instead; ``tell`` gets the numbers of `progress`, ``each`` what has ended, a
-        slice at a time.
+        ``tell`` gets the numbers of `progress`, ``each`` what has ended, a slice at a time.
         """
     def left(self, rows: list[Any]) -> list[Any] | None:
         """Return what came of every row, for a Ctrl-C before `run` or after it; None where something else ended that."""
@@ -260,5 +266,6 @@ def restore_response(
     replayed: bool,
     over_budget: bool,
     answered_in_doubt: bool,
+    key: tuple[str | None, str | None],
 ) -> Response:
     """Return a response out of a pickle."""

@@ -76,16 +76,16 @@ def send(
 
 
 def send_again(responses: list[Response], policy: Policy | None, fields: Mapping[str, Any]) -> list[Response]:
-    """Send the rows of responses once more; each answer keeps its response's index."""
+    """Send the rows of responses once more; each answer keeps its response's index, and each row the key that it had."""
     plan = resolve("resend", policy, fields)._of_call()
     if not responses:
         return []
-    rows, places = [response.request for response in responses], [response.index for response in responses]
+    rows = [response.request for response in responses]
     batch: Batch | None = None
     try:
         with watched("resend") as watching:
-            batch = Batch(plan, watch=watching.tell, carried=watching.carried)
-            return batch.run(rows, None, places)
+            batch = Batch(plan, watch=watching.tell, carried=watching.carried, again=responses)
+            return batch.run(rows)
     except KeyboardInterrupt as raised:
         stop = with_all(raised, batch, rows)
         raise stop from stop.__cause__
@@ -125,7 +125,7 @@ def _run(
     batch: Batch, rows: list[Any], plan: Policy, journal: Recorded | None, tell: Tell | None, each: _Each | None
 ) -> Responses:
     try:
-        return _responses(batch.run(rows, tell, None, each), plan, journal)
+        return _responses(batch.run(rows, tell, each), plan, journal)
     except JournalError as stop:
         stop.responses = _responses(stop.responses or [], plan, journal)
         raise

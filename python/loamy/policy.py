@@ -287,6 +287,10 @@ class Policy:
 
         return dataclasses.replace(self, job=str(uuid.uuid4()))
 
+    def _without_keys(self) -> Policy:
+        """Return the same, but that no keys are made."""
+        return self if self.idempotency is None else dataclasses.replace(self, idempotency=None, job=None)
+
     @cached_property
     def _trust(self) -> Trust:
         """What the binding has read of the files; made anew wherever a pickle or a copy of the policy is first used."""

@@ -74,6 +74,9 @@ class Responses(list["Response"]):
     ) -> Responses:
         """Send the failures again and return the whole list anew, with the new answers in their places.
 
+        A row that had an ``Idempotency-Key``, its own or one that was made for it, goes out with that one, whatever the policy. Only
+        ``idempotency="auto"`` said here makes keys for rows that had none.
+
         What a journal has is not sent past it: make the same call again with ``retry_failed=True``.
 
         Args:
@@ -83,6 +86,7 @@ class Responses(list["Response"]):
 
         Raises:
             TypeError: for responses of a call with a journal, which would not know of the sending, and send them once more.
+            ValueError: when two rows without a key would get the same one.
             BatchInterrupted: on Ctrl-C, with the whole list.
 
         """
@@ -96,9 +100,12 @@ class Responses(list["Response"]):
         again = [
             place for place, response in enumerate(self) if not response.ok and (in_doubt or not response.in_doubt)
         ]
-        whole = Responses(self, policy=policy or self._policy)
+        before = self._policy
+        # The job of this list is that of one call, and its rows may be of several: those of this one have their keys.
+        how = policy or (None if before is None else before._without_keys())
+        whole = Responses(self, policy=policy or before)
         try:
-            answers = send_again([self[place] for place in again], policy or self._policy, fields)
+            answers = send_again([self[place] for place in again], how, fields)
         except BatchInterrupted as stop:
             stop.responses = whole._with(again, stop.responses)
             raise

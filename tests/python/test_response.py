@@ -202,7 +202,9 @@ def test_responses_pickle_and_copy_with_all_they_say(
         {"url": server.url("/redirect/1"), "tag": ("t", 1)},
         server.url("/status/404?X-A=1"),
         f"http://127.0.0.1:{refused_port}/",
+        {"method": "POST", "url": server.url("/post"), "headers": {"Idempotency-Key": "mine"}},
     ]
+    assert loamy.send(rows)[3].idempotency_key == "mine"
     for before in loamy.send(rows):
         after = copied(before)
         for name in [
@@ -220,6 +222,7 @@ def test_responses_pickle_and_copy_with_all_they_say(
             "elapsed",
             "attempts",
             "kind",
+            "idempotency_key",
         ]:
             assert getattr(after, name) == getattr(before, name), name
         assert after.headers == before.headers and after.headers.raw == before.headers.raw

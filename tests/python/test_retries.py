@@ -6,6 +6,7 @@ import copy
 import itertools
 import logging
 import pickle
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -405,6 +406,146 @@ def test_what_is_resent_has_the_key_that_it_had(server: TestServer, job: str | N
         target: sent[target] for target in ("/keyed/2?lose=2", "/keyed/4?lose=2")
     }
     assert loamy.send([server.url("/effects")])[0].json() == {str(n): 1 for n in range(6)}
+
+
+def refused_at_first(server: TestServer, *names: str, **more: Any) -> list[Any]:
+    """Rows that are answered 503 and acted upon by nobody, until they are sent again."""
+    return [{"method": "POST", "url": server.url(f"/flaky/{name}?fail=1"), **more} for name in names]
+
+
+def keys_of(server: TestServer) -> dict[str, list[str | None]]:
+    """The keys with which each target was asked for, in order."""
+    sent: dict[str, list[str | None]] = {}
+    for seen in server.requests:
+        sent.setdefault(seen.target.partition("?")[0], []).append(seen.header("idempotency-key"))
+    return sent
+
+
+def again_with_another_policy(responses: loamy.Responses) -> loamy.Responses:
+    return responses.resend(policy=loamy.Policy(timeout=20))
+
+
+def again_with_another_job(responses: loamy.Responses) -> loamy.Responses:
+    return responses.resend(idempotency="auto", job="another")
+
+
+def again_as_a_plain_list(responses: loamy.Responses) -> loamy.Responses:
+    return loamy.Responses(list(responses)).resend()
+
+
+def again_out_of_a_pickle(responses: loamy.Responses) -> loamy.Responses:
+    return loamy.Responses([pickle.loads(pickle.dumps(one)) for one in responses]).resend()
+
+
+def again_as_copies(responses: loamy.Responses) -> loamy.Responses:
+    return loamy.Responses([copy.deepcopy(copy.copy(one)) for one in responses]).resend()
+
+
+def again_with_other_tags(responses: loamy.Responses) -> loamy.Responses:
+    for response in responses:
+        response.request["tag"] = f"again {response.index}"
+    return responses.resend()
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        again_with_another_policy,
+        again_with_another_job,
+        again_as_a_plain_list,
+        again_out_of_a_pickle,
+        again_as_copies,
+        again_with_other_tags,
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_c7_a_row_is_resent_with_its_key_whatever_the_policy(
+    server: TestServer, again: Callable[[loamy.Responses], loamy.Responses], streamed: bool
+) -> None:
+    rows = [*refused_at_first(server, "a", "b"), *refused_at_first(server, "c", headers={"Idempotency-Key": "mine"})]
+    if streamed:
+        before = loamy.Responses(loamy.stream(rows, idempotency="auto", order="given"))
+    else:
+        before = loamy.send(rows, idempotency="auto")
+    assert before.counts() == {"status 503": 3}
+    after = again(before)
+    assert after.counts() == {"ok": 3}
+    sent = keys_of(server)
+    assert sent["/flaky/c"] == ["mine"] * 2
+    for name, response in zip("abc", after, strict=True):
+        first, second = sent[f"/flaky/{name}"]
+        assert first is not None and first == second == response.idempotency_key
+    assert sent["/flaky/a"] != sent["/flaky/b"]
+    assert again(after).counts() == {"ok": 3} and sent == keys_of(server), "all is well now"
+
+
+def test_c7_rows_of_two_calls_keep_each_its_own_key(server: TestServer) -> None:
+    def called(name: str, **policy: Any) -> loamy.Responses:
+        return loamy.send(refused_at_first(server, name), **policy)
+
+    one, other = called("a", idempotency="auto"), called("b", idempotency="auto")
+    without = called("c")
+    assert [response.index for response in one + other + without] == [0, 0, 0]
+    joined = one + other
+    joined += without
+    assert joined.resend().counts() == {"ok": 3}
+    sent = keys_of(server)
+    assert len(set(sent["/flaky/a"])) == len(set(sent["/flaky/b"])) == 1 and sent["/flaky/a"] != sent["/flaky/b"]
+    assert None not in sent["/flaky/a"] + sent["/flaky/b"]
+    assert sent["/flaky/c"] == [None, None], "the job of another call is not its own"
+
+
+def test_c7_new_keys_are_made_when_asked_for_and_never_the_same_for_two_rows(server: TestServer) -> None:
+    calls = [loamy.send(refused_at_first(server, name)) for name in ("a", "b")]
+    assert all(response.idempotency_key is None for response in calls[0] + calls[1])
+    with pytest.raises(ValueError, match="would give two of these rows the same key"):
+        (calls[0] + calls[1]).resend(idempotency="auto")
+    assert server.counts["requests"] == 2
+    after = calls[0].resend(idempotency="auto") + calls[1].resend(idempotency="auto")
+    sent = keys_of(server)
+    assert [own[1] for own in sent.values()] == [response.idempotency_key for response in after]
+    assert sent["/flaky/a"][0] is None and len({own[1] for own in sent.values()} - {None}) == 2
+    tagged = [loamy.send(refused_at_first(server, name, tag=name)) for name in ("c", "d")]
+    assert (tagged[0] + tagged[1]).resend(idempotency="auto", job="later").counts() == {"ok": 2}
+    gets = [loamy.send([server.url(f"/flaky/{name}?fail=1")]) for name in ("e", "f")]
+    assert (gets[0] + gets[1]).resend(idempotency="auto").counts() == {"ok": 2}
+
+
+def test_c7_rows_that_were_not_read_before_ctrl_c_get_the_key_of_their_own_call(server: TestServer) -> None:
+    def broken_off(name: str) -> loamy.Responses:
+        def stop(response: loamy.Response) -> None:
+            raise KeyboardInterrupt
+
+        url = server.url(f"/anything/{name}")
+        rows = [{"method": "POST", "url": f"{url}/{n}", "tag": f"{name} {n}"} for n in range(10_000)]
+        with pytest.raises(loamy.BatchInterrupted) as caught:
+            loamy.send(rows, concurrency=1, on_response=stop, idempotency="auto", job=f"job {name}")
+        return caught.value.responses
+
+    one, other = broken_off("a"), broken_off("b")
+    assert one[-1].kind == other[-1].kind == "not_sent" and one[-1].idempotency_key is None, "it was not read"
+    last = pickle.loads(pickle.dumps(one[-1:])) + other[-1:]
+    assert last.resend().counts() == {"ok": 2}
+    resent = keys(server)[-2:]
+    places = {"job a": "a 9999", "job b": "b 9999"}
+    for job, tag in places.items():
+        [fresh] = loamy.send([{"method": "POST", "url": server.url("/post"), "tag": tag}], idempotency="auto", job=job)
+        assert fresh.idempotency_key in resent, "as if the whole call were made again"
+
+
+def test_ctrl_c_in_a_resend_leaves_every_response_at_its_own_index(server: TestServer) -> None:
+    rows: list[Any] = [server.url("/json")] + [server.url("/status/503")] * 9_000
+    before = loamy.send(rows, governor=False)
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(loamy.BatchInterrupted) as caught:
+            before.resend(concurrency=1, rate="50/s")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert [response.index for response in caught.value.responses] == list(range(9_001))
+    assert caught.value.responses[-1].kind == "not_sent"
 
 
 def test_each_call_of_a_clump_has_keys_of_its_own(server: TestServer) -> None:

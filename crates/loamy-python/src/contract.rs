@@ -156,7 +156,8 @@ fn decoded<'py>(
         None => None,
         Some(reason) => {
             let text = body.get_item(intern!(py, "text"))?;
-            let response = Bound::new(py, Response::of(py, outcome.clone(), row.clone().unbind(), None)?)?;
+            let response =
+                Bound::new(py, Response::of(py, outcome.clone(), row.clone().unbind(), None, None)?)?;
             Some(failure::not_json(py, row, &text, &reason, response)?)
         }
     };

@@ -16,10 +16,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple};
 
 use self::bodies::{json_body, without_body};
-pub(crate) use self::conduct::check_rate;
+pub(crate) use self::conduct::{check_rate, known_by};
 use self::mapping::from_mapping;
 pub(crate) use self::policy::{check_headers, terms};
-pub(crate) use self::terms::Terms;
+pub(crate) use self::terms::{Tags, Terms};
 pub(crate) use self::trust::{Trust, certifi};
 use crate::failure;
 use crate::query::{self, Nothing};

@@ -1,11 +1,14 @@
 //! What the outcomes become: the doors of the package differ in nothing else.
 
+use std::sync::Arc;
+
 use loamy::Outcome;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyType};
 
 use crate::failure::again;
+use crate::resending::Key;
 use crate::response::Response;
 use crate::rows::Kept;
 use crate::{contract, convert};
@@ -45,12 +48,12 @@ impl Door {
         kept: Kept,
         broken: &mut Option<PyErr>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let Kept { row, tag } = kept;
+        let Kept { row, tag, key } = kept;
         let row = row.into_bound(py);
         let row = &row;
         match self {
             Self::Front => {
-                let response = Response::of(py, outcome, row.clone().unbind(), tag)?;
+                let response = Response::of(py, outcome, row.clone().unbind(), tag, key)?;
                 Ok(Bound::new(py, response)?.into_any())
             }
             Self::Clump => again(py, broken, || contract::clump(py, &outcome, row))
@@ -73,12 +76,13 @@ impl Door {
         index: usize,
         row: Bound<'py, PyAny>,
         shared: &Bound<'py, PyAny>,
+        key: Option<Arc<Key>>,
         broken: &mut Option<PyErr>,
     ) -> PyResult<Bound<'py, PyAny>> {
         match self {
             Self::Front => {
                 let tag = again(py, broken, || convert::tag_of(&row)).unwrap_or_default();
-                Ok(Bound::new(py, Response::unread(index, row.unbind(), tag))?.into_any())
+                Ok(Bound::new(py, Response::unread(index, row.unbind(), tag, key))?.into_any())
             }
             Self::Clump => contract::clump_unread(py, &row, shared),
             Self::ZSession { .. } => contract::zsession_unread(py, &row),

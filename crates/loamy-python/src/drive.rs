@@ -14,11 +14,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTuple, PyType};
 
 use crate::collector::HeldOff;
-use crate::convert::{self, Terms};
+use crate::convert::{self, Row, Terms};
 use crate::door::Door;
 use crate::ending::{self, Call};
 use crate::failure::{self, again};
 use crate::recording;
+use crate::resending::{self, Key};
+use crate::response::Response;
 use crate::rows::{Gathered, Kept, Rows};
 use crate::slice::{Slice, now};
 use crate::watch::{self, Ended};
@@ -41,8 +43,8 @@ pub(crate) struct Batch {
     /// Where the call stands in the user's code, if that cannot be seen from the thread that reads the rows.
     place: Option<Py<PyAny>>,
     rows: Mutex<Rows>,
-    /// Indexes that the responses bear instead of their rows' own, where rows are sent again.
-    places: Mutex<Vec<usize>>,
+    /// What became of the rows before, where they are sent again: their responses bear the same indexes.
+    again: Vec<Py<Response>>,
     /// Is told of each row that ended, whatever the door makes of it.
     watch: Option<Py<PyAny>>,
     looked: Mutex<Instant>,
@@ -57,7 +59,7 @@ impl Batch {
     #[new]
     #[pyo3(signature = (
         policy, door="front", response_class=None, first_failure_ends=false, place=None, watch=None, journal=None,
-        carried=None
+        carried=None, again=None
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -73,6 +75,7 @@ impl Batch {
         watch: Option<Py<PyAny>>,
         journal: Option<recording::Wanted>,
         carried: Option<Vec<(String, String)>>,
+        again: Option<Vec<Py<Response>>>,
     ) -> PyResult<Self> {
         if ending::is_near() {
             return Err(PyRuntimeError::new_err(
@@ -82,6 +85,8 @@ impl Batch {
         let door = Door::new(door, response_class, first_failure_ends)?;
         let mut terms = convert::terms(policy)?;
         terms.carry(&carried.unwrap_or_default());
+        let again = again.unwrap_or_default();
+        resending::prepare(py, &again, &mut terms)?;
         if !terms.policy().tls.is_verified() {
             warn_unverified(py, place.as_ref())?;
         }
@@ -105,7 +110,7 @@ impl Batch {
             terms,
             place,
             rows: Mutex::default(),
-            places: Mutex::default(),
+            again,
             watch,
             looked: Mutex::new(now()),
             process: std::process::id(),
@@ -115,21 +120,16 @@ impl Batch {
     }
 
     /// Sends the rows and returns what came of each, in order.
-    /// Each front-door response gets its index from `places`, where given. `tell` gets the numbers of `progress`, `each` lists of
-    /// what has ended.
-    #[pyo3(signature = (rows, tell=None, places=None, each=None))]
+    /// `tell` gets the numbers of `progress`, `each` lists of what has ended.
+    #[pyo3(signature = (rows, tell=None, each=None))]
     fn run<'py>(
         &self,
         py: Python<'py>,
         rows: &Bound<'py, PyList>,
         tell: Option<&Bound<'py, PyAny>>,
-        places: Option<Vec<usize>>,
         each: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
         let _call = self.enter()?;
-        if let Some(places) = places {
-            *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
-        }
         self.begun.store(true, Ordering::Release);
         let mut gathered = Gathered::of(rows.len());
         let mut admitted = 0;
@@ -398,14 +398,18 @@ impl Batch {
         let room = total.saturating_sub(*admitted).min(Slice::room());
         let mut requests = Vec::with_capacity(room);
         let mut kept = Vec::with_capacity(room);
+        let first = self.rows.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let keys = &self.terms.policy().idempotency;
         while requests.len() < room {
             let Ok(row) = rows.get_item(*admitted + requests.len()) else {
                 break;
             };
-            let read = convert::row(&row, &self.terms)?;
-            let is_over = slice.ends_with(read.request.payload().len());
-            requests.push(read.request);
-            kept.push(Kept { row: row.unbind(), tag: read.tag });
+            let Row { mut request, tag } = convert::row(&row, &self.terms)?;
+            let is_over = slice.ends_with(request.payload().len());
+            let (place, before) = self.place(first + requests.len());
+            let key = resending::give(&mut request, before, keys, place);
+            requests.push(request);
+            kept.push(Kept { row: row.unbind(), tag, key });
             if is_over {
                 break;
             }
@@ -416,11 +420,6 @@ impl Batch {
         }
         self.own()?;
         let count = requests.len();
-        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        for (place, request) in places.iter().skip(*admitted).zip(&mut requests) {
-            self.terms.policy().idempotency.give_key(request, *place);
-        }
-        drop(places);
         *admitted += count;
         let mut own = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         kept.into_iter().for_each(|kept| own.push(kept));
@@ -440,9 +439,12 @@ impl Batch {
         let _held = HeldOff::new(py);
         let mut broken = None;
         let shared = again(py, &mut broken, || failure::unread_together(py))?;
+        let key = Key::of_unread(&self.terms.policy().idempotency);
         for index in from..gathered.made.len() {
             let row = rows.get_item(index).unwrap_or_else(|_| py.None().into_bound(py));
-            let made = self.door.unread(py, index, row, &shared, &mut broken)?;
+            let (place, before) = self.place(index);
+            let key = before.cloned().or_else(|| key.clone());
+            let made = self.door.unread(py, place, row, &shared, key, &mut broken)?;
             gathered.put(index, made.unbind());
         }
         broken.map_or(Ok(()), Err)
@@ -514,8 +516,7 @@ impl Batch {
         {
             ended.push(how);
         }
-        let place = self.places.lock().unwrap_or_else(PoisonError::into_inner).get(outcome.index).copied();
-        outcome.index = place.unwrap_or(outcome.index);
+        (outcome.index, _) = self.place(outcome.index);
         let made = self.door.object(py, outcome, kept, broken)?;
         if self.door.ends_with(&made) {
             self.stop(py);
@@ -551,6 +552,14 @@ impl Batch {
 
     fn keep(&self, made: &Bound<'_, PyList>) {
         *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(made.clone().unbind());
+    }
+
+    /// The index that the response of a row bears, and the key that the row had before.
+    fn place(&self, index: usize) -> (usize, Option<&Arc<Key>>) {
+        match self.again.get(index).map(Py::get) {
+            Some(before) => (before.index(), before.key()),
+            None => (index, None),
+        }
     }
 
     fn stop(&self, py: Python<'_>) {

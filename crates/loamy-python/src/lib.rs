@@ -18,6 +18,7 @@ mod json_out;
 mod memory;
 mod query;
 mod recording;
+mod resending;
 mod response;
 mod rows;
 mod serve;

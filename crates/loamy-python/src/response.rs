@@ -1,6 +1,6 @@
 //! `loamy.Response`: one row's end, read only where somebody looks.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use loamy::{MaskedUrl, Outcome};
 use pyo3::exceptions::PyValueError;
@@ -11,6 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::answer::{Answer, Restored, read_lines};
+use crate::resending::Key;
 use crate::{convert, failure, fields, json_in};
 
 /// What became of one row.
@@ -20,6 +21,8 @@ pub(crate) struct Response {
     index: usize,
     row: Py<PyAny>,
     tag: Option<Py<PyAny>>,
+    /// None: it has none.
+    key: Option<Arc<Key>>,
     #[pyo3(get)]
     attempts: u32,
     #[pyo3(get)]
@@ -66,6 +69,7 @@ impl Response {
         outcome: Outcome,
         row: Py<PyAny>,
         tag: Option<Py<PyAny>>,
+        key: Option<Arc<Key>>,
     ) -> PyResult<Self> {
         let earlier = earlier(py, &outcome.earlier)?.map(Bound::unbind);
         let answered_in_doubt = outcome.result.is_ok() && outcome.in_doubt();
@@ -77,6 +81,7 @@ impl Response {
             index: outcome.index,
             row,
             tag,
+            key,
             attempts: outcome.attempts,
             elapsed: outcome.timing.elapsed.as_secs_f64(),
             replayed: outcome.replayed,
@@ -89,12 +94,18 @@ impl Response {
     }
 
     /// The end of a row that was never read, because the batch was stopped.
-    pub(crate) fn unread(index: usize, row: Py<PyAny>, tag: Option<Py<PyAny>>) -> Self {
+    pub(crate) fn unread(
+        index: usize,
+        row: Py<PyAny>,
+        tag: Option<Py<PyAny>>,
+        key: Option<Arc<Key>>,
+    ) -> Self {
         let end = End::Unread { made: Mutex::new(None) };
         Self {
             index,
             row,
             tag,
+            key,
             attempts: 0,
             elapsed: 0.0,
             replayed: false,
@@ -118,6 +129,7 @@ impl Response {
             index,
             row: row.clone().unbind(),
             tag: None,
+            key: None,
             attempts,
             elapsed: 0.0,
             replayed: false,
@@ -127,6 +139,19 @@ impl Response {
             end: End::Answered(Answer::Received(response)),
             headers: PyOnceLock::new(),
         }
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// By what a server knows the row.
+    pub(crate) fn key(&self) -> Option<&Arc<Key>> {
+        self.key.as_ref()
+    }
+
+    pub(crate) fn mark(&self) -> Option<&Py<PyAny>> {
+        self.tag.as_ref()
     }
 
     pub(crate) fn row(&self) -> &Py<PyAny> {
@@ -218,6 +243,12 @@ impl Response {
     #[getter]
     fn tag(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.tag.as_ref().map(|tag| tag.clone_ref(py))
+    }
+
+    /// The row's own key, or the one that was made for it.
+    #[getter]
+    fn idempotency_key(&self) -> Option<&str> {
+        self.key.as_ref()?.parts().0
     }
 
     #[getter]
@@ -401,6 +432,7 @@ impl Response {
             )
         });
         let row = own.row.bind(py);
+        let key = own.key.as_ref().map(|key| key.parts()).unwrap_or_default();
         let parts = (
             own.index,
             row,
@@ -413,6 +445,7 @@ impl Response {
             own.replayed,
             own.over_budget,
             own.answered_in_doubt,
+            key,
         )
             .into_pyobject(py)?;
         Ok((RESTORE.import(py, "loamy._loamy", "restore_response")?.clone(), parts))
@@ -438,6 +471,7 @@ pub(crate) fn restore_response(
     replayed: bool,
     over_budget: bool,
     answered_in_doubt: bool,
+    key: (Option<String>, Option<String>),
 ) -> PyResult<Response> {
     let earlier = Some(earlier);
     let end = match (answer, error) {
@@ -459,10 +493,12 @@ pub(crate) fn restore_response(
         (None, None) => return Err(PyValueError::new_err("neither an answer nor an error")),
     };
     let headers = PyOnceLock::new();
+    let key = Key::of_parts(key);
     Ok(Response {
         index,
         row,
         tag,
+        key,
         attempts,
         elapsed,
         replayed,

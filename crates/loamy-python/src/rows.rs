@@ -1,9 +1,12 @@
 //! The rows of a batch on their way in, and what came of them on the way out.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyList;
+
+use crate::resending::Key;
 
 /// The rows whose outcomes are outstanding.
 #[derive(Default)]
@@ -17,12 +20,18 @@ pub(crate) struct Rows {
 pub(crate) struct Kept {
     pub(crate) row: Py<PyAny>,
     pub(crate) tag: Option<Py<PyAny>>,
+    pub(crate) key: Option<Arc<Key>>,
 }
 
 impl Rows {
     pub(crate) fn push(&mut self, kept: Kept) {
         self.kept.push_back(Some(kept));
         self.outstanding += 1;
+    }
+
+    /// The index of the row that is kept next.
+    pub(crate) fn next(&self) -> usize {
+        self.base + self.kept.len()
     }
 
     pub(crate) fn take(&mut self, index: usize) -> Option<Kept> {

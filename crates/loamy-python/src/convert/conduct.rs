@@ -11,7 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyMapping, PyString};
 
-use super::{copied, not_a, string};
+use super::{Tags, copied, not_a, string};
 
 /// The limit that every row costs 1 of, whatever the `cost` of the row is.
 const REQUESTS: &str = "requests";
@@ -166,9 +166,9 @@ pub(super) fn limit_key(own: Overrides, given: &Bound<'_, PyAny>) -> PyResult<Ov
     }
 }
 
-/// Has the row's mark tell its idempotency key apart, where the policy makes keys: the text that it is, or the number.
-pub(super) fn known_by(request: Request, tag: &Bound<'_, PyAny>, policy: &Policy) -> PyResult<Request> {
-    if policy.idempotency == Idempotency::AsGiven {
+/// Has the row's mark tell its idempotency key apart, where keys are made: the text that it is, or the number.
+pub(crate) fn known_by(request: Request, tag: &Bound<'_, PyAny>, tags: Tags) -> PyResult<Request> {
+    if tags == Tags::OnlyCarried {
         return Ok(request);
     }
     let is_number = tag.is_instance_of::<PyInt>() && !tag.is_instance_of::<PyBool>();

@@ -167,7 +167,7 @@ pub(super) fn from_mapping(row: &Bound<'_, PyAny>, terms: &Terms) -> PyResult<Ro
         request = request.overrides(overrides);
     }
     if let Some(tag) = &tag {
-        request = conduct::known_by(request, tag.bind(py), policy)?;
+        request = conduct::known_by(request, tag.bind(py), terms.tags)?;
     }
     Ok(Row { request, tag })
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use loamy::{Error, Policy, TlsProfile};
+use loamy::{Error, Idempotency, Policy, TlsProfile};
 use pyo3::prelude::*;
 
 use super::trust::Wanted;
@@ -11,9 +11,19 @@ use super::trust::Wanted;
 /// Profiles of rows kept, for the rows that follow. More hosts with a bundle of their own are rare, and cost only time.
 const KEPT: usize = 64;
 
+/// What becomes of the tags of rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tags {
+    /// They come back with the outcomes, and may be anything.
+    OnlyCarried,
+    /// Keys are made of them.
+    Read,
+}
+
 /// What holds for the rows of a call.
 pub(crate) struct Terms {
     pub(super) policy: Policy,
+    pub(super) tags: Tags,
     pub(super) wanted: Wanted,
     /// Latest first. A bundle that cannot be read is looked for once as well.
     made: Mutex<Vec<(Wanted, Result<TlsProfile, Error>)>>,
@@ -29,11 +39,18 @@ struct Once {
 
 impl Terms {
     pub(super) fn new(policy: Policy, wanted: Wanted) -> Self {
-        Self { policy, wanted, made: Mutex::default(), unverified: Once::default() }
+        let makes_keys = policy.idempotency != Idempotency::AsGiven;
+        let tags = if makes_keys { Tags::Read } else { Tags::OnlyCarried };
+        Self { policy, tags, wanted, made: Mutex::default(), unverified: Once::default() }
     }
 
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Rows are sent again, and may have had keys that are made of their tags.
+    pub(crate) fn read_tags(&mut self) {
+        self.tags = Tags::Read;
     }
 
     /// Has rows carry these fields where neither they nor the policy have them.

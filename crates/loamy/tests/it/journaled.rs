@@ -224,7 +224,10 @@ impl Job {
         // What was under way and what waited to be recorded, and no more, was sent without being called done.
         let sent = before.iter().filter(|times| **times > 0).count();
         let beyond = sent.saturating_sub(count("200"));
-        assert!(beyond <= Self::SLOTS + Self::UNRECORDED, "{context}: {beyond} rows were sent after the disk had failed");
+        assert!(
+            beyond <= Self::SLOTS + Self::UNRECORDED,
+            "{context}: {beyond} rows were sent after the disk had failed"
+        );
         assert_eq!(
             count("200") + count("not_sent") + count("cancelled"),
             self.rows,
