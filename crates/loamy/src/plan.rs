@@ -493,11 +493,13 @@ impl Plan {
         queued.chain(std::mem::take(&mut self.later).into_values()).collect()
     }
 
-    /// How long the rows that wait will take at the least, by all limits and pauses that are known.
+    /// How long the rows that wait will take at the least, by all limits, pauses and times to be sent again that are known.
     pub(crate) fn at_least(&mut self, now: Instant) -> Duration {
         let waiting = self.waiting();
         let each = self.meters.iter_mut().filter(|own| own.meter.waiting > 0);
-        each.map(|own| own.meter.at_least(now)).fold(self.limits.at_least(waiting), Ord::max)
+        let by_limits = each.map(|own| own.meter.at_least(now)).fold(self.limits.at_least(waiting), Ord::max);
+        let last = self.later.last_key_value().map(|((at, _), _)| at.saturating_duration_since(now));
+        by_limits.max(last.unwrap_or_default())
     }
 
     /// The origins that take no row now, by their own word, and until when.
