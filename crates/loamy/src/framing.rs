@@ -79,6 +79,14 @@ pub(crate) fn wants_close(headers: HeaderView<'_>) -> bool {
     headers.get_all("connection").flat_map(elements).any(|option| option.eq_ignore_ascii_case(b"close"))
 }
 
+/// Whether the fields ask the peer to say whether it wants the body (RFC 9110 §10.1.1).
+pub(crate) fn expects_continue(headers: HeaderView<'_>) -> bool {
+    headers
+        .get_all("expect")
+        .flat_map(elements)
+        .any(|expected| expected.eq_ignore_ascii_case(b"100-continue"))
+}
+
 fn digits(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;

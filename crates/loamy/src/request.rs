@@ -144,6 +144,15 @@ impl Request {
         self.overrides.as_ref().is_some_and(|own| own.tls.is_some())
     }
 
+    /// Takes back the row's question whether the peer wants its body. Says whether it asked.
+    pub(crate) fn ask_nothing(&mut self) -> bool {
+        let asks = framing::expects_continue(self.headers.view());
+        if asks {
+            self.headers.remove("expect");
+        }
+        asks
+    }
+
     /// What cannot be sent, found before it is queued.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.method == Method::TRACE && self.body.is_some() {

@@ -130,6 +130,11 @@ impl Batch {
         self.plan.answered(job.origin, job.sent_at, &self.gate);
         match redirect::verdict(&job.request, job.redirects, &response, &self.policy) {
             redirect::Verdict::Answer => {
+                // RFC 9110 §10.1.1: nothing was refused but the question whether the body is wanted.
+                if response.status() == 417 && job.request.ask_nothing() {
+                    job.begins_anew(Attempt::Answered(417), Ok(response));
+                    return self.go_on(now, job);
+                }
                 let has_key = job.request.headers().get(idempotency::FIELD).is_some();
                 let idempotent = job.request.is_idempotent();
                 if !retry::may_better(response.status(), idempotent, has_key, self.permission(&job)) {

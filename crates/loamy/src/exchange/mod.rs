@@ -16,7 +16,7 @@ use crate::retry::Failed;
 use crate::target::Origin;
 use crate::transport::connect::seconds;
 use crate::transport::h2;
-use crate::{Error, Kind, Response, decode, redirect};
+use crate::{Error, Kind, Response, decode, framing, redirect};
 
 /// Memory for reading and writing, shared by all connections of a thread: idle ones hold none.
 #[derive(Debug, Default)]
@@ -99,6 +99,24 @@ enum Phase {
     Write,
     FirstByte,
     Read,
+}
+
+/// How long a peer that is asked whether it wants the body of a request, and says nothing, keeps it waiting: it may know nothing of such
+/// questions (RFC 9110 §10.1.1).
+const WANTED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Until when the body of the row is held back, unless the peer says before that it wants it; None where nobody is asked.
+fn held_until(job: &Job, terms: &Terms, now: Instant) -> Option<Instant> {
+    let has_body = job.request.body.as_ref().is_some_and(|body| !body.is_empty());
+    let asks = || {
+        let own = job.request.headers.view();
+        framing::expects_continue(if own.get("expect").is_some() {
+            own
+        } else {
+            terms.defaults(job).headers.view()
+        })
+    };
+    (has_body && asks()).then(|| now + WANTED_WITHIN)
 }
 
 /// How long a row on the wire may take.

@@ -10,7 +10,7 @@ use ::h2::{RecvStream, SendStream};
 use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 
-use super::{Done, Pace, Phase, Taking, Terms, cancelled, failed};
+use super::{Done, Pace, Phase, Taking, Terms, cancelled, failed, held_until};
 use crate::growth;
 use crate::job::{End, Job};
 use crate::target::Origin;
@@ -27,6 +27,8 @@ pub(crate) struct Exchange {
     incoming: Incoming,
     /// The sending side, until all of the body is handed over.
     outgoing: Option<SendStream<Bytes>>,
+    /// Until when the body waits for the peer's word that it wants it.
+    held_until: Option<Instant>,
     body: Bytes,
     taking: Taking,
     pace: Pace,
@@ -96,7 +98,9 @@ impl Exchange {
             Opened::Not => return Begun::Unsent,
             Opened::Never(error) => return Begun::Refused(error),
         };
+        let held_until = held_until(job, terms, now);
         Begun::Sent(Box::new(Self {
+            held_until,
             incoming: Incoming::Head(response),
             outgoing: (!body.is_empty()).then_some(outgoing),
             body,
@@ -126,6 +130,9 @@ impl Exchange {
                     {
                         self.informational += 1;
                         self.pace.advanced = now;
+                        if early.status() == http::StatusCode::CONTINUE && self.held_until.take().is_some() {
+                            return self.poll(carrier, context, now);
+                        }
                         let limit = self.taking.sizes.informational;
                         if early.status() == http::StatusCode::SWITCHING_PROTOCOLS {
                             carrier.close();
@@ -174,11 +181,22 @@ impl Exchange {
 
     /// When it must have moved on, and what it is called if it has not.
     pub(crate) fn deadline(&self) -> Option<(Instant, Kind)> {
-        self.pace.deadline(match &self.incoming {
-            Incoming::Head(_) if self.outgoing.is_some() => Phase::Write,
+        let phase = match &self.incoming {
+            Incoming::Head(_) if self.outgoing.is_some() && self.held_until.is_none() => Phase::Write,
             Incoming::Head(_) => Phase::FirstByte,
             _ => Phase::Read,
-        })
+        };
+        let held = self.held_until.map(|at| (at, Kind::TimeoutWrite));
+        held.into_iter().chain(self.pace.deadline(phase)).min_by_key(|(at, _)| *at)
+    }
+
+    /// Whether the peer had its time to say that it wants the body, which then goes without its word.
+    pub(crate) fn waits_no_longer(&mut self, now: Instant) -> bool {
+        let is_over = self.held_until.take_if(|until| *until <= now).is_some();
+        if is_over {
+            self.pace.advanced = now;
+        }
+        is_over
     }
 
     /// Gives up because the time is over.
@@ -202,6 +220,9 @@ impl Exchange {
     }
 
     fn write(&mut self, carrier: &mut Carrier, context: &mut Context<'_>, now: Instant) {
+        if self.held_until.is_some() {
+            return;
+        }
         while let Some(outgoing) = &mut self.outgoing {
             outgoing.reserve_capacity(self.body.len().min(PIECE));
             let room = match outgoing.capacity() {
@@ -225,6 +246,10 @@ impl Exchange {
     }
 
     fn take_head(&mut self, response: http::Response<RecvStream>) -> Result<Step, Broken> {
+        if self.held_until.take().is_some() {
+            // It has its answer without the body.
+            self.outgoing = None;
+        }
         let (parts, stream) = response.into_parts();
         let head = h2::response_head(parts.status.as_u16(), &parts.headers, &self.taking.sizes);
         let head = head.map_err(Broken::Fault)?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
 
-use super::{Done, Pace, Phase, Scratch, Taking, Terms, cancelled, failed};
+use super::{Done, Pace, Phase, Scratch, Taking, Terms, cancelled, failed, held_until};
 use crate::job::{End, Job};
 use crate::target::Origin;
 use crate::transport::{Fault, Wire, h1, tls};
@@ -25,6 +25,8 @@ pub(crate) struct Exchange {
     pace: Pace,
     head: Vec<u8>,
     body: Bytes,
+    /// Until when the body waits for the peer's word that it wants it.
+    held_until: Option<Instant>,
     write_error: Option<io::Error>,
     written_before: u64,
     /// Bytes of the response that came.
@@ -68,6 +70,7 @@ impl Exchange {
             pace: Pace::new(job, &terms.policy, now),
             head: Vec::new(),
             body,
+            held_until: held_until(job, terms, now),
             write_error: None,
             written_before: wire.traffic().written(),
             received: 0,
@@ -81,7 +84,7 @@ impl Exchange {
 
     /// The head is in the scratch.
     fn write_first(&mut self, wire: &mut Wire, context: &mut Context<'_>, scratch: &mut Scratch) {
-        if !self.body.is_empty() && self.body.len() <= SMALL_BODY {
+        if !self.body.is_empty() && self.body.len() <= SMALL_BODY && self.held_until.is_none() {
             scratch.write.extend_from_slice(&self.body);
             self.body = Bytes::new();
         }
@@ -91,7 +94,7 @@ impl Exchange {
             Poll::Pending => 0,
         };
         self.head.extend_from_slice(&scratch.write[taken..]);
-        if self.head.is_empty() && self.body.is_empty() {
+        if self.next_to_write().is_none() {
             self.flush(wire, context);
         }
     }
@@ -115,7 +118,13 @@ impl Exchange {
             self.pace.advanced = now;
             let step = match read {
                 Ok(Read::Fed { done }) if done => return Poll::Ready(self.answered(wire)),
-                Ok(Read::Fed { .. }) => continue,
+                Ok(Read::Fed { .. }) => {
+                    if self.decoder.continues() && self.held_until.is_some() {
+                        self.let_the_body_go(now);
+                        self.write(wire, context, now);
+                    }
+                    continue;
+                }
                 Ok(Read::End) => self.decoder.eof().map(|()| true),
                 Ok(Read::Bad(fault)) => Err(fault),
                 Err(error) => return Poll::Ready(self.broken_by(wire, error)),
@@ -132,13 +141,29 @@ impl Exchange {
 
     /// When it must have moved on, and what it is called if it has not.
     pub(crate) fn deadline(&self) -> Option<(Instant, Kind)> {
-        self.pace.deadline(if !self.is_written() {
-            Phase::Write
-        } else if !self.decoder.final_has_begun() {
-            Phase::FirstByte
-        } else {
-            Phase::Read
-        })
+        let has_begun = self.decoder.final_has_begun();
+        let phase = match (self.is_written() || self.held_until.is_some(), has_begun) {
+            (false, _) => Phase::Write,
+            (true, false) => Phase::FirstByte,
+            (true, true) => Phase::Read,
+        };
+        let held = self.held_until.filter(|_| !has_begun).map(|at| (at, Kind::TimeoutWrite));
+        held.into_iter().chain(self.pace.deadline(phase)).min_by_key(|(at, _)| *at)
+    }
+
+    /// Whether the peer had its time to say that it wants the body, which then goes without its word.
+    pub(crate) fn waits_no_longer(&mut self, now: Instant) -> bool {
+        let is_over = self.held_until.is_some_and(|until| until <= now) && !self.decoder.final_has_begun();
+        if is_over {
+            self.let_the_body_go(now);
+        }
+        is_over
+    }
+
+    fn let_the_body_go(&mut self, now: Instant) {
+        self.held_until = None;
+        self.is_flushed = false;
+        self.pace.advanced = now;
     }
 
     /// Gives up because the time is over.
@@ -157,8 +182,7 @@ impl Exchange {
     }
 
     fn write(&mut self, wire: &mut Wire, context: &mut Context<'_>, now: Instant) {
-        while !(self.head.is_empty() && self.body.is_empty()) {
-            let rest = if self.head.is_empty() { &self.body[..] } else { &self.head[..] };
+        while let Some(rest) = self.next_to_write() {
             match wire.poll_write(context, rest) {
                 Poll::Ready(Ok(taken)) => {
                     self.pace.advanced = now;
@@ -173,6 +197,11 @@ impl Exchange {
             }
         }
         self.flush(wire, context);
+    }
+
+    fn next_to_write(&self) -> Option<&[u8]> {
+        let body = if self.held_until.is_none() { &self.body[..] } else { &[] };
+        [&self.head[..], body].into_iter().find(|rest| !rest.is_empty())
     }
 
     fn flush(&mut self, wire: &mut Wire, context: &mut Context<'_>) {

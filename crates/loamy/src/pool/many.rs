@@ -195,7 +195,9 @@ impl Many {
             let Some(Row { exchange, .. }) = &mut self.rows[number] else {
                 continue;
             };
-            if let Some((at, kind)) = exchange.deadline()
+            if exchange.waits_no_longer(now) {
+                ended.extend(self.poll_row(number, now));
+            } else if let Some((at, kind)) = exchange.deadline()
                 && at <= now
             {
                 let done = exchange.time_out(&mut self.carrier, origin, kind);

@@ -113,6 +113,11 @@ impl Worker {
     fn time_out(&mut self, slot: usize, kind: Kind, now: Instant) {
         let (own, route) = self.pool.slot_and_route(slot);
         let origin = &route.key.origin;
+        if let Stage::Busy { exchange, .. } = &mut own.stage
+            && exchange.waits_no_longer(now)
+        {
+            return self.step(slot, now);
+        }
         let end = match &mut own.stage {
             Stage::Vacant => return,
             Stage::Idle { .. } => return self.pool.drop_idle(slot),

@@ -42,8 +42,8 @@ pub(super) enum Framing {
 pub(super) enum Parsed {
     /// No whole head yet.
     Partial,
-    /// A whole head of a 1xx response, so many bytes long.
-    Informational(usize),
+    /// A whole head of a 1xx response: its status, and how many bytes it is long.
+    Informational(u16, usize),
     /// A whole head, so many bytes long.
     Final(usize, Head),
 }
@@ -110,7 +110,7 @@ fn attempt<'b>(
     match status {
         0..100 => return Err(Fault::protocol(format!("status {status:03} is below 100")).into()),
         101 => return Err(Fault::protocol("the peer switched protocols (101) unasked").into()),
-        102..200 | 100 => return Ok(Parsed::Informational(len)),
+        102..200 | 100 => return Ok(Parsed::Informational(status, len)),
         _ => {}
     }
     let version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };

@@ -34,6 +34,8 @@ pub(crate) struct Decoder {
     /// single bytes costs no more than twice its length.
     look_again: usize,
     informational: usize,
+    /// Whether the peer wants the body of the request (RFC 9110 §15.2.1).
+    continues: bool,
     empty_lines: usize,
     sizes: Sizes,
 }
@@ -91,6 +93,7 @@ impl Decoder {
             pending: Vec::new(),
             look_again: 0,
             informational: 0,
+            continues: false,
             empty_lines: 0,
             sizes,
         }
@@ -214,6 +217,11 @@ impl Decoder {
         self.begun
     }
 
+    /// Whether the peer said that it wants the body of the request.
+    pub(crate) fn continues(&self) -> bool {
+        self.continues
+    }
+
     /// Whether any byte came of what may be the final response, behind those that are informational.
     pub(crate) fn final_has_begun(&self) -> bool {
         self.head_is_complete() || !self.pending.is_empty()
@@ -297,8 +305,9 @@ impl Decoder {
         self.empty_lines = 0;
         match parsed {
             Parsed::Partial => Ok(0),
-            Parsed::Informational(len) => {
+            Parsed::Informational(status, len) => {
                 self.informational += 1;
+                self.continues |= status == 100;
                 if self.informational > self.sizes.informational {
                     let limit = self.sizes.informational;
                     return Err(Fault::too_large(format!(
