@@ -19,6 +19,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How much later than it was sent a request may be seen by the server, in what is measured between two of them.
 const UNEVENLY: Duration = Duration::from_millis(20);
 
+/// The same on a machine that has much else to do. No try may be beyond it.
+const VERY_UNEVENLY: Duration = Duration::from_millis(150);
+
 /// The share of a rate that is used at the least, be it the policy's or published by a server.
 const USED: f64 = 0.95;
 
@@ -29,8 +32,8 @@ fn limit(name: &str, rate: &str) -> Limit {
     Limit::new(name, rate.parse().unwrap())
 }
 
-/// What is measured may be wrong by what else the machine does, a server that is not looked after for a while above all. An
-/// engine that does not keep a promise fails each time.
+/// What is measured may be wrong by what else the machine does, a server that is not looked after for a while above all: a try may
+/// miss by a little what holds in the next.
 const TRIES: usize = 4;
 
 /// Measurements do not disturb each other.
@@ -63,7 +66,9 @@ fn held_to(arrivals: &[Duration], cost: u64, rate: f64, burst: u64) -> Result<()
     for (first, from) in arrivals.iter().enumerate() {
         for (last, to) in arrivals.iter().enumerate().skip(first) {
             let seen = (last - first + 1) as u64 * cost;
-            let allowed = rate * (*to - *from + UNEVENLY).as_secs_f64() + (burst + 1) as f64;
+            let allowed_if = |late: Duration| rate * (*to - *from + late).as_secs_f64() + (burst + 1) as f64;
+            let (allowed, at_all) = (allowed_if(UNEVENLY), allowed_if(VERY_UNEVENLY));
+            assert!(seen as f64 <= at_all, "{seen} in {:?}, {at_all:.1} allowed at all", *to - *from);
             ensure(seen as f64 <= allowed, || format!("{seen} in {:?}, {allowed:.1} allowed", *to - *from))?;
         }
     }
