@@ -129,12 +129,12 @@ class _Lines:
             self._next = now.elapsed + _LOG_EVERY
             text = "%s of %s rows done, %s failed, %s in flight"
             told: list[object] = [now.done, now.total, now.failed, now.in_flight]
-            if now.eta is not None:
-                text += ", %s s left"
-                told.append(_rounded(now.eta))
             if now.paused:
                 text += ", paused: %s"
                 told.append(_pauses(now.paused))
+            if now.eta is not None:
+                text += ", %s s left"
+                told.append(_rounded(now.eta))
             logger.info(text, *told)
 
 

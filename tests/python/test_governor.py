@@ -256,7 +256,7 @@ def test_a_line_of_the_log_names_who_is_paused(server: TestServer, child: Callab
     assert (code, err) == (0, "")
     host = re.escape(server.url("").removeprefix("http://"))
     lines = [line for line in out.splitlines() if line.startswith("INFO")]
-    assert any(re.search(rf" in flight, paused: {host} [\d.]+ s$", line) for line in lines), out
+    assert any(re.search(rf" in flight, paused: {host} [\d.]+ s, [\d.]+ s left$", line) for line in lines), out
 
 
 def test_a_bar_shows_who_is_paused(monkeypatch: pytest.MonkeyPatch) -> None:
