@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import loamy
 import loamy.testing
@@ -18,7 +19,7 @@ UNDER_WAY_S = 0.1
 USED = 0.7
 """The share of a rate that is used at the least where each row takes its time to connect, on a loaded machine too."""
 
-ONE_STREAM = {"h2_connections": 1, "h2_streams": 1}
+ONE_STREAM: dict[str, Any] = {"h2_connections": 1, "h2_streams": 1}
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_e20_a_pause_holds_for_rows_that_wait_for_a_stream(secure: TestServer) -
 
 
 @pytest.mark.parametrize("stops", [{"fail_fast": True}, {"max_failures": 1}])
-def test_the_first_failure_is_the_last_row_that_is_sent_on_a_stream(secure: TestServer, stops: dict[str, int]) -> None:
+def test_the_first_failure_is_the_last_row_that_is_sent_on_a_stream(secure: TestServer, stops: dict[str, Any]) -> None:
     rows = [secure.url("/stamp/a")] * 60 + [secure.url("/delay/0.3"), secure.url("/status/404")]
     posts = [("POST", secure.url(f"/stamp/b?row={row}")) for row in range(60)]
     responses = loamy.send([*rows, *posts], verify=secure.ca, **ONE_STREAM, **stops)

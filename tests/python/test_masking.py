@@ -157,7 +157,8 @@ def test_what_names_a_credential_is_secret(name: str) -> None:
 
 def test_a_url_where_a_method_belongs_is_shown_without_its_credentials(server: TestServer) -> None:
     url = server.url(f"/json?token={SECRET}").replace("http://", f"http://user:{SECRET}@")
-    swapped: list[Any] = [RequestMap("GET", url), zconcurrent.zsession.RequestMap("GET", url)]
+    method: Any = url
+    swapped: list[Any] = [RequestMap("GET", method), zconcurrent.zsession.RequestMap("GET", method)]
     rows: list[Any] = [
         *swapped,
         {"url": "GET", "method": url},

@@ -15,7 +15,7 @@ import pytest
 from loamy import _watching
 from loamy.session import Clump, RequestMap
 from loamy.testing import TestServer
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
@@ -359,7 +359,7 @@ def test_a_propagator_that_raises_ends_no_call(
     def broken(*given: Any) -> None:
         raise ValueError("out of order")
 
-    monkeypatch.setattr(loamy.otel.propagate, "inject", broken)
+    monkeypatch.setattr(propagate, "inject", broken)
     loamy.send([server.url("/json")] * 3).raise_for_failures()
     _, spans = told.spans()
     assert len(spans) == 3 == server.counts["requests"]

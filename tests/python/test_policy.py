@@ -23,6 +23,15 @@ LATE_S = 0.6
 """How much later than its limit a timeout may end a row, on a machine with other work."""
 
 
+HALVES: list[tuple[dict[str, Any], str]] = [
+    ({"job": "\ud800"}, "job"),
+    ({"rate": "\ud800/s"}, "rate"),
+    ({"limits": {"tokens": "\ud800/s"}}, "limits['tokens']"),
+    ({"limits": {"\ud800": "1/s"}}, "the name of a limit in limits"),
+]
+"""Half of a surrogate pair, and where the message finds it."""
+
+
 @pytest.mark.parametrize(
     ("keyword", "message"),
     [
@@ -114,12 +123,7 @@ def test_a_slip_in_any_keyword_of_a_door_finds_it(door: Callable[..., Any]) -> N
         ({"timeout": {"read": 10**400}}, ValueError, "timeout.read is too large a number"),
         *(
             ({**given, "idempotency": "auto"}, ValueError, f"{name} holds half of a surrogate pair, which has no UTF-8")
-            for given, name in [
-                ({"job": "\ud800"}, "job"),
-                ({"rate": "\ud800/s"}, "rate"),
-                ({"limits": {"tokens": "\ud800/s"}}, "limits['tokens']"),
-                ({"limits": {"\ud800": "1/s"}}, "the name of a limit in limits"),
-            ]
+            for given, name in HALVES
         ),
         ({"headers": {"a": 5}}, TypeError, "headers: a must be str, not int"),
         ({"headers": {5: "a"}}, TypeError, "headers: a name must be str, not int"),
@@ -439,7 +443,8 @@ def test_credentials_and_named_headers_do_not_leave_the_origin(server: TestServe
 def test_g3_secret_headers_may_come_out_of_an_iterator(server: TestServer) -> None:
     with loamy.testing.serve() as other:
         row = {"url": server.url(f"/redirect-to?url={other.url('/anything')}"), "headers": {"X-Own": "s"}}
-        loamy.send([row], secret_headers=(name for name in ["X-Own"])).raise_for_failures()
+        names: Any = (name for name in ["X-Own"])
+        loamy.send([row], secret_headers=names).raise_for_failures()
         assert [seen.header("x-own") for seen in (*server.requests, *other.requests)] == ["s", None]
 
 

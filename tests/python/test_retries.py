@@ -512,7 +512,7 @@ def test_c7_new_keys_are_made_when_asked_for_and_never_the_same_for_two_rows(ser
 
 
 def test_c7_rows_that_were_not_read_before_ctrl_c_get_the_key_of_their_own_call(server: TestServer) -> None:
-    def broken_off(name: str) -> loamy.Responses:
+    def broken_off(name: str) -> Any:
         def stop(response: loamy.Response) -> None:
             raise KeyboardInterrupt
 
