@@ -127,11 +127,39 @@ struct Pace {
     timeouts: Timeouts,
     /// When bytes last moved.
     advanced: Instant,
+    /// Until when the body waits for the peer's word that it wants it.
+    held_until: Option<Instant>,
 }
 
 impl Pace {
-    fn new(job: &Job, policy: &Policy, now: Instant) -> Self {
-        Self { deadline: job.deadline, limit: job.limit, timeouts: *job.timeouts(policy), advanced: now }
+    fn new(job: &Job, terms: &Terms, now: Instant) -> Self {
+        Self {
+            deadline: job.deadline,
+            limit: job.limit,
+            timeouts: *job.timeouts(&terms.policy),
+            advanced: now,
+            held_until: held_until(job, terms, now),
+        }
+    }
+
+    /// Whether the body still waits.
+    fn holds_the_body(&self) -> bool {
+        self.held_until.is_some()
+    }
+
+    /// The body waits no longer.
+    fn let_the_body_go(&mut self, now: Instant) {
+        self.held_until = None;
+        self.advanced = now;
+    }
+
+    /// Whether the peer had its time to say that it wants the body, which then goes without its word.
+    fn waits_no_longer(&mut self, now: Instant) -> bool {
+        let is_over = self.held_until.is_some_and(|until| until <= now);
+        if is_over {
+            self.let_the_body_go(now);
+        }
+        is_over
     }
 
     /// When the row must have moved on, and what it is called if it has not.
@@ -141,9 +169,11 @@ impl Pace {
             Phase::FirstByte => (self.timeouts.first_byte, Kind::TimeoutFirstByte),
             Phase::Read => (self.timeouts.read, Kind::TimeoutRead),
         };
+        // What is held goes when the peer answers nothing, and never once it has answered.
+        let held = self.held_until.filter(|_| phase == Phase::FirstByte).map(|at| (at, Kind::TimeoutWrite));
         let phase = span.and_then(|span| Some((self.advanced.checked_add(span)?, kind)));
         let total = self.deadline.map(|at| (at, Kind::TimeoutTotal));
-        [phase, total].into_iter().flatten().min_by_key(|(at, _)| *at)
+        [held, phase, total].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// The error of a row whose time is over.

@@ -10,7 +10,7 @@ use ::h2::{RecvStream, SendStream};
 use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 
-use super::{Done, Pace, Phase, Taking, Terms, cancelled, failed, held_until};
+use super::{Done, Pace, Phase, Taking, Terms, cancelled, failed};
 use crate::growth;
 use crate::job::{End, Job};
 use crate::target::Origin;
@@ -27,8 +27,6 @@ pub(crate) struct Exchange {
     incoming: Incoming,
     /// The sending side, until all of the body is handed over.
     outgoing: Option<SendStream<Bytes>>,
-    /// Until when the body waits for the peer's word that it wants it.
-    held_until: Option<Instant>,
     body: Bytes,
     taking: Taking,
     pace: Pace,
@@ -98,14 +96,12 @@ impl Exchange {
             Opened::Not => return Begun::Unsent,
             Opened::Never(error) => return Begun::Refused(error),
         };
-        let held_until = held_until(job, terms, now);
         Begun::Sent(Box::new(Self {
-            held_until,
             incoming: Incoming::Head(response),
             outgoing: (!body.is_empty()).then_some(outgoing),
             body,
             taking: Taking::new(job, &terms.policy),
-            pace: Pace::new(job, &terms.policy, now),
+            pace: Pace::new(job, terms, now),
             informational: 0,
             was_looked_at: false,
             written_before,
@@ -130,7 +126,8 @@ impl Exchange {
                     {
                         self.informational += 1;
                         self.pace.advanced = now;
-                        if early.status() == http::StatusCode::CONTINUE && self.held_until.take().is_some() {
+                        if early.status() == http::StatusCode::CONTINUE && self.pace.holds_the_body() {
+                            self.pace.let_the_body_go(now);
                             return self.poll(carrier, context, now);
                         }
                         let limit = self.taking.sizes.informational;
@@ -181,22 +178,16 @@ impl Exchange {
 
     /// When it must have moved on, and what it is called if it has not.
     pub(crate) fn deadline(&self) -> Option<(Instant, Kind)> {
-        let phase = match &self.incoming {
-            Incoming::Head(_) if self.outgoing.is_some() && self.held_until.is_none() => Phase::Write,
+        self.pace.deadline(match &self.incoming {
+            Incoming::Head(_) if self.outgoing.is_some() && !self.pace.holds_the_body() => Phase::Write,
             Incoming::Head(_) => Phase::FirstByte,
             _ => Phase::Read,
-        };
-        let held = self.held_until.map(|at| (at, Kind::TimeoutWrite));
-        held.into_iter().chain(self.pace.deadline(phase)).min_by_key(|(at, _)| *at)
+        })
     }
 
     /// Whether the peer had its time to say that it wants the body, which then goes without its word.
     pub(crate) fn waits_no_longer(&mut self, now: Instant) -> bool {
-        let is_over = self.held_until.take_if(|until| *until <= now).is_some();
-        if is_over {
-            self.pace.advanced = now;
-        }
-        is_over
+        matches!(self.incoming, Incoming::Head(_)) && self.pace.waits_no_longer(now)
     }
 
     /// Gives up because the time is over.
@@ -220,7 +211,7 @@ impl Exchange {
     }
 
     fn write(&mut self, carrier: &mut Carrier, context: &mut Context<'_>, now: Instant) {
-        if self.held_until.is_some() {
+        if self.pace.holds_the_body() {
             return;
         }
         while let Some(outgoing) = &mut self.outgoing {
@@ -246,7 +237,7 @@ impl Exchange {
     }
 
     fn take_head(&mut self, response: http::Response<RecvStream>) -> Result<Step, Broken> {
-        if self.held_until.take().is_some() {
+        if self.pace.holds_the_body() {
             // It has its answer without the body.
             self.outgoing = None;
         }

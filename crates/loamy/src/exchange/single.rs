@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
 
-use super::{Done, Pace, Phase, Scratch, Taking, Terms, cancelled, failed, held_until};
+use super::{Done, Pace, Phase, Scratch, Taking, Terms, cancelled, failed};
 use crate::job::{End, Job};
 use crate::target::Origin;
 use crate::transport::{Fault, Wire, h1, tls};
@@ -25,8 +25,6 @@ pub(crate) struct Exchange {
     pace: Pace,
     head: Vec<u8>,
     body: Bytes,
-    /// Until when the body waits for the peer's word that it wants it.
-    held_until: Option<Instant>,
     write_error: Option<io::Error>,
     written_before: u64,
     /// Bytes of the response that came.
@@ -67,10 +65,9 @@ impl Exchange {
         let mut own = Self {
             decoder: h1::Decoder::new(&request.method, &terms.policy.sizes),
             taking: Taking::new(job, &terms.policy),
-            pace: Pace::new(job, &terms.policy, now),
+            pace: Pace::new(job, terms, now),
             head: Vec::new(),
             body,
-            held_until: held_until(job, terms, now),
             write_error: None,
             written_before: wire.traffic().written(),
             received: 0,
@@ -84,7 +81,7 @@ impl Exchange {
 
     /// The head is in the scratch.
     fn write_first(&mut self, wire: &mut Wire, context: &mut Context<'_>, scratch: &mut Scratch) {
-        if !self.body.is_empty() && self.body.len() <= SMALL_BODY && self.held_until.is_none() {
+        if !self.body.is_empty() && self.body.len() <= SMALL_BODY && !self.pace.holds_the_body() {
             scratch.write.extend_from_slice(&self.body);
             self.body = Bytes::new();
         }
@@ -119,8 +116,9 @@ impl Exchange {
             let step = match read {
                 Ok(Read::Fed { done }) if done => return Poll::Ready(self.answered(wire)),
                 Ok(Read::Fed { .. }) => {
-                    if self.decoder.continues() && self.held_until.is_some() {
-                        self.let_the_body_go(now);
+                    if self.decoder.continues() && self.pace.holds_the_body() {
+                        self.pace.let_the_body_go(now);
+                        self.is_flushed = false;
                         self.write(wire, context, now);
                     }
                     continue;
@@ -142,28 +140,18 @@ impl Exchange {
     /// When it must have moved on, and what it is called if it has not.
     pub(crate) fn deadline(&self) -> Option<(Instant, Kind)> {
         let has_begun = self.decoder.final_has_begun();
-        let phase = match (self.is_written() || self.held_until.is_some(), has_begun) {
+        self.pace.deadline(match (self.is_written() || self.pace.holds_the_body(), has_begun) {
             (false, _) => Phase::Write,
             (true, false) => Phase::FirstByte,
             (true, true) => Phase::Read,
-        };
-        let held = self.held_until.filter(|_| !has_begun).map(|at| (at, Kind::TimeoutWrite));
-        held.into_iter().chain(self.pace.deadline(phase)).min_by_key(|(at, _)| *at)
+        })
     }
 
     /// Whether the peer had its time to say that it wants the body, which then goes without its word.
     pub(crate) fn waits_no_longer(&mut self, now: Instant) -> bool {
-        let is_over = self.held_until.is_some_and(|until| until <= now) && !self.decoder.final_has_begun();
-        if is_over {
-            self.let_the_body_go(now);
-        }
+        let is_over = !self.decoder.final_has_begun() && self.pace.waits_no_longer(now);
+        self.is_flushed &= !is_over;
         is_over
-    }
-
-    fn let_the_body_go(&mut self, now: Instant) {
-        self.held_until = None;
-        self.is_flushed = false;
-        self.pace.advanced = now;
     }
 
     /// Gives up because the time is over.
@@ -200,7 +188,7 @@ impl Exchange {
     }
 
     fn next_to_write(&self) -> Option<&[u8]> {
-        let body = if self.held_until.is_none() { &self.body[..] } else { &[] };
+        let body = if self.pace.holds_the_body() { &[] } else { &self.body[..] };
         [&self.head[..], body].into_iter().find(|rest| !rest.is_empty())
     }
 
