@@ -160,6 +160,8 @@ class Apache(Peer):
             ThreadLimit 256
             ThreadsPerChild 256
             MaxRequestWorkers 512
+            # Else it finds 512 idle threads too many, and ends a process in the midst of a batch.
+            MaxSpareThreads 1024
             MaxKeepAliveRequests 1000
             GracefulShutdownTimeout 5
             {hosts}
